@@ -1,0 +1,3 @@
+//! The reflector.
+#![forbid(unsafe_code)]
+fn main() {}

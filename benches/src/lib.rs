@@ -1,0 +1,2 @@
+//! Benches.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The lab, from the command line.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! The appliance.
+#![forbid(unsafe_code)]

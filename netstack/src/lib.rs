@@ -1,0 +1,2 @@
+//! The stack.
+#![forbid(unsafe_code)]
