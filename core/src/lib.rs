@@ -1,1 +1,4 @@
 //! The kernel boundary.
+
+#[cfg(feature = "lab")]
+pub mod lab;
