@@ -1,0 +1,163 @@
+//! What a stack is told when it is made.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::tcp::congestion::{Congestion, cubic::Cubic};
+
+/// A 48-bit IEEE 802 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// `ff:ff:ff:ff:ff:ff`.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// All zeros: the unknown target of an ARP request.
+    pub const ZERO: Self = Self([0; 6]);
+
+    /// Whether the group bit is set (multicast or broadcast).
+    pub const fn is_group(self) -> bool {
+        self.0[0] & 1 == 1
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// An IPv4 address with the prefix of its subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv4Cidr {
+    /// The host's own address.
+    pub address: Ipv4Addr,
+    /// Prefix length in bits, 0 to 32.
+    pub prefix: u8,
+}
+
+impl Ipv4Cidr {
+    /// The netmask as a number in host order.
+    pub const fn mask(self) -> u32 {
+        if self.prefix == 0 { 0 } else { u32::MAX << (32 - self.prefix as u32) }
+    }
+
+    /// Whether `other` is in the same subnet.
+    pub fn contains(self, other: Ipv4Addr) -> bool {
+        (u32::from(self.address) ^ u32::from(other)) & self.mask() == 0
+    }
+
+    /// The subnet's directed broadcast address; none for /31 (RFC 3021) and /32.
+    pub fn broadcast(self) -> Option<Ipv4Addr> {
+        (self.prefix < 31).then(|| Ipv4Addr::from(u32::from(self.address) | !self.mask()))
+    }
+
+    /// The subnet's own (all-zeros host part) address; none for /31 and /32.
+    pub fn network(self) -> Option<Ipv4Addr> {
+        (self.prefix < 31).then(|| Ipv4Addr::from(u32::from(self.address) & self.mask()))
+    }
+}
+
+/// Everything a [`Stack`](crate::Stack) needs to know from outside.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The interface's own address; frames to other unicast addresses are dropped.
+    pub mac: MacAddr,
+    /// The VLAN identifier to live behind, 1 to 4094; `None` for untagged.
+    pub vlan: Option<u16>,
+    /// The largest IPv4 packet the link carries, in octets (68 to 65535).
+    pub mtu: u16,
+    /// Own address and subnet.
+    pub address: Ipv4Cidr,
+    /// Where packets for other subnets go; without one they go to the sender's own
+    /// subnet only, and the rest is dropped and counted.
+    pub gateway: Option<Ipv4Addr>,
+    /// The secret behind initial sequence numbers, timestamp offsets and hash keys.
+    /// Must be unpredictable to peers (RFC 6528); a fixed one makes a run repeatable.
+    pub secret: [u8; 16],
+    /// What the link does for us on sending.
+    pub offload: Offload,
+    /// TCP's settings.
+    pub tcp: TcpConfig,
+}
+
+/// Work that the link below takes over on sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offload {
+    /// The link completes TCP checksums: the stack leaves the pseudo-header's sum in the
+    /// field and says so in [`Transmit`](crate::Transmit).
+    pub checksum: bool,
+    /// The link cuts one large TCP segment into MSS-sized ones.
+    pub segmentation: bool,
+}
+
+impl Offload {
+    /// Nothing is offloaded: every frame is complete and fits the MTU.
+    pub const NONE: Self = Self { checksum: false, segmentation: false };
+    /// Checksums and segmentation are the link's.
+    pub const FULL: Self = Self { checksum: true, segmentation: true };
+}
+
+/// TCP's settings. The defaults suit an HTTP server on a LAN or behind a router.
+#[derive(Clone, Debug)]
+pub struct TcpConfig {
+    /// Octets of received data a connection holds for a reader, and so the largest
+    /// window it offers. 4 KiB to 1 GiB.
+    pub receive_buffer: usize,
+    /// Connections that may wait half-open (SYN received) at one time. A SYN over this is
+    /// dropped and counted.
+    pub backlog: usize,
+    /// Connections at one time, of all states but SYN-RECEIVED and TIME-WAIT.
+    pub max_connections: usize,
+    /// TIME-WAIT records at one time; the oldest gives way.
+    pub max_time_wait: usize,
+    /// RFC 6298 (2.1): the timeout before a round trip was measured. Default 1 s.
+    pub rto_initial: Duration,
+    /// Floor of the retransmission timeout. RFC 6298 (2.4) says 1 s; Linux's 200 ms serves
+    /// clients better and is the default.
+    pub rto_min: Duration,
+    /// RFC 6298 (2.5): ceiling of the timeout, at least 60 s. Default 60 s.
+    pub rto_max: Duration,
+    /// RFC 1122 4.2.3.5: how long sent data may stay unacknowledged before the
+    /// connection is given up (R2, at least 100 s). Default 120 s.
+    pub user_timeout: Duration,
+    /// RFC 1122 4.2.3.2: how long an acknowledgement may wait for company. Under 500 ms;
+    /// default 40 ms.
+    pub delayed_ack: Duration,
+    /// RFC 1122 4.2.3.6: silence before the first keepalive probe.
+    pub keepalive_idle: Duration,
+    /// Time between keepalive probes.
+    pub keepalive_interval: Duration,
+    /// Unanswered keepalive probes before the connection is given up.
+    pub keepalive_probes: u8,
+    /// How long a connection whose reader is gone may stay in FIN-WAIT-2. Default 60 s.
+    pub fin_wait_2: Duration,
+    /// 2 MSL. Default 60 s, as Linux.
+    pub time_wait: Duration,
+    /// Makes the congestion controller of a new connection from its MSS in octets.
+    pub congestion: fn(mss: u32) -> Box<dyn Congestion>,
+}
+
+impl Default for TcpConfig {
+    fn default() -> Self {
+        Self {
+            receive_buffer: 65535,
+            backlog: 4096,
+            max_connections: 65536,
+            max_time_wait: 32768,
+            rto_initial: Duration::from_secs(1),
+            rto_min: Duration::from_millis(200),
+            rto_max: Duration::from_secs(60),
+            user_timeout: Duration::from_secs(120),
+            delayed_ack: Duration::from_millis(40),
+            keepalive_idle: Duration::from_secs(120),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_probes: 4,
+            fin_wait_2: Duration::from_secs(60),
+            time_wait: Duration::from_secs(60),
+            congestion: |mss| Box::new(Cubic::new(mss)),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! IPv4 (RFC 791, RFC 1122 3): admission, ICMP, routes, and what waits to be sent.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+pub(crate) mod icmp;
+pub(crate) mod ingress;
+pub(crate) mod route;
+
+use crate::config::MacAddr;
+use crate::stats::Stats;
+use crate::tcp::demux::FourTuple;
+use crate::wire::arp::ArpPacket;
+use crate::wire::tcp::Header;
+
+/// Answers that may wait at one time. They leave with the next turn, so more is
+/// a flood of packets that each want one; losing an answer is what a busy host does.
+const MAX_WAITING: usize = 1024;
+
+/// A packet without a connection behind it.
+#[derive(Debug)]
+pub(crate) enum Packet {
+    /// ARP to this station.
+    Arp(MacAddr, ArpPacket),
+    /// A TCP segment without payload.
+    Segment(FourTuple, Header),
+    /// An ICMP message, complete.
+    Icmp { source: Ipv4Addr, destination: Ipv4Addr, message: Vec<u8> },
+}
+
+impl Packet {
+    /// The IPv4 destination, for what is routed.
+    pub(crate) fn destination(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Arp(..) => None,
+            Self::Segment(tuple, _) => Some(*tuple.remote.ip()),
+            Self::Icmp { destination, .. } => Some(*destination),
+        }
+    }
+}
+
+/// Packets that wait for the next transmission, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    packets: VecDeque<Packet>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, packet: Packet, stats: &mut Stats) {
+        if self.packets.len() == MAX_WAITING {
+            stats.drop_output_full += 1;
+        } else {
+            self.packets.push_back(packet);
+        }
+    }
+
+    pub(crate) fn push_segment(&mut self, tuple: FourTuple, header: Header, stats: &mut Stats) {
+        self.push(Packet::Segment(tuple, header), stats);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Packet> {
+        self.packets.pop_front()
+    }
+}

@@ -1,0 +1,5 @@
+//! The link: Ethernet framing with its VLAN tag, and ARP.
+
+pub(crate) mod announce;
+pub(crate) mod ingress;
+pub(crate) mod neighbor;

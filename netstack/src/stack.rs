@@ -1,0 +1,539 @@
+//! The stack as a whole, and how it is driven.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::{Config, MacAddr};
+use crate::entropy::Keys;
+use crate::frame::{Checksum, ChecksumRequest, FrameMeta, SegmentationRequest, Transmit};
+use crate::ip::route::Routes;
+use crate::ip::{self, Outbox, Packet};
+use crate::link::announce::Announcer;
+use crate::link::ingress;
+use crate::link::neighbor::{Lookup, Neighbors, Released, Request};
+use crate::stats::Stats;
+use crate::tcp::connection::{CloseReason, Events, State};
+use crate::tcp::demux::{ConnId, FourTuple};
+use crate::tcp::output::Built;
+use crate::tcp::{Counts, Env, Recv, Tcp};
+use crate::time::Instant;
+use crate::wire::arp::{self, ArpPacket, Operation};
+use crate::wire::checksum::pseudo_header;
+use crate::wire::{ethernet, ipv4, tcp as wire_tcp};
+
+/// Octets that [`Stack::poll_transmit`]'s buffer must have: a full frame of a 1500 octet
+/// MTU. More lets larger payloads be copied behind their headers instead of being sliced.
+pub const MIN_BUFFER: usize = 1536;
+
+/// Ethernet, VLAN, ARP, IPv4, ICMP and TCP of one interface, without a clock or a socket.
+///
+/// # Driving it
+///
+/// The owner has an interface and a clock, and does in turn:
+///
+/// 1. [`handle_frame`](Self::handle_frame) for each frame that was received;
+/// 2. [`handle_timeout`](Self::handle_timeout) if [`poll_timeout`](Self::poll_timeout) is due;
+/// 3. [`poll_event`](Self::poll_event) until it is empty, and the calls on connections
+///    that follow from the events (`recv`, `send`, `shutdown`, `release`, ...);
+/// 4. [`poll_transmit`](Self::poll_transmit) until it is empty, sending what it gives;
+/// 5. waits for a frame, or for the time that [`poll_timeout`](Self::poll_timeout) names.
+///
+/// Each call may create work for the others, so 5 only after a round of 2 to 4. `now` never
+/// goes backwards. The same calls with the same arguments have the same results.
+///
+/// No frame makes it panic, and everything that a peer can make grow has a bound in
+/// [`Config`] or beside the code that holds it; every frame that is not used has a counter
+/// in [`Stats`].
+#[derive(Debug)]
+pub struct Stack {
+    mac: MacAddr,
+    vlan: Option<u16>,
+    mtu: usize,
+    checksum_offload: bool,
+    routes: Routes,
+    link_up: bool,
+    announcer: Announcer,
+    neighbors: Neighbors,
+    outbox: Outbox,
+    tcp: Tcp,
+    stats: Stats,
+    /// ARP requests that a lookup asked for; always empty between calls.
+    requests: Vec<Request>,
+}
+
+impl Stack {
+    /// A stack that announces its address from `now` on.
+    pub fn new(config: Config, now: Instant) -> Self {
+        let keys = Keys::new(config.secret);
+        let mtu = usize::from(config.mtu);
+        // RFC 9293 3.7.1: MTU less the headers without options.
+        let mss = config.mtu.saturating_sub((ipv4::HEADER_LEN + wire_tcp::HEADER_LEN) as u16);
+        Self {
+            mac: config.mac,
+            vlan: config.vlan,
+            mtu,
+            checksum_offload: config.offload.checksum,
+            routes: Routes { subnet: config.address, gateway: config.gateway },
+            link_up: true,
+            announcer: Announcer::new(now),
+            neighbors: Neighbors::new(keys),
+            outbox: Outbox::default(),
+            tcp: Tcp::new(config.tcp, keys, mss.max(88), config.offload.segmentation),
+            stats: Stats::default(),
+            requests: Vec::new(),
+        }
+    }
+
+    // ---- frames in -----------------------------------------------------------------------
+
+    /// Takes one received frame, from the Ethernet header on.
+    pub fn handle_frame(&mut self, now: Instant, octets: &[u8], meta: &FrameMeta) {
+        self.stats.frames_in += 1;
+        let Some(frame) = ingress::admit(self.mac, self.vlan, &mut self.stats, octets, meta) else {
+            return;
+        };
+        match frame.ethertype {
+            ethernet::ETHERTYPE_IPV4 => {
+                // RFC 1122 3.3.6: unicast IP in a link-layer broadcast is not for a host.
+                self.on_ipv4(now, frame.payload, meta, frame.destination.is_group());
+            }
+            ethernet::ETHERTYPE_ARP => self.on_arp(now, frame.payload),
+            _ => self.stats.drop_ethertype += 1,
+        }
+    }
+
+    fn on_arp(&mut self, now: Instant, octets: &[u8]) {
+        let subnet = self.routes.subnet;
+        let Ok(packet) = arp::parse(octets) else {
+            self.stats.drop_malformed += 1;
+            return;
+        };
+        let ours = packet.target == subnet.address;
+        if packet.sender == subnet.address && packet.sender_mac != self.mac {
+            self.stats.arp_conflict += 1;
+            return;
+        }
+        let sane = !packet.sender_mac.is_group() && packet.sender_mac != MacAddr::ZERO;
+        // RFC 5227 1.1: a probe (sender 0.0.0.0) is answered and teaches nothing.
+        let probe = packet.sender.is_unspecified();
+        let on_link = subnet.contains(packet.sender)
+            && Some(packet.sender) != subnet.broadcast()
+            && Some(packet.sender) != subnet.network();
+        if !sane || !(probe || on_link) {
+            self.stats.arp_ignored += 1;
+            return;
+        }
+        if !probe {
+            let Released { packets, connections } =
+                self.neighbors.learn(now, packet.sender, packet.sender_mac, ours, &mut self.stats);
+            for packet in packets {
+                self.outbox.push(packet, &mut self.stats);
+            }
+            for id in connections {
+                self.tcp.mark_ready(id);
+            }
+        }
+        if !ours {
+            self.stats.arp_ignored += 1;
+            return;
+        }
+        self.stats.arp_in += 1;
+        if packet.operation == Operation::Request {
+            let reply = ArpPacket {
+                operation: Operation::Reply,
+                sender_mac: self.mac,
+                sender: subnet.address,
+                target_mac: packet.sender_mac,
+                target: packet.sender,
+            };
+            self.outbox.push(Packet::Arp(packet.sender_mac, reply), &mut self.stats);
+        }
+    }
+
+    fn on_ipv4(&mut self, now: Instant, octets: &[u8], meta: &FrameMeta, link_group: bool) {
+        let subnet = self.routes.subnet;
+        let Some(admitted) = ip::ingress::admit(subnet, &mut self.stats, octets) else { return };
+        let packet = admitted.packet;
+        if admitted.unicast && link_group {
+            self.stats.drop_address += 1;
+            return;
+        }
+        match packet.protocol {
+            ipv4::PROTOCOL_TCP if admitted.unicast => {
+                if meta.checksum == Checksum::Unverified {
+                    let sum = pseudo_header(
+                        packet.source,
+                        packet.destination,
+                        ipv4::PROTOCOL_TCP,
+                        packet.payload.len() as u16,
+                    );
+                    if sum.feed(packet.payload).finish() != 0 {
+                        self.stats.drop_checksum += 1;
+                        return;
+                    }
+                }
+                let Ok(segment) = wire_tcp::parse(packet.payload) else {
+                    self.stats.drop_malformed += 1;
+                    return;
+                };
+                let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+                self.tcp.on_segment(&mut env, packet.source, packet.destination, &segment);
+            }
+            // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
+            // only to multiply an attacker's packets.
+            ipv4::PROTOCOL_ICMP if admitted.unicast => ip::icmp::on_message(
+                &mut self.outbox,
+                &mut self.stats,
+                packet.source,
+                packet.destination,
+                packet.payload,
+            ),
+            _ => self.stats.drop_protocol += 1,
+        }
+    }
+
+    // ---- frames out ----------------------------------------------------------------------
+
+    /// Writes the next frame to be sent: its leading octets into `buffer` (at least
+    /// [`MIN_BUFFER`]), what follows them as slices appended to `slices`.
+    ///
+    /// `None` when there is nothing to send now.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        slices: &mut Vec<Bytes>,
+    ) -> Option<Transmit> {
+        if !self.link_up {
+            return None;
+        }
+        let transmit = self
+            .transmit_packet(now, buffer)
+            .or_else(|| self.transmit_data(now, buffer, slices))?;
+        self.stats.frames_out += 1;
+        Some(transmit)
+    }
+
+    /// Packets without a connection: small, and answers to somebody who waits.
+    fn transmit_packet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        loop {
+            let packet = self.outbox.pop()?;
+            let Some(destination) = packet.destination() else {
+                let Packet::Arp(to, arp) = packet else { continue };
+                self.stats.arp_out += 1;
+                return Some(self.write_arp(buffer, to, &arp));
+            };
+            let Some(hop) = self.routes.next_hop(destination) else {
+                self.stats.drop_no_route += 1;
+                continue;
+            };
+            let mac = match self.resolve(now, hop) {
+                Lookup::Known(mac) => mac,
+                Lookup::Pending => {
+                    self.neighbors.wait_packet(hop, packet, &mut self.stats);
+                    continue;
+                }
+                Lookup::Failed => {
+                    self.stats.drop_unresolved += 1;
+                    continue;
+                }
+            };
+            let transport = &mut buffer[ethernet::header_len(self.vlan) + ipv4::HEADER_LEN..];
+            return Some(match packet {
+                Packet::Segment(tuple, header) => {
+                    let length = wire_tcp::emit(transport, &header);
+                    let built = Built {
+                        in_buffer: length,
+                        in_slices: 0,
+                        header_len: length,
+                        segment_size: None,
+                    };
+                    self.finish_segment(buffer, mac, &tuple, &built, &[])
+                }
+                Packet::Icmp { source, destination, message } => {
+                    if message.len() + ipv4::HEADER_LEN > self.mtu
+                        || message.len() > transport.len()
+                    {
+                        self.stats.drop_malformed += 1;
+                        continue;
+                    }
+                    transport[..message.len()].copy_from_slice(&message);
+                    let protocol = ipv4::PROTOCOL_ICMP;
+                    let len =
+                        self.write_ip(buffer, mac, source, destination, protocol, message.len());
+                    Transmit { len: len + message.len(), checksum: None, segmentation: None }
+                }
+                Packet::Arp(..) => continue,
+            });
+        }
+    }
+
+    /// Connections, each in its turn.
+    fn transmit_data(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        slices: &mut Vec<Bytes>,
+    ) -> Option<Transmit> {
+        loop {
+            let (id, tuple) = self.tcp.next_ready()?;
+            let lookup = match self.routes.next_hop(*tuple.remote.ip()) {
+                Some(hop) => match self.resolve(now, hop) {
+                    Lookup::Pending => {
+                        self.neighbors.wait_connection(hop, id);
+                        // Its request goes out now, not after somebody else's data.
+                        match self.transmit_packet(now, buffer) {
+                            Some(transmit) => return Some(transmit),
+                            None => continue,
+                        }
+                    }
+                    known => known,
+                },
+                None => Lookup::Failed,
+            };
+            let at = ethernet::header_len(self.vlan) + ipv4::HEADER_LEN;
+            let Some(built) = self.tcp.output(now, &mut self.stats, id, &mut buffer[at..], slices)
+            else {
+                continue;
+            };
+            match lookup {
+                Lookup::Known(mac) => {
+                    return Some(self.finish_segment(buffer, mac, &tuple, &built, slices));
+                }
+                // The segment counts as sent and lost, so that TCP's timers run.
+                _ => {
+                    slices.clear();
+                    self.stats.drop_unresolved += 1;
+                }
+            }
+        }
+    }
+
+    /// Looks up a next hop, and puts what asks for it into the outbox.
+    fn resolve(&mut self, now: Instant, hop: Ipv4Addr) -> Lookup {
+        let lookup = self.neighbors.lookup(now, hop, &mut self.requests, &mut self.stats);
+        self.push_requests();
+        lookup
+    }
+
+    fn push_requests(&mut self) {
+        for Request { to, target } in self.requests.drain(..) {
+            let request = ArpPacket {
+                operation: Operation::Request,
+                sender_mac: self.mac,
+                sender: self.routes.subnet.address,
+                target_mac: MacAddr::ZERO,
+                target,
+            };
+            self.outbox.push(Packet::Arp(to, request), &mut self.stats);
+        }
+    }
+
+    fn write_arp(&self, buffer: &mut [u8], to: MacAddr, packet: &ArpPacket) -> Transmit {
+        let ethertype = ethernet::ETHERTYPE_ARP;
+        let start = ethernet::emit(buffer, to, self.mac, self.vlan, ethertype);
+        let len = start + arp::emit(&mut buffer[start..], packet);
+        Transmit { len, checksum: None, segmentation: None }
+    }
+
+    /// Writes the Ethernet and IPv4 headers; returns where the payload begins.
+    fn write_ip(
+        &self,
+        buffer: &mut [u8],
+        to: MacAddr,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        protocol: u8,
+        payload_len: usize,
+    ) -> usize {
+        let ethertype = ethernet::ETHERTYPE_IPV4;
+        let start = ethernet::emit(buffer, to, self.mac, self.vlan, ethertype);
+        start + ipv4::emit(&mut buffer[start..], source, destination, protocol, payload_len)
+    }
+
+    /// Puts the lower headers before a TCP segment and its checksum into it.
+    fn finish_segment(
+        &self,
+        buffer: &mut [u8],
+        mac: MacAddr,
+        tuple: &FourTuple,
+        built: &Built,
+        slices: &[Bytes],
+    ) -> Transmit {
+        let (local, remote) = (*tuple.local.ip(), *tuple.remote.ip());
+        let segment_len = built.in_buffer + built.in_slices;
+        let protocol = ipv4::PROTOCOL_TCP;
+        let start = self.write_ip(buffer, mac, local, remote, protocol, segment_len);
+        let mut sum = pseudo_header(local, remote, protocol, segment_len as u16);
+        let checksum = self.checksum_offload.then_some(ChecksumRequest {
+            start: start as u16,
+            offset: wire_tcp::CHECKSUM_OFFSET as u16,
+        });
+        let field = if checksum.is_some() {
+            sum.fold()
+        } else {
+            sum = sum.feed(&buffer[start..start + built.in_buffer]);
+            // Slices may begin at odd offsets: sum them as one message.
+            if built.in_slices > 0 {
+                sum = sum.feed(&slices.concat());
+            }
+            sum.finish()
+        };
+        let at = start + wire_tcp::CHECKSUM_OFFSET;
+        buffer[at..at + 2].copy_from_slice(&field.to_be_bytes());
+        Transmit {
+            len: start + built.in_buffer,
+            checksum,
+            segmentation: built.segment_size.map(|size| SegmentationRequest {
+                size,
+                header_len: (start + built.header_len) as u16,
+            }),
+        }
+    }
+
+    // ---- time and link -------------------------------------------------------------------
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next due; `None`: not before
+    /// something else happens. It may name a time at which nothing turns out to be due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let tcp = self.tcp.next_timeout();
+        let neighbors = self.neighbors.next_timeout();
+        [tcp, neighbors, self.announcer.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.announcer.take_due(now) {
+            self.announce();
+        }
+        let freed = self.neighbors.handle_timeout(now, &mut self.requests, &mut self.stats);
+        self.push_requests();
+        for id in freed {
+            self.tcp.mark_ready(id);
+        }
+        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+        self.tcp.handle_timeout(&mut env);
+    }
+
+    fn announce(&mut self) {
+        let address = self.routes.subnet.address;
+        let announcement = ArpPacket {
+            operation: Operation::Request,
+            sender_mac: self.mac,
+            sender: address,
+            target_mac: MacAddr::ZERO,
+            target: address,
+        };
+        self.outbox.push(Packet::Arp(MacAddr::BROADCAST, announcement), &mut self.stats);
+    }
+
+    /// The interface went down or came back. While it is down nothing is given out to be
+    /// sent; when it comes back the address is announced anew.
+    pub fn set_link(&mut self, now: Instant, up: bool) {
+        if up && !self.link_up {
+            self.announcer.restart(now);
+        } else if !up {
+            self.announcer.stop();
+        }
+        self.link_up = up;
+    }
+
+    // ---- connections ---------------------------------------------------------------------
+
+    /// Accepts connections to `port` from now on.
+    pub fn listen(&mut self, port: u16) {
+        self.tcp.listen(port);
+    }
+
+    /// Refuses new connections to `port` from now on; those that are there go on.
+    pub fn unlisten(&mut self, port: u16) {
+        self.tcp.unlisten(port);
+    }
+
+    /// The next connection to which something has happened, with all of it since the last
+    /// time. A connection that was released has no events.
+    pub fn poll_event(&mut self) -> Option<(ConnId, Events)> {
+        self.tcp.poll_event()
+    }
+
+    /// Appends what has been received to `into`.
+    pub fn recv(&mut self, id: ConnId, into: &mut BytesMut) -> Recv {
+        self.tcp.recv(id, into)
+    }
+
+    /// Queues `data` behind what is queued; it is held until the peer has acknowledged it.
+    ///
+    /// There is no bound here: the caller watches [`queued`](Self::queued).
+    ///
+    /// # Errors
+    /// The connection is over, or was shut down.
+    pub fn send(&mut self, id: ConnId, data: Bytes) -> Result<(), CloseReason> {
+        self.tcp.send(id, data)
+    }
+
+    /// Octets queued and not acknowledged.
+    pub fn queued(&self, id: ConnId) -> usize {
+        self.tcp.connection(id).map_or(0, |connection| connection.queued())
+    }
+
+    /// Asks for a `writable` event when at most `octets` are queued. Returns true, and
+    /// gives no event, if that is so already.
+    pub fn notify_below(&mut self, id: ConnId, octets: usize) -> bool {
+        self.tcp.notify_below(id, octets)
+    }
+
+    /// Sends FIN behind what is queued. Reading goes on.
+    pub fn shutdown(&mut self, id: ConnId) {
+        self.tcp.shutdown(id);
+    }
+
+    /// Lets go of a connection: it sends what is queued, closes in order, and vanishes. If
+    /// received data was not read, or more comes, the peer gets RST. Every connection that
+    /// was accepted must be released, even after it has closed.
+    pub fn release(&mut self, now: Instant, id: ConnId) {
+        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+        self.tcp.release(&mut env, id);
+    }
+
+    /// Ends a connection at once with RST.
+    pub fn abort(&mut self, now: Instant, id: ConnId) {
+        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+        self.tcp.abort(&mut env, id);
+    }
+
+    /// Why a connection is over, if it is; `None` for one that lives.
+    pub fn closed(&self, id: ConnId) -> Option<CloseReason> {
+        match self.tcp.connection(id) {
+            Some(connection) => connection.closed(),
+            None => Some(CloseReason::Finished),
+        }
+    }
+
+    /// Both ends of a connection: ours, the peer's.
+    pub fn addresses(&self, id: ConnId) -> Option<(SocketAddrV4, SocketAddrV4)> {
+        self.tcp.connection(id).map(|connection| (connection.tuple.local, connection.tuple.remote))
+    }
+
+    // ---- what it says of itself ----------------------------------------------------------
+
+    /// Counters since the stack was made.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Connections and records held now.
+    pub fn counts(&self) -> Counts {
+        self.tcp.counts()
+    }
+
+    /// Every connection with its state.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnId, FourTuple, State)> {
+        self.tcp.connections().map(|(id, connection)| (id, connection.tuple, connection.state()))
+    }
+
+    /// Neighbours in the ARP table.
+    pub fn neighbors(&self) -> usize {
+        self.neighbors.len()
+    }
+}

@@ -1,0 +1,102 @@
+//! Counters. Every frame that is not used has one that says why.
+
+macro_rules! counters {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl $name {
+            /// Every counter with its name, in the order of declaration.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the stack has seen and done since it was made.
+    Stats {
+        /// Frames handed to [`Stack::handle_frame`](crate::Stack::handle_frame).
+        frames_in,
+        /// Frames given out by [`Stack::poll_transmit`](crate::Stack::poll_transmit).
+        frames_out,
+        /// Dropped: too short for the headers that they announce, or the wrong lengths in them.
+        drop_malformed,
+        /// Dropped: another VLAN, or tagged where untagged is expected and the reverse.
+        drop_vlan,
+        /// Dropped: to another station's unicast address.
+        drop_mac,
+        /// Dropped: an EtherType that is neither ARP nor IPv4.
+        drop_ethertype,
+        /// Dropped: an IPv4, ICMP or TCP checksum that is wrong.
+        drop_checksum,
+        /// Dropped: IPv4 to an address that is not ours.
+        drop_address,
+        /// Dropped: an IPv4 source that no host may use (RFC 1122 3.2.1.3).
+        drop_martian,
+        /// Dropped: an IPv4 fragment (reassembly is not there yet).
+        drop_fragment,
+        /// Dropped: an IP protocol or ICMP type that is not served.
+        drop_protocol,
+        /// Dropped: an outgoing packet for which there is no route.
+        drop_no_route,
+        /// Dropped: an outgoing packet whose next hop did not answer ARP, or whose queue was full.
+        drop_unresolved,
+        /// Dropped: an answer (ICMP, RST, ACK) while too many wait to be sent.
+        drop_output_full,
+        /// ARP requests and replies used.
+        arp_in,
+        /// ARP requests, replies and announcements sent.
+        arp_out,
+        /// ARP packets not for us, or not sane.
+        arp_ignored,
+        /// Neighbours forgotten to make room.
+        neighbor_evicted,
+        /// Another station claims our address (RFC 5227).
+        arp_conflict,
+        /// ICMP echo requests answered.
+        icmp_echo,
+        /// TCP segments received.
+        tcp_in,
+        /// TCP segments sent; one that is cut by the link counts once.
+        tcp_out,
+        /// SYNs taken into the half-open table.
+        tcp_syn,
+        /// SYNs dropped: the half-open table or the connection table is full.
+        tcp_syn_dropped,
+        /// Connections established.
+        tcp_accepted,
+        /// Connections ended by the peer's RST.
+        tcp_reset_in,
+        /// RSTs sent.
+        tcp_reset_out,
+        /// Connections given up: data, keepalive or SYN-ACK unanswered for too long.
+        tcp_timed_out,
+        /// Segments sent again, of all causes.
+        tcp_retransmit,
+        /// Retransmission timeouts.
+        tcp_rto,
+        /// Entries into fast recovery.
+        tcp_fast_retransmit,
+        /// Duplicate acknowledgements received.
+        tcp_dup_ack,
+        /// Zero-window probes sent.
+        tcp_window_probe,
+        /// Keepalive probes sent.
+        tcp_keepalive,
+        /// Received segments kept out of order.
+        tcp_out_of_order,
+        /// Received data dropped: outside the window, or the reassembly queue was full.
+        tcp_data_dropped,
+        /// Segments dropped by PAWS (RFC 7323 5).
+        tcp_paws,
+        /// Challenge ACKs sent (RFC 5961).
+        tcp_challenge_ack,
+        /// TIME-WAIT records dropped early to make room.
+        tcp_time_wait_overflow,
+    }
+}

@@ -1,0 +1,307 @@
+//! What a received segment does to a connection (RFC 9293 3.10.7.4).
+
+use super::congestion::Acked;
+use super::connection::{CloseReason, Connection, Context, Outcome, State};
+use super::listen::timestamp_now;
+use super::recovery::{DupAck, Progress};
+use super::seq::SeqNum;
+use super::timer::Timer;
+use crate::wire::tcp::{Flags, Segment};
+
+impl Connection {
+    /// Handles one segment; the clauses stand in the RFC's order.
+    pub(crate) fn on_segment(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
+        self.last_heard = cx.now;
+        self.keepalives_unanswered = 0;
+
+        // RFC 7323 5.3 R1: PAWS stands before the sequence check.
+        if let (Some(state), Some(theirs)) = (self.timestamps, segment.options.timestamp)
+            && SeqNum(theirs.value).before(SeqNum(state.recent))
+            && !segment.flags.has(Flags::RST)
+        {
+            cx.stats.tcp_paws += 1;
+            self.ack_now = true;
+            return Outcome::Continue;
+        }
+
+        // First: the sequence number.
+        if !self.is_acceptable(segment) {
+            if !segment.flags.has(Flags::RST) {
+                self.ack_now = true;
+                if !segment.payload.is_empty() {
+                    cx.stats.tcp_data_dropped += 1;
+                }
+            }
+            return Outcome::Continue;
+        }
+
+        // Second: RST, by RFC 5961 3.2: only the exact number resets.
+        if segment.flags.has(Flags::RST) {
+            if segment.seq == self.rcv_nxt {
+                cx.stats.tcp_reset_in += 1;
+                return Outcome::Close(CloseReason::Reset);
+            }
+            self.challenge(cx);
+            return Outcome::Continue;
+        }
+
+        // Fourth: SYN, by RFC 5961 4.2.
+        if segment.flags.has(Flags::SYN) {
+            self.challenge(cx);
+            return Outcome::Continue;
+        }
+
+        // Fifth: ACK.
+        if !segment.flags.has(Flags::ACK) {
+            return Outcome::Continue;
+        }
+        // RFC 7323 4.3 (2).
+        if let (Some(state), Some(theirs)) = (&mut self.timestamps, segment.options.timestamp)
+            && segment.seq.at_or_before(self.last_ack_sent)
+        {
+            state.recent = theirs.value;
+        }
+        // RFC 5961 5.2: an acknowledgement of what was never sent, or far too old.
+        if segment.ack.after(self.snd_max)
+            || segment.ack.before(self.snd_una)
+                && self.snd_una.octets_since(segment.ack) > self.snd_wnd_max.max(0xffff)
+        {
+            self.challenge(cx);
+            return Outcome::Continue;
+        }
+        let outcome = self.on_ack(cx, segment);
+        if outcome != Outcome::Continue {
+            return outcome;
+        }
+
+        // Seventh: the segment's text; eighth: FIN.
+        self.on_text(cx, segment)
+    }
+
+    /// RFC 9293 3.4's table. A segment at RCV.NXT is taken even if the window is closed:
+    /// its acknowledgement counts, its text is cut off.
+    fn is_acceptable(&self, segment: &Segment<'_>) -> bool {
+        if segment.seq == self.rcv_nxt {
+            return true;
+        }
+        let length = segment.sequence_len();
+        if length == 0 {
+            segment.seq.at_or_after(self.rcv_nxt) && segment.seq.at_or_before(self.rcv_adv)
+        } else {
+            (segment.seq + length).after(self.rcv_nxt) && segment.seq.before(self.rcv_adv)
+        }
+    }
+
+    /// RFC 5961 7: an ACK that asks the peer whether it meant that.
+    fn challenge(&mut self, cx: &mut Context<'_>) {
+        cx.stats.tcp_challenge_ack += 1;
+        self.ack_now = true;
+    }
+
+    fn on_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
+        let window = u32::from(segment.window) << self.snd_scale;
+        let window_before = self.snd_wnd;
+        if self.snd_wl1.before(segment.seq)
+            || self.snd_wl1 == segment.seq && self.snd_wl2.at_or_before(segment.ack)
+        {
+            self.snd_wnd = window;
+            self.snd_wnd_max = self.snd_wnd_max.max(window);
+            self.snd_wl1 = segment.seq;
+            self.snd_wl2 = segment.ack;
+            if window > 0 && self.timers.is_armed(Timer::Persist) {
+                self.timers.stop(Timer::Persist);
+                self.persist_backoff = 0;
+            }
+        }
+        if segment.ack.after(self.snd_una) {
+            return self.on_new_ack(cx, segment);
+        }
+        // RFC 5681 2: what counts as a duplicate.
+        if segment.ack == self.snd_una
+            && segment.payload.is_empty()
+            && !segment.flags.has(Flags::FIN)
+            && self.has_outstanding()
+            && window == window_before
+        {
+            cx.stats.tcp_dup_ack += 1;
+            match self.recovery.on_dup_ack(self.snd_max, self.mss) {
+                DupAck::Wait | DupAck::Inflate => {}
+                DupAck::Enter => {
+                    cx.stats.tcp_fast_retransmit += 1;
+                    self.congestion.on_loss(cx.now, self.flight());
+                    self.retransmit = true;
+                    // Karn: what is sent twice is not timed.
+                    self.timed = None;
+                }
+            }
+        }
+        Outcome::Continue
+    }
+
+    fn on_new_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
+        let ack = segment.ack;
+        let flight_before = self.flight();
+        let octets = ack.octets_since(self.snd_una);
+        let fin_acked = self.fin_sent && ack == self.send_end() + 1;
+        self.measure_round_trip(cx, segment);
+        self.rtt.reset_backoff();
+        self.send.acknowledge((octets - u32::from(fin_acked)) as usize);
+        self.snd_una = ack;
+        self.snd_nxt = self.snd_nxt.latest(ack);
+        self.last_progress = cx.now;
+
+        match self.recovery.on_new_ack(ack, octets, self.mss) {
+            Progress::Normal => self.congestion.on_ack(Acked {
+                now: cx.now,
+                octets,
+                rtt: self.rtt.srtt(),
+                // RFC 7661 4.1: the window counts as used when half of it was.
+                window_limited: flight_before.saturating_mul(2) >= self.congestion.window(),
+            }),
+            Progress::Partial => {
+                self.retransmit = true;
+                self.timed = None;
+            }
+            Progress::Done => {}
+        }
+        if self.has_outstanding() {
+            // RFC 6298 (5.3): restart on new data acknowledged.
+            self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));
+        } else {
+            // RFC 6298 (5.2).
+            self.timers.stop(Timer::Retransmit);
+            self.retransmit = false;
+        }
+        self.check_low_water();
+
+        if fin_acked {
+            match self.state {
+                State::FinWait1 => {
+                    self.state = State::FinWait2;
+                    if self.released {
+                        self.timers.set(Timer::Linger, cx.now + cx.config.fin_wait_2);
+                    }
+                }
+                State::Closing => return Outcome::TimeWait,
+                State::LastAck => return Outcome::Close(CloseReason::Finished),
+                _ => {}
+            }
+        }
+        Outcome::Continue
+    }
+
+    fn measure_round_trip(&mut self, cx: &Context<'_>, segment: &Segment<'_>) {
+        match (self.timed, self.timestamps, segment.options.timestamp) {
+            (Some((end, departure)), ..) if segment.ack.at_or_after(end) => {
+                self.timed = None;
+                self.rtt.sample(cx.now.since(departure), cx.config);
+            }
+            // After a timeout nothing is timed; the echoed timestamp tells which copy arrived
+            // (RFC 7323 4.1), so that a path that has become slower is learnt.
+            (None, Some(state), Some(theirs)) if self.rtt.is_backed_off() => {
+                let millis = timestamp_now(state.offset, cx.now).wrapping_sub(theirs.echo);
+                if millis < 60_000 {
+                    let rtt = std::time::Duration::from_millis(u64::from(millis).max(1));
+                    self.rtt.sample(rtt, cx.config);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
+        let end = segment.seq + segment.payload.len() as u32;
+        if !matches!(self.state, State::Established | State::FinWait1 | State::FinWait2) {
+            // The peer's FIN has come: there is no more text (RFC 9293 3.10.7.4, seventh).
+            if segment.sequence_len() > 0 {
+                self.ack_now = true;
+            }
+            return Outcome::Continue;
+        }
+        if segment.flags.has(Flags::FIN) {
+            // A FIN beyond the window is not remembered; it will be sent again.
+            match self.peer_fin {
+                None if end.at_or_before(self.rcv_adv) => self.peer_fin = Some(end),
+                Some(fin) if fin != end => {
+                    // Two different ends of one stream: the first stands.
+                    cx.stats.tcp_data_dropped += 1;
+                }
+                _ => {}
+            }
+        }
+        if !segment.payload.is_empty() {
+            let limit = self.peer_fin.map_or(self.rcv_adv, |fin| {
+                if fin.before(self.rcv_adv) { fin } else { self.rcv_adv }
+            });
+            // Cut to what is new and inside the window.
+            let skip = (self.rcv_nxt.octets_since(segment.seq) as usize).min(segment.payload.len());
+            let start = segment.seq + skip as u32;
+            let room = limit.octets_since(start) as usize;
+            let text = &segment.payload[skip..];
+            let text = if text.len() > room {
+                cx.stats.tcp_data_dropped += 1;
+                self.ack_now = true;
+                &text[..room]
+            } else {
+                text
+            };
+            if !text.is_empty() {
+                if self.released {
+                    // RFC 9293 3.10.7.4 with RFC 1122 4.2.2.13: nobody will read it.
+                    return Outcome::Abort(CloseReason::Aborted);
+                }
+                self.take_text(cx, start, text);
+            }
+        }
+        self.take_fin()
+    }
+
+    fn take_text(&mut self, cx: &mut Context<'_>, start: SeqNum, text: &[u8]) {
+        if start == self.rcv_nxt {
+            self.ready.extend_from_slice(text);
+            self.rcv_nxt += text.len() as u32;
+            // RFC 5681 4.2: filling a gap is acknowledged at once.
+            self.ack_now |= !self.assembler.is_empty();
+            while let Some(run) = self.assembler.take(self.rcv_nxt) {
+                self.rcv_nxt += run.len() as u32;
+                self.ready.extend_from_slice(&run);
+            }
+            self.events.readable = true;
+            // RFC 9293 3.8.6.3: at least every second full segment, else soon.
+            self.unacked = self.unacked.saturating_add(text.len() as u32);
+            if self.unacked >= 2 * self.mss {
+                self.ack_now = true;
+            } else if !self.timers.is_armed(Timer::DelayedAck) {
+                self.timers.set(Timer::DelayedAck, cx.now + cx.config.delayed_ack);
+            }
+        } else {
+            // RFC 5681 4.2: out of order is acknowledged at once.
+            self.ack_now = true;
+            cx.stats.tcp_out_of_order += 1;
+            if !self.assembler.insert(start, text) {
+                cx.stats.tcp_data_dropped += 1;
+            }
+        }
+    }
+
+    /// Eighth: the FIN, once everything before it is here.
+    fn take_fin(&mut self) -> Outcome {
+        if self.peer_fin != Some(self.rcv_nxt) {
+            return Outcome::Continue;
+        }
+        self.rcv_nxt += 1;
+        self.rcv_adv = self.rcv_adv.latest(self.rcv_nxt);
+        self.ack_now = true;
+        self.events.readable = true;
+        match self.state {
+            State::Established => self.state = State::CloseWait,
+            State::FinWait1 => self.state = State::Closing,
+            State::FinWait2 => {
+                self.timers.stop(Timer::Linger);
+                return Outcome::TimeWait;
+            }
+            State::CloseWait | State::Closing | State::LastAck | State::Closed => {}
+        }
+        Outcome::Continue
+    }
+}

@@ -1,0 +1,211 @@
+//! Passive open: connections between SYN and ACK (RFC 9293 3.10.7.2 and SYN-RECEIVED).
+//!
+//! A half-open connection is a small record, not a connection: a flood of SYNs costs
+//! little memory and is bounded by [`TcpConfig::backlog`](crate::TcpConfig::backlog).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::demux::FourTuple;
+use super::isn;
+use super::seq::SeqNum;
+use crate::config::TcpConfig;
+use crate::entropy::Keys;
+use crate::time::Instant;
+use crate::timers::TimerQueue;
+use crate::wire::tcp::{Flags, Header, Options, Segment, Timestamp};
+
+/// SYN-ACKs sent again before the peer is given up: 1 + 2 + 4 + 8 + 16 s, as Linux.
+const SYN_ACK_RETRIES: u8 = 5;
+/// RFC 9293 3.7.1, MUST-15: what a peer without the option can take.
+const DEFAULT_MSS: u16 = 536;
+/// A peer whose stated MSS is smaller gets this: each of its segments would cost us more
+/// header than data (the attack behind CVE-2019-11479; Linux's floor is 48).
+const MIN_MSS: u16 = 64;
+
+/// What was agreed on in the handshake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfOpen {
+    pub(crate) iss: SeqNum,
+    pub(crate) irs: SeqNum,
+    /// The peer's MSS option, bounded below.
+    pub(crate) peer_mss: u16,
+    /// Both sides' shift counts, if the peer offered scaling.
+    pub(crate) scaling: Option<(u8, u8)>,
+    /// The peer's last TSval, if it offered timestamps.
+    pub(crate) ts_recent: Option<u32>,
+    pub(crate) ts_offset: u32,
+    /// When the SYN-ACK went out first: a measured round trip if it was not sent again.
+    pub(crate) sent_at: Instant,
+    pub(crate) retries: u8,
+    deadline: Instant,
+    hint: Instant,
+}
+
+/// Half-open connections of a stack.
+#[derive(Debug)]
+pub(crate) struct HalfOpenTable {
+    records: HashMap<FourTuple, HalfOpen, Keys>,
+    timers: TimerQueue<FourTuple>,
+}
+
+impl HalfOpenTable {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { records: HashMap::with_hasher(keys), timers: TimerQueue::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn get(&self, tuple: &FourTuple) -> Option<&HalfOpen> {
+        self.records.get(tuple)
+    }
+
+    pub(crate) fn remove(&mut self, tuple: &FourTuple) -> Option<HalfOpen> {
+        self.records.remove(tuple)
+    }
+
+    /// A SYN for a port that listens. The caller has checked the backlog and sends the
+    /// SYN-ACK.
+    pub(crate) fn insert(
+        &mut self,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        iss: SeqNum,
+        keys: &Keys,
+        config: &TcpConfig,
+        now: Instant,
+    ) -> &HalfOpen {
+        let deadline = now + config.rto_initial;
+        let mut record = HalfOpen {
+            iss,
+            irs: segment.seq,
+            peer_mss: segment.options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS),
+            scaling: segment
+                .options
+                .window_scale
+                .map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
+            ts_recent: segment.options.timestamp.map(|timestamp| timestamp.value),
+            ts_offset: isn::timestamp_offset(keys, &tuple),
+            sent_at: now,
+            retries: 0,
+            deadline,
+            hint: Instant::NEVER,
+        };
+        self.timers.arm(tuple, deadline, &mut record.hint);
+        self.records.entry(tuple).insert_entry(record).into_mut()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Handles one record that is due: `Some(Some(record))` asks for its SYN-ACK again,
+    /// `Some(None)` says that it was given up. `None`: no more are due.
+    pub(crate) fn pop_due(
+        &mut self,
+        now: Instant,
+        config: &TcpConfig,
+    ) -> Option<(FourTuple, Option<HalfOpen>)> {
+        while let Some((at, tuple)) = self.timers.pop_due(now) {
+            let Some(record) = self.records.get_mut(&tuple).filter(|record| record.hint == at)
+            else {
+                continue;
+            };
+            record.hint = Instant::NEVER;
+            if record.deadline > now {
+                self.timers.arm(tuple, record.deadline, &mut record.hint);
+                continue;
+            }
+            if record.retries == SYN_ACK_RETRIES {
+                self.records.remove(&tuple);
+                return Some((tuple, None));
+            }
+            record.retries += 1;
+            let wait: Duration = config.rto_initial * (1 << record.retries);
+            record.deadline = now + wait;
+            self.timers.arm(tuple, record.deadline, &mut record.hint);
+            return Some((tuple, Some(*record)));
+        }
+        None
+    }
+}
+
+/// The smallest shift with which the window field can state the whole buffer.
+pub(crate) fn own_window_scale(receive_buffer: usize) -> u8 {
+    (0..14).find(|shift| receive_buffer >> shift <= 0xffff).unwrap_or(14)
+}
+
+impl HalfOpen {
+    /// The SYN-ACK. `mss` is our own, from the link's MTU.
+    pub(crate) fn syn_ack(
+        &self,
+        tuple: &FourTuple,
+        mss: u16,
+        config: &TcpConfig,
+        now: Instant,
+    ) -> Header {
+        Header {
+            source_port: tuple.local.port(),
+            destination_port: tuple.remote.port(),
+            seq: self.iss,
+            ack: self.irs + 1,
+            flags: Flags::SYN.with(Flags::ACK),
+            // RFC 7323 2.2: the window of a SYN is never scaled.
+            window: config.receive_buffer.min(0xffff) as u16,
+            options: Options {
+                mss: Some(mss),
+                window_scale: self.scaling.map(|(_, ours)| ours),
+                // Permitted once the scoreboard is there to honour it.
+                sack_permitted: false,
+                timestamp: self
+                    .ts_recent
+                    .map(|echo| Timestamp { value: timestamp_now(self.ts_offset, now), echo }),
+            },
+        }
+    }
+}
+
+/// The timestamp clock: milliseconds from a secret offset (RFC 7323 5.4).
+pub(crate) fn timestamp_now(offset: u32, now: Instant) -> u32 {
+    offset.wrapping_add(now.as_millis() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_the_smallest_that_states_the_buffer() {
+        assert_eq!(own_window_scale(65535), 0);
+        assert_eq!(own_window_scale(65536), 1);
+        assert_eq!(own_window_scale(1 << 20), 5);
+        assert_eq!(own_window_scale(usize::MAX), 14);
+    }
+
+    #[test]
+    fn an_unanswered_syn_ack_is_sent_five_times_more_and_forgotten() {
+        let keys = Keys::new([0; 16]);
+        let config = TcpConfig::default();
+        let mut table = HalfOpenTable::new(keys);
+        let octets = [0x9c, 0x40, 0, 80, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 1, 0, 0, 0, 0, 0];
+        let segment = crate::wire::tcp::parse(&octets).unwrap();
+        let tuple = FourTuple::for_test(1);
+        table.insert(tuple, &segment, SeqNum(5), &keys, &config, Instant::from_millis(0));
+        let mut sent_again = Vec::new();
+        loop {
+            let now = table.next_timeout().unwrap();
+            match table.pop_due(now, &config) {
+                Some((_, Some(_))) => sent_again.push(now.as_millis()),
+                Some((_, None)) => {
+                    assert_eq!(now.as_millis(), 63_000);
+                    break;
+                }
+                None => {}
+            }
+        }
+        assert_eq!(sent_again, [1000, 3000, 7000, 15_000, 31_000]);
+        assert_eq!((table.len(), table.next_timeout()), (0, None));
+    }
+}

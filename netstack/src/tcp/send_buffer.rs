@@ -1,0 +1,167 @@
+//! What the application gave to send and the peer has not acknowledged yet.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+/// Slices one frame may gather at the most. A packet socket takes up to
+/// `UIO_MAXIOV` (1024); past some dozens a frame is better cut short than gathered from crumbs.
+const MAX_SLICES: usize = 48;
+
+/// A queue of slices; nothing is copied to be kept or to be sent again.
+///
+/// ```text
+///     SND.UNA                SND.NXT                    end
+///        |  sent, unacked       |   not sent yet         |
+///        [ slice ][ slice     |     ][ slice ][ slice    ]
+/// offset 0                                               len
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct SendBuffer {
+    slices: VecDeque<Bytes>,
+    len: usize,
+    /// A slice's index and its offset: where the last gathering ended. Sending goes
+    /// forward, so the next one nearly always starts there, however many slices wait.
+    hint: (usize, usize),
+}
+
+impl SendBuffer {
+    /// Octets queued.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn push(&mut self, slice: Bytes) {
+        if !slice.is_empty() {
+            self.len += slice.len();
+            self.slices.push_back(slice);
+        }
+    }
+
+    /// Drops the first `octets`: they are acknowledged.
+    pub(crate) fn acknowledge(&mut self, octets: usize) {
+        debug_assert!(octets <= self.len);
+        let mut left = octets.min(self.len);
+        self.len -= left;
+        let mut gone = 0;
+        while left > 0 {
+            let Some(front) = self.slices.front_mut() else { break };
+            if front.len() > left {
+                front.advance(left);
+                break;
+            }
+            left -= front.len();
+            self.slices.pop_front();
+            gone += 1;
+        }
+        self.hint = match (self.hint.0.checked_sub(gone), self.hint.1.checked_sub(octets)) {
+            (Some(index), Some(offset)) if index > 0 => (index, offset),
+            _ => (0, 0),
+        };
+        if self.slices.is_empty() && self.slices.capacity() > 8 {
+            // An idle connection keeps no memory of its busiest moment.
+            self.slices = VecDeque::new();
+        }
+    }
+
+    /// The index of the slice that holds `offset`, and the offset within it.
+    fn seek(&mut self, offset: usize) -> (usize, usize) {
+        let (mut index, mut start) = if self.hint.1 <= offset { self.hint } else { (0, 0) };
+        while let Some(slice) = self.slices.get(index) {
+            if start + slice.len() > offset {
+                break;
+            }
+            start += slice.len();
+            index += 1;
+        }
+        self.hint = (index, start);
+        (index, offset - start)
+    }
+
+    /// Copies `octets` octets from `offset` into `target`.
+    pub(crate) fn copy(&mut self, offset: usize, target: &mut [u8]) {
+        let (mut index, mut skip) = self.seek(offset);
+        let mut filled = 0;
+        while filled < target.len() {
+            let slice = &self.slices[index][skip..];
+            let take = slice.len().min(target.len() - filled);
+            target[filled..filled + take].copy_from_slice(&slice[..take]);
+            filled += take;
+            index += 1;
+            skip = 0;
+        }
+    }
+
+    /// Adds references to up to `octets` octets from `offset` to `target`; returns how
+    /// many they are, fewer only if they lie in more slices than one frame may gather.
+    pub(crate) fn gather(
+        &mut self,
+        offset: usize,
+        octets: usize,
+        target: &mut Vec<Bytes>,
+    ) -> usize {
+        let (mut index, mut skip) = self.seek(offset);
+        let mut gathered = 0;
+        for _ in 0..MAX_SLICES {
+            if gathered == octets {
+                break;
+            }
+            let slice = &self.slices[index];
+            let take = (slice.len() - skip).min(octets - gathered);
+            target.push(slice.slice(skip..skip + take));
+            gathered += take;
+            index += 1;
+            skip = 0;
+        }
+        gathered
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against a plain vector: any mix of pushes, acknowledgements and reads.
+        #[test]
+        fn behaves_like_a_plain_queue_of_octets(
+            steps in proptest::collection::vec((0usize..4, 0usize..50, 0usize..200), 1..60),
+        ) {
+            let mut buffer = SendBuffer::default();
+            let mut model: Vec<u8> = Vec::new();
+            let mut next = 0u8;
+            for (what, a, b) in steps {
+                match what {
+                    0 | 1 => {
+                        let slice: Vec<u8> = (0..a).map(|_| { next = next.wrapping_add(1); next }).collect();
+                        model.extend(&slice);
+                        buffer.push(Bytes::from(slice));
+                    }
+                    2 => {
+                        let octets = a.min(model.len());
+                        model.drain(..octets);
+                        buffer.acknowledge(octets);
+                    }
+                    _ => {
+                        let offset = a.min(model.len());
+                        let octets = b.min(model.len() - offset);
+                        let mut copied = vec![0; octets];
+                        buffer.copy(offset, &mut copied);
+                        prop_assert_eq!(&copied, &model[offset..offset + octets]);
+                        let mut slices = Vec::new();
+                        let gathered = buffer.gather(offset, octets, &mut slices);
+                        prop_assert!(gathered == octets || slices.len() == MAX_SLICES);
+                        prop_assert_eq!(slices.concat(), &model[offset..offset + gathered]);
+                    }
+                }
+                prop_assert_eq!(buffer.len(), model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! TIME-WAIT (RFC 9293 3.6.1) in small records.
+//!
+//! All of them wait equally long, so they expire in the order in which they came: a queue
+//! does for a timer each.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::demux::FourTuple;
+use super::seq::SeqNum;
+use crate::config::TcpConfig;
+use crate::entropy::Keys;
+use crate::stats::Stats;
+use crate::time::Instant;
+use crate::wire::tcp::{Flags, Segment};
+
+/// What must be known to answer for a connection that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimeWait {
+    pub(crate) snd_nxt: SeqNum,
+    pub(crate) rcv_nxt: SeqNum,
+    /// The window that was last offered, unscaled field.
+    pub(crate) window: u16,
+    /// The peer's last TSval and our clock's offset, where timestamps are in use.
+    pub(crate) timestamps: Option<(u32, u32)>,
+    pub(crate) expires: Instant,
+}
+
+/// What a segment for a TIME-WAIT record leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A new connection may begin (RFC 6191): handle the SYN as for a closed port.
+    Reopen,
+    /// Send the record's ACK.
+    Acknowledge,
+    /// Nothing.
+    Ignore,
+}
+
+#[derive(Debug)]
+pub(crate) struct TimeWaitTable {
+    records: HashMap<FourTuple, TimeWait, Keys>,
+    queue: VecDeque<(Instant, FourTuple)>,
+}
+
+impl TimeWaitTable {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { records: HashMap::with_hasher(keys), queue: VecDeque::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn get(&self, tuple: &FourTuple) -> Option<&TimeWait> {
+        // Nearly every segment is for a live connection or a new one, and mostly nothing
+        // waits here: then the hash is saved.
+        if self.records.is_empty() { None } else { self.records.get(tuple) }
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        tuple: FourTuple,
+        record: TimeWait,
+        config: &TcpConfig,
+        stats: &mut Stats,
+    ) {
+        if self.records.len() >= config.max_time_wait
+            && let Some((_, oldest)) = self.queue.pop_front()
+        {
+            self.records.remove(&oldest);
+            stats.tcp_time_wait_overflow += 1;
+        }
+        self.queue.push_back((record.expires, tuple));
+        self.records.insert(tuple, record);
+    }
+
+    pub(crate) fn on_segment(
+        &mut self,
+        tuple: &FourTuple,
+        segment: &Segment<'_>,
+        now: Instant,
+        config: &TcpConfig,
+    ) -> Verdict {
+        let Some(record) = self.records.get_mut(tuple) else { return Verdict::Ignore };
+        if segment.flags.has(Flags::RST) {
+            // RFC 1337: a RST must not end TIME-WAIT early.
+            return Verdict::Ignore;
+        }
+        if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) {
+            // RFC 6191 2: a newer timestamp, or without timestamps a sequence number beyond
+            // the old connection's, proves a new connection.
+            let newer = match (segment.options.timestamp, record.timestamps) {
+                (Some(theirs), Some((recent, _))) => SeqNum(theirs.value).after(SeqNum(recent)),
+                _ => false,
+            };
+            if newer || segment.seq.after(record.rcv_nxt) {
+                self.remove(tuple);
+                return Verdict::Reopen;
+            }
+        }
+        if segment.sequence_len() == 0 && segment.seq == record.rcv_nxt {
+            // The last ACK once more: nothing to answer.
+            return Verdict::Ignore;
+        }
+        if segment.flags.has(Flags::FIN) {
+            // RFC 9293 3.10.7.4: a FIN sent again restarts the 2 MSL timeout.
+            record.expires = now + config.time_wait;
+            self.queue.push_back((record.expires, *tuple));
+        }
+        Verdict::Acknowledge
+    }
+
+    pub(crate) fn remove(&mut self, tuple: &FourTuple) {
+        // Its place in the queue is skipped when it comes up.
+        self.records.remove(tuple);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.queue.front().map(|(expires, _)| *expires)
+    }
+
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some((expires, tuple)) = self.queue.front().copied() {
+            if expires > now {
+                break;
+            }
+            self.queue.pop_front();
+            if self.records.get(&tuple).is_some_and(|record| record.expires == expires) {
+                self.records.remove(&tuple);
+            }
+        }
+        if self.records.is_empty() {
+            self.records.shrink_to_fit();
+            self.queue = VecDeque::new();
+        }
+    }
+}

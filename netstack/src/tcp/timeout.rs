@@ -1,0 +1,77 @@
+//! What a connection does when one of its timers is due.
+
+use super::connection::{CloseReason, Connection, Context, Outcome, State};
+use super::timer::Timer;
+
+impl Connection {
+    pub(crate) fn on_timers(&mut self, cx: &mut Context<'_>) -> Outcome {
+        if self.timers.take_due(Timer::DelayedAck, cx.now) {
+            self.ack_now = true;
+        }
+        if self.timers.take_due(Timer::Linger, cx.now) {
+            return Outcome::Close(CloseReason::TimedOut);
+        }
+        if self.timers.take_due(Timer::Retransmit, cx.now) {
+            let outcome = self.on_retransmission_timeout(cx);
+            if outcome != Outcome::Continue {
+                return outcome;
+            }
+        }
+        if self.timers.take_due(Timer::Persist, cx.now) {
+            if cx.now.since(self.last_heard) > cx.config.user_timeout {
+                return Outcome::Abort(CloseReason::TimedOut);
+            }
+            // RFC 9293 3.8.6.1: probe, at growing intervals. The next output arms it again
+            // while the window stays closed.
+            self.persist_backoff = self.persist_backoff.saturating_add(1);
+            self.probe = true;
+            cx.stats.tcp_window_probe += 1;
+        }
+        if self.timers.take_due(Timer::Keepalive, cx.now) {
+            return self.on_keepalive(cx);
+        }
+        Outcome::Continue
+    }
+
+    /// RFC 6298 (5.4) to (5.6).
+    fn on_retransmission_timeout(&mut self, cx: &mut Context<'_>) -> Outcome {
+        if !self.has_outstanding() {
+            return Outcome::Continue;
+        }
+        // A peer that answers but keeps its window closed is alive.
+        let alive_at = if self.snd_wnd == 0 { self.last_heard } else { self.last_progress };
+        if cx.now.since(alive_at.max(self.last_progress)) > cx.config.user_timeout {
+            return Outcome::Abort(CloseReason::TimedOut);
+        }
+        cx.stats.tcp_rto += 1;
+        self.congestion.on_timeout(cx.now, self.flight(), self.rtt.is_backed_off());
+        self.recovery.on_timeout(self.snd_max);
+        self.rtt.back_off();
+        self.timed = None;
+        // Everything is sent again in order, the first segment whatever the window says.
+        self.snd_nxt = self.snd_una;
+        self.retransmit = true;
+        self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));
+        Outcome::Continue
+    }
+
+    /// RFC 9293 3.8.4.
+    fn on_keepalive(&mut self, cx: &mut Context<'_>) -> Outcome {
+        let config = cx.config;
+        let silent_since = self.last_heard + config.keepalive_idle;
+        if silent_since > cx.now || self.has_outstanding() || self.send.len() > 0 {
+            // Data on its way asks the same question, by its own timers.
+            let next = silent_since.max(cx.now + config.keepalive_interval);
+            self.timers.set(Timer::Keepalive, next);
+        } else if self.keepalives_unanswered == config.keepalive_probes {
+            return Outcome::Abort(CloseReason::TimedOut);
+        } else {
+            self.keepalives_unanswered += 1;
+            self.probe = true;
+            cx.stats.tcp_keepalive += 1;
+            self.timers.set(Timer::Keepalive, cx.now + config.keepalive_interval);
+        }
+        debug_assert!(self.state != State::Closed);
+        Outcome::Continue
+    }
+}

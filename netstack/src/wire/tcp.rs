@@ -1,0 +1,277 @@
+//! TCP headers and options (RFC 9293 3.1, 3.2; RFC 7323; RFC 2018).
+
+use etherparse::TcpHeaderSlice;
+
+use super::WireError;
+use crate::tcp::seq::SeqNum;
+
+/// Octets of a header without options.
+pub const HEADER_LEN: usize = 20;
+/// Octets of a header with the timestamp option, padded: that of a usual segment.
+pub const HEADER_LEN_TIMESTAMP: usize = 32;
+/// Octets of the largest header.
+pub const MAX_HEADER_LEN: usize = 60;
+/// Where the checksum stands in the header.
+pub const CHECKSUM_OFFSET: usize = 16;
+/// RFC 7323 2.3: a larger shift count is taken as this.
+pub const MAX_WINDOW_SCALE: u8 = 14;
+
+const KIND_END: u8 = 0;
+const KIND_NOP: u8 = 1;
+const KIND_MSS: u8 = 2;
+const KIND_WINDOW_SCALE: u8 = 3;
+const KIND_SACK_PERMITTED: u8 = 4;
+const KIND_TIMESTAMP: u8 = 8;
+
+/// Control bits (RFC 9293 3.1), as they stand in the header's octet 13.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// No more data from the sender.
+    pub const FIN: Self = Self(0x01);
+    /// Synchronise sequence numbers.
+    pub const SYN: Self = Self(0x02);
+    /// Reset the connection.
+    pub const RST: Self = Self(0x04);
+    /// Push function.
+    pub const PSH: Self = Self(0x08);
+    /// The acknowledgement field is significant.
+    pub const ACK: Self = Self(0x10);
+
+    /// Whether all of `other`'s bits are set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits of both.
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// RFC 7323 3.2's option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// TSval: the sender's clock.
+    pub value: u32,
+    /// TSecr: the value that it echoes.
+    pub echo: u32,
+}
+
+/// The options that we know; the rest are skipped (RFC 9293 3.2, MUST-6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum segment size, in octets.
+    pub mss: Option<u16>,
+    /// Window scale shift count, at most [`MAX_WINDOW_SCALE`].
+    pub window_scale: Option<u8>,
+    /// SACK permitted.
+    pub sack_permitted: bool,
+    /// Timestamps.
+    pub timestamp: Option<Timestamp>,
+}
+
+/// A segment's header, options and payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// Sequence number of the first octet (of the SYN, where it is set).
+    pub seq: SeqNum,
+    /// Acknowledgement number; means something only with ACK.
+    pub ack: SeqNum,
+    /// Control bits.
+    pub flags: Flags,
+    /// The window field as it stands, unscaled.
+    pub window: u16,
+    /// Options.
+    pub options: Options,
+    /// Data.
+    pub payload: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// SEG.LEN: octets of sequence space, SYN and FIN counted.
+    pub fn sequence_len(&self) -> u32 {
+        self.payload.len() as u32
+            + u32::from(self.flags.has(Flags::SYN))
+            + u32::from(self.flags.has(Flags::FIN))
+    }
+}
+
+/// Reads a segment. The checksum is the caller's: it needs the pseudo-header.
+pub fn parse(octets: &[u8]) -> Result<Segment<'_>, WireError> {
+    let header = TcpHeaderSlice::from_slice(octets).map_err(|_| WireError::Malformed)?;
+    if header.source_port() == 0 || header.destination_port() == 0 {
+        return Err(WireError::Malformed);
+    }
+    let header_len = header.slice().len();
+    Ok(Segment {
+        source_port: header.source_port(),
+        destination_port: header.destination_port(),
+        seq: SeqNum(header.sequence_number()),
+        ack: SeqNum(header.acknowledgment_number()),
+        flags: Flags(octets[13] & 0x3f),
+        window: header.window_size(),
+        options: parse_options(&octets[HEADER_LEN..header_len]),
+        payload: &octets[header_len..],
+    })
+}
+
+/// Reads the options that we know. One with a wrong length ends the list, as nothing
+/// behind it can be trusted; what came before it counts.
+fn parse_options(mut rest: &[u8]) -> Options {
+    // RFC 7323 appendix A: NOP NOP timestamp, the layout of nearly every segment.
+    if let [KIND_NOP, KIND_NOP, KIND_TIMESTAMP, 10, v0, v1, v2, v3, e0, e1, e2, e3] = *rest {
+        return Options {
+            timestamp: Some(Timestamp {
+                value: u32::from_be_bytes([v0, v1, v2, v3]),
+                echo: u32::from_be_bytes([e0, e1, e2, e3]),
+            }),
+            ..Options::default()
+        };
+    }
+    let mut options = Options::default();
+    loop {
+        match *rest {
+            [] | [KIND_END, ..] => return options,
+            [KIND_NOP, ref tail @ ..] => {
+                rest = tail;
+                continue;
+            }
+            [KIND_MSS, 4, a, b, ..] => options.mss = Some(u16::from_be_bytes([a, b])),
+            [KIND_WINDOW_SCALE, 3, shift, ..] => {
+                options.window_scale = Some(shift.min(MAX_WINDOW_SCALE));
+            }
+            [KIND_SACK_PERMITTED, 2, ..] => options.sack_permitted = true,
+            [KIND_TIMESTAMP, 10, v0, v1, v2, v3, e0, e1, e2, e3, ..] => {
+                options.timestamp = Some(Timestamp {
+                    value: u32::from_be_bytes([v0, v1, v2, v3]),
+                    echo: u32::from_be_bytes([e0, e1, e2, e3]),
+                });
+            }
+            _ => {}
+        }
+        match rest.get(1) {
+            Some(&length) if length >= 2 && usize::from(length) <= rest.len() => {
+                rest = &rest[usize::from(length)..];
+            }
+            _ => return options,
+        }
+    }
+}
+
+/// What [`emit`] writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// Sequence number.
+    pub seq: SeqNum,
+    /// Acknowledgement number.
+    pub ack: SeqNum,
+    /// Control bits.
+    pub flags: Flags,
+    /// Window field, already scaled down.
+    pub window: u16,
+    /// Options.
+    pub options: Options,
+}
+
+/// Writes the header and its options, padded to four octets, with a zero checksum field;
+/// returns its length, at most [`MAX_HEADER_LEN`].
+pub fn emit(buffer: &mut [u8], header: &Header) -> usize {
+    let mut length = HEADER_LEN;
+    let Options { mss, window_scale, sack_permitted, timestamp } = header.options;
+    if let Some(mss) = mss {
+        let [a, b] = mss.to_be_bytes();
+        buffer[length..length + 4].copy_from_slice(&[KIND_MSS, 4, a, b]);
+        length += 4;
+    }
+    if let Some(Timestamp { value, echo }) = timestamp {
+        // Where SACK-permitted is due it takes the place of the two NOPs, as Linux does.
+        let lead = if sack_permitted { [KIND_SACK_PERMITTED, 2] } else { [KIND_NOP, KIND_NOP] };
+        buffer[length..length + 2].copy_from_slice(&lead);
+        buffer[length + 2..length + 4].copy_from_slice(&[KIND_TIMESTAMP, 10]);
+        buffer[length + 4..length + 8].copy_from_slice(&value.to_be_bytes());
+        buffer[length + 8..length + 12].copy_from_slice(&echo.to_be_bytes());
+        length += 12;
+    } else if sack_permitted {
+        buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_NOP, KIND_SACK_PERMITTED, 2]);
+        length += 4;
+    }
+    if let Some(shift) = window_scale {
+        buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_WINDOW_SCALE, 3, shift]);
+        length += 4;
+    }
+    buffer[0..2].copy_from_slice(&header.source_port.to_be_bytes());
+    buffer[2..4].copy_from_slice(&header.destination_port.to_be_bytes());
+    buffer[4..8].copy_from_slice(&header.seq.0.to_be_bytes());
+    buffer[8..12].copy_from_slice(&header.ack.0.to_be_bytes());
+    buffer[12] = ((length / 4) << 4) as u8;
+    buffer[13] = header.flags.0;
+    buffer[14..16].copy_from_slice(&header.window.to_be_bytes());
+    buffer[16..20].fill(0);
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(options: Options) -> Header {
+        Header {
+            source_port: 80,
+            destination_port: 40000,
+            seq: SeqNum(1),
+            ack: SeqNum(2),
+            flags: Flags::SYN.with(Flags::ACK),
+            window: 3,
+            options,
+        }
+    }
+
+    #[test]
+    fn unknown_options_are_skipped_and_broken_ones_end_the_list() {
+        assert_eq!(parse_options(&[253, 4, 9, 9, 2, 4, 5, 0xb4]).mss, Some(1460));
+        assert_eq!(parse_options(&[2, 4, 5, 0xb4, 253, 0, 3, 3, 7, 0]).window_scale, None);
+        assert_eq!(parse_options(&[2, 4, 5, 0xb4, 253, 40]).mss, Some(1460));
+        assert_eq!(parse_options(&[3, 3, 200, 0]).window_scale, Some(14));
+        assert_eq!(parse_options(&[8]), Options::default());
+        // A known kind with another length is skipped by its length.
+        assert_eq!(parse_options(&[2, 3, 5, 1, 3, 3, 7]).window_scale, Some(7));
+        assert_eq!(parse_options(&[0, 2, 4, 5, 0xb4]).mss, None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_is_parsed_back(
+            mss in proptest::option::of(any::<u16>()),
+            window_scale in proptest::option::of(0u8..=14),
+            sack_permitted: bool,
+            timestamp in proptest::option::of((any::<u32>(), any::<u32>())),
+        ) {
+            let timestamp = timestamp.map(|(value, echo)| Timestamp { value, echo });
+            let options = Options { mss, window_scale, sack_permitted, timestamp };
+            let mut buffer = [0; MAX_HEADER_LEN];
+            let length = emit(&mut buffer, &header(options));
+            prop_assert_eq!(length % 4, 0);
+            let segment = parse(&buffer[..length]).unwrap();
+            prop_assert_eq!(segment.options, options);
+            prop_assert_eq!((segment.seq.0, segment.ack.0, segment.window), (1, 2, 3));
+            prop_assert!(segment.payload.is_empty());
+        }
+
+        #[test]
+        fn options_of_any_octets_never_panic(octets in proptest::collection::vec(any::<u8>(), 0..41)) {
+            parse_options(&octets);
+        }
+    }
+}
