@@ -1,2 +1,25 @@
-//! The appliance.
+//! Tagwire: an HTTP appliance behind a VLAN tag. This crate is the web server and the appliance.
+//!
+//! # The way of a request
+//!
+//! 1. [`transport`]: octets arrive on a connection of our own TCP.
+//! 2. [`conn`]: one `async fn` per connection reads a head, answers it, next.
+//! 3. [`request`]: the head is parsed and framed; [`limits`] holds the bounds.
+//! 4. [`target`]: the target is decoded, normalised and contained.
+//! 5. [`site`]: looked up in the [`cache`]; what is missing there is loaded by the [`cold`]
+//!    side, a thread of its own, so that a disk that stalls never stalls a packet.
+//! 6. [`conditional`]: 304 where the client has it already.
+//! 7. [`respond`]: prebuilt head lines, [`date`], and the cached body go to the send queue.
+//!
+//! Around it: [`cli`] and [`config`] for `tagwire serve`, [`status`] for `tagwire status`.
 #![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod conditional;
+pub mod date;
+pub mod limits;
+pub mod mime;
+pub mod request;
+pub mod respond;
+pub mod target;
+pub mod transport;

@@ -1,0 +1,429 @@
+//! The content cache: bounded in octets, shared by the workers and the cold side, holding what
+//! is ready to send.
+//!
+//! Workers read, the cold side writes. Files of at most one [`CHUNK`] are one entry with their
+//! body; larger ones are an entry without body, and chunks under the file's identity, so that a
+//! changed file has other chunks and never mixes with its former self.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache as QuickCache;
+use quick_cache::{Equivalent, OptionsBuilder, Weighter};
+
+use crate::limits::{CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, REFUSAL_LIFETIME, REVALIDATE_AFTER};
+use crate::mime;
+use crate::respond::{self, Status};
+
+/// Which content a file had: it changes whenever the content may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device of the file system.
+    pub device: u64,
+    /// Inode on it.
+    pub inode: u64,
+    /// Octets.
+    pub len: u64,
+    /// Last modification, seconds since 1970.
+    pub modified: i64,
+    /// Nanoseconds within that second.
+    pub modified_ns: u32,
+}
+
+/// What the cache keeps its content under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// A path as requested, see [`crate::target::Target::path`].
+    Path(Box<[u8]>),
+    /// A chunk of a large file.
+    Chunk(FileId, u32),
+}
+
+/// [`Key`] without owning the path: a lookup allocates nothing.
+#[derive(Hash)]
+enum KeyRef<'a> {
+    Path(&'a [u8]),
+    Chunk(FileId, u32),
+}
+
+impl Key {
+    fn borrow(&self) -> KeyRef<'_> {
+        match self {
+            Self::Path(path) => KeyRef::Path(path),
+            &Self::Chunk(id, index) => KeyRef::Chunk(id, index),
+        }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Through KeyRef, so that both hash alike by construction.
+        self.borrow().hash(state);
+    }
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        match (self, key) {
+            (Self::Path(a), Key::Path(b)) => **a == **b,
+            (Self::Chunk(id, index), Key::Chunk(other, at)) => index == at && id == other,
+            _ => false,
+        }
+    }
+}
+
+/// What the cache holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Cached {
+    Entry(Arc<Entry>),
+    Chunk(Bytes),
+}
+
+/// The answer to a path.
+#[derive(Debug)]
+pub struct Entry {
+    /// What is answered.
+    pub answer: Answer,
+    /// When the file was last compared, in milliseconds since the cache was made.
+    checked: AtomicU64,
+    /// A worker has asked for the next comparison, and it is under way.
+    revalidating: AtomicBool,
+}
+
+/// What a path leads to.
+#[derive(Debug)]
+pub enum Answer {
+    /// A file.
+    File(File),
+    /// A directory named without its slash: the encoded path with it.
+    Redirect(Box<str>),
+    /// Nothing that is served.
+    Refused(Status),
+}
+
+/// A file, ready to send.
+#[derive(Debug)]
+pub struct File {
+    /// Which content this is.
+    pub id: FileId,
+    /// Where it was found, relative to www-root (with `index.html`).
+    pub path: Box<[u8]>,
+    /// Modification time as Last-Modified shows it, seconds since 1970.
+    pub modified: u64,
+    /// Entity tag with its quotes.
+    pub etag: Box<str>,
+    /// Lines of the 200's head, but for Date and Connection.
+    pub head: Box<[u8]>,
+    /// Lines of the 304's head, likewise.
+    pub not_modified_head: Box<[u8]>,
+    /// The content; `None`: it comes in chunks.
+    pub body: Option<Bytes>,
+}
+
+impl File {
+    /// Prepares what is sent for the file `id` found at `path`.
+    pub fn new(path: &[u8], id: FileId, body: Option<Bytes>) -> Self {
+        // Files from before 1970 are rare enough to look like 1970.
+        let modified = u64::try_from(id.modified).unwrap_or(0);
+        // No inode: replicas of the same content on several nodes share their validators.
+        let etag = format!("\"{modified:x}.{:x}-{:x}\"", id.modified_ns, id.len);
+        Self {
+            id,
+            path: path.into(),
+            modified,
+            head: respond::file_head(&mime::content_type(path), id.len, modified, &etag),
+            not_modified_head: respond::not_modified_head(modified, &etag),
+            etag: etag.into(),
+            body,
+        }
+    }
+
+    /// Number of chunks of a file without body.
+    pub fn chunks(&self) -> u32 {
+        u32::try_from(self.id.len.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)
+    }
+}
+
+impl Entry {
+    /// An entry whose file was looked at `now`.
+    pub(crate) fn new(answer: Answer, now: Millis) -> Self {
+        Self { answer, checked: AtomicU64::new(now.0), revalidating: AtomicBool::new(false) }
+    }
+
+    /// Whether the caller shall have the file compared again; true for one caller only until
+    /// [`touch`](Self::touch) or [`give_up`](Self::give_up).
+    pub(crate) fn due(&self, now: Millis) -> bool {
+        self.age(now) > REVALIDATE_AFTER.as_millis() as u64
+            && !self.revalidating.swap(true, Ordering::Relaxed)
+    }
+
+    /// The file is still the same.
+    pub(crate) fn touch(&self, now: Millis) {
+        self.checked.store(now.0, Ordering::Relaxed);
+        self.revalidating.store(false, Ordering::Relaxed);
+    }
+
+    /// The comparison could not be asked for; the next lookup tries again.
+    pub(crate) fn give_up(&self) {
+        self.revalidating.store(false, Ordering::Relaxed);
+    }
+
+    fn age(&self, now: Millis) -> u64 {
+        now.0.saturating_sub(self.checked.load(Ordering::Relaxed))
+    }
+
+    /// Octets that the entry takes, bookkeeping included.
+    fn weight(&self) -> u64 {
+        let extra = match &self.answer {
+            Answer::File(file) => {
+                file.path.len()
+                    + file.etag.len()
+                    + file.head.len()
+                    + file.not_modified_head.len()
+                    + file.body.as_ref().map_or(0, Bytes::len)
+            }
+            Answer::Redirect(location) => location.len(),
+            Answer::Refused(_) => 0,
+        };
+        (size_of::<Self>() + extra) as u64
+    }
+}
+
+/// Milliseconds since the cache was made: the one clock of its entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Millis(pub(crate) u64);
+
+/// Key, value, list and hash slots of the cache, and the allocator's share.
+const SLOT_OVERHEAD: u64 = 160;
+
+#[derive(Debug, Clone)]
+struct ByOctets;
+
+impl Weighter<Key, Cached> for ByOctets {
+    fn weight(&self, key: &Key, value: &Cached) -> u64 {
+        let key = match key {
+            Key::Path(path) => path.len() as u64,
+            Key::Chunk(..) => 0,
+        };
+        let value = match value {
+            Cached::Entry(entry) => entry.weight(),
+            Cached::Chunk(octets) => octets.len() as u64,
+        };
+        SLOT_OVERHEAD + key + value
+    }
+}
+
+/// The cache. One per process, in an `Arc`.
+#[derive(Debug)]
+pub struct Cache {
+    content: QuickCache<Key, Cached, ByOctets>,
+    /// Refusals live apart: a scan for random names evicts other refusals only.
+    refusals: QuickCache<Key, Arc<Entry>>,
+    capacity: u64,
+    epoch: Instant,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    loads: AtomicU64,
+}
+
+/// A moment's figures of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CacheStats {
+    /// Octets that it may hold.
+    pub capacity: u64,
+    /// Octets that it holds, bookkeeping included.
+    pub bytes: u64,
+    /// Files and chunks that it holds.
+    pub entries: u64,
+    /// Lookups that were answered from it.
+    pub hits: u64,
+    /// Lookups that were not.
+    pub misses: u64,
+    /// Files and chunks read from disk.
+    pub loads: u64,
+}
+
+impl Cache {
+    /// A cache of at most `capacity` octets; 0 keeps no content, and everything is still served.
+    pub fn new(capacity: u64) -> Self {
+        // Each shard has its own share, which must hold many chunks for eviction to be fair.
+        const SHARD: u64 = 64 * 1024 * 1024;
+        let shards = (capacity / SHARD).clamp(1, 16) as usize;
+        // What an average entry weighs is a guess; it sizes the record of recently evicted keys.
+        let entries = (capacity / (16 * 1024)).clamp(1024, 65_536) as usize;
+        let options = OptionsBuilder::new()
+            .shards(shards)
+            .estimated_items_capacity(entries)
+            .weight_capacity(capacity)
+            .build()
+            .expect("both capacities are given");
+        Self {
+            content: QuickCache::with_options(
+                options,
+                ByOctets,
+                Default::default(),
+                Default::default(),
+            ),
+            refusals: QuickCache::new(MAX_REFUSALS),
+            capacity,
+            epoch: Instant::now(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+        }
+    }
+
+    /// The entries' time at `now`.
+    pub(crate) fn millis(&self, now: Instant) -> Millis {
+        let passed = now.saturating_duration_since(self.epoch).as_millis();
+        Millis(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+
+    /// The answer to `path` that is known at `now`. Refusals are known for a short time.
+    pub(crate) fn entry(&self, path: &[u8], now: Millis) -> Option<Arc<Entry>> {
+        if let Some(Cached::Entry(entry)) = self.content.get(&KeyRef::Path(path)) {
+            return Some(entry);
+        }
+        let refused = self.refusals.get(&KeyRef::Path(path))?;
+        (refused.age(now) <= REFUSAL_LIFETIME.as_millis() as u64).then_some(refused)
+    }
+
+    /// A chunk, if it is there.
+    pub(crate) fn chunk(&self, id: FileId, index: u32) -> Option<Bytes> {
+        match self.content.get(&KeyRef::Chunk(id, index)) {
+            Some(Cached::Chunk(octets)) => Some(octets),
+            _ => None,
+        }
+    }
+
+    /// Whether a chunk is there, without counting as its use.
+    pub(crate) fn has_chunk(&self, id: FileId, index: u32) -> bool {
+        self.content.contains_key(&KeyRef::Chunk(id, index))
+    }
+
+    /// Whether chunks loaded ahead would live until they are asked for.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.capacity >= 16 * CHUNK as u64
+    }
+
+    /// Takes the new answer to `path`, in place of the one before.
+    pub(crate) fn put_entry(&self, path: &[u8], entry: &Arc<Entry>) {
+        if let Answer::Refused(status) = entry.answer {
+            self.content.remove(&KeyRef::Path(path));
+            // Overload says nothing about the file.
+            if path.len() <= MAX_REFUSAL_PATH && status != Status::Unavailable {
+                self.refusals.insert(Key::Path(path.into()), Arc::clone(entry));
+            }
+        } else {
+            self.content.insert(Key::Path(path.into()), Cached::Entry(Arc::clone(entry)));
+            self.refusals.remove(&KeyRef::Path(path));
+        }
+    }
+
+    /// Takes a chunk.
+    pub(crate) fn put_chunk(&self, id: FileId, index: u32, octets: Bytes) {
+        self.content.insert(Key::Chunk(id, index), Cached::Chunk(octets));
+    }
+
+    /// Adds a worker's counts.
+    pub(crate) fn count(&self, hits: u64, misses: u64) {
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        self.misses.fetch_add(misses, Ordering::Relaxed);
+    }
+
+    /// Counts one read of a file or chunk.
+    pub(crate) fn count_load(&self) {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The figures of the moment.
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            capacity: self.capacity,
+            bytes: self.content.weight(),
+            entries: self.content.len() as u64,
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            loads: self.loads.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(inode: u64, len: u64) -> FileId {
+        FileId { device: 1, inode, len, modified: 784_111_777, modified_ns: 0 }
+    }
+
+    fn file(path: &[u8], len: usize) -> Arc<Entry> {
+        let file = File::new(path, id(1, len as u64), Some(Bytes::from(vec![b'x'; len])));
+        Arc::new(Entry::new(Answer::File(file), Millis(0)))
+    }
+
+    #[test]
+    fn it_stays_within_its_octets() {
+        let cache = Cache::new(10 * CHUNK as u64);
+        for index in 0..100 {
+            cache.put_chunk(id(7, 100 << 20), index, Bytes::from(vec![0; CHUNK]));
+            cache.put_entry(format!("f{index}").as_bytes(), &file(b"f", 1000));
+            assert!(cache.stats().bytes <= 10 * CHUNK as u64);
+        }
+        assert!(cache.stats().entries > 8);
+    }
+
+    #[test]
+    fn a_cache_of_nothing_keeps_nothing() {
+        let cache = Cache::new(0);
+        cache.put_entry(b"a", &file(b"a", 1));
+        cache.put_chunk(id(1, 2 << 20), 0, Bytes::from_static(b"x"));
+        assert!(cache.entry(b"a", Millis(0)).is_none());
+        assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn paths_and_chunks_are_told_apart() {
+        let cache = Cache::new(1 << 26);
+        cache.put_entry(b"a", &file(b"a", 1));
+        cache.put_chunk(id(1, 2 << 20), 1, Bytes::from_static(b"x"));
+        assert!(cache.entry(b"a", Millis(0)).is_some());
+        assert!(cache.entry(b"b", Millis(0)).is_none());
+        assert!(cache.chunk(id(1, 2 << 20), 1).is_some());
+        assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
+        assert!(cache.chunk(id(2, 2 << 20), 1).is_none());
+    }
+
+    #[test]
+    fn refusals_are_short_lived_and_bounded() {
+        let cache = Cache::new(1 << 20);
+        let refused = |now| Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(now)));
+        cache.put_entry(b"a", &file(b"a", 1));
+        cache.put_entry(b"a", &refused(5000));
+        assert!(matches!(
+            cache.entry(b"a", Millis(6000)).unwrap().answer,
+            Answer::Refused(Status::NotFound)
+        ));
+        assert!(cache.entry(b"a", Millis(6001)).is_none());
+        for n in 0..10 * MAX_REFUSALS {
+            cache.put_entry(n.to_string().as_bytes(), &refused(0));
+        }
+        assert!(cache.refusals.len() <= MAX_REFUSALS);
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn one_caller_revalidates() {
+        let entry = file(b"a", 1);
+        assert!(!entry.due(Millis(1000)));
+        assert!(entry.due(Millis(1001)));
+        assert!(!entry.due(Millis(1001)));
+        entry.touch(Millis(2000));
+        assert!(!entry.due(Millis(3000)));
+        assert!(entry.due(Millis(3001)));
+    }
+}

@@ -1,0 +1,79 @@
+//! What one peer can make the server spend, as named constants, each with its reason.
+
+use std::time::Duration;
+
+/// Octets of a request head, request line and blank line included. Browsers stay below 8 KiB
+/// even with many cookies; nginx takes 32 KiB. Above: 431 (RFC 6585 5).
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// Octets of a request target. RFC 9112 3 asks for at least 8000. Above: 414.
+pub const MAX_TARGET: usize = 8 * 1024;
+
+/// Header fields of a request. Also the size of the parser's table, which lives on the stack
+/// only while a head is parsed. Above: 431.
+pub const MAX_HEADERS: usize = 64;
+
+/// Octets of a request body that are read and thrown away to keep the connection. Reading on
+/// costs the peer and us; a bigger body costs the peer its connection (413).
+pub const MAX_DISCARDED_BODY: u64 = 64 * 1024;
+
+/// How long a connection may rest between two requests. nginx's `keepalive_timeout`; longer
+/// than the 60 s for which common proxies keep theirs, so that the proxy closes first.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a head may take from its first octet to its last: the end of a slowloris (408).
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a discarded request body may take as a whole.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may acknowledge nothing at all of a response. nginx's `send_timeout`.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long and how much is read after the last answer, so that what the peer was still sending
+/// does not turn into a reset that destroys the answer on its way (RFC 9112 9.6).
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// See [`LINGER_TIMEOUT`]; in octets.
+pub const LINGER_OCTETS: usize = 256 * 1024;
+
+/// Octets of answers to pipelined requests that may be queued before the next request is looked
+/// at: a client that sends and never reads holds this much and not more.
+pub const PIPELINE_QUEUE: usize = 256 * 1024;
+
+/// A large file's next chunk is queued when this much is still unacknowledged. 2 MiB last a
+/// sender of 20 Gbit/s for 0.8 ms, many turns of the worker's loop.
+pub const STREAM_LOW_WATER: usize = 2 * 1024 * 1024;
+
+/// Head and body are copied into one buffer up to this many octets: they fit one segment at an
+/// MTU of 1500 then, and one slot in the send queue costs less than two.
+pub const MERGED_RESPONSE: usize = 1400;
+
+/// Octets of a chunk of a large file. A file of at most one chunk is cached whole.
+pub const CHUNK: usize = 1024 * 1024;
+
+/// Chunks that are loaded ahead of the one that is sent, to hide the disk's latency.
+pub const READ_AHEAD: u32 = 2;
+
+/// A cached entry is compared with the file again when its last comparison is older.
+pub const REVALIDATE_AFTER: Duration = Duration::from_secs(1);
+
+/// Answers other than files (404, 403) are kept that long at most: a file that appears is seen.
+pub const REFUSAL_LIFETIME: Duration = Duration::from_secs(1);
+/// How many of them are kept: a scan for random names must not grow us.
+pub const MAX_REFUSALS: usize = 1024;
+/// Refusals of longer paths (octets) are not kept at all.
+pub const MAX_REFUSAL_PATH: usize = 256;
+
+/// Commands that wait for the cold side. When it is that far behind, requests that need it are
+/// answered 503 instead of being piled up.
+pub const COLD_QUEUE: usize = 4096;
+
+/// Loads that run at the same time: bounds what is read and not yet in the cache to this many
+/// chunks, and is deep enough for a disk's queue.
+pub const COLD_LOADS: usize = 32;
+
+/// Files kept open for the chunks that follow. Below the usual soft limit of 1,024 descriptors.
+pub const OPEN_FILES: usize = 64;
+
+/// How long a file stays open without being read: an unlinked one holds its space until then.
+pub const OPEN_FILE_IDLE: Duration = Duration::from_secs(10);

@@ -1,0 +1,394 @@
+//! The request head (RFC 9112 2 to 6), read with httparse and framed without a second opinion.
+//!
+//! What is refused here leaves it unclear where the next request begins, or would let a proxy
+//! and us disagree about it (request smuggling): the connection ends with the answer.
+
+use std::mem::MaybeUninit;
+
+use httparse::Header;
+
+use crate::limits::{MAX_DISCARDED_BODY, MAX_HEAD, MAX_HEADERS, MAX_TARGET};
+use crate::respond::Status;
+
+/// What the request line asks to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The representation.
+    Get,
+    /// Its head only.
+    Head,
+    /// A method that HTTP defines and a static site does not allow (405).
+    NotAllowed,
+    /// Anything else (501).
+    Unknown,
+}
+
+impl Method {
+    /// Methods are case-sensitive (RFC 9110 9.1).
+    fn from_token(token: &str) -> Self {
+        match token {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
+                Self::NotAllowed
+            }
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A whole, well-framed request head; it borrows from the buffer it was read from.
+#[derive(Debug)]
+pub struct Head<'h, 'b> {
+    /// Octets of the head, blank line included.
+    pub len: usize,
+    /// The method.
+    pub method: Method,
+    /// The target as sent, see [`crate::target`].
+    pub target: &'b [u8],
+    /// All fields in their order.
+    pub fields: &'h [Header<'b>],
+    /// Octets of the body that follows; at most [`MAX_DISCARDED_BODY`].
+    pub body: u64,
+    /// HTTP/1.0, whose connections end unless both sides say otherwise.
+    pub old: bool,
+    /// Whether the connection may carry another request (RFC 9112 9.3).
+    pub keep_alive: bool,
+    /// There are `If-...` fields.
+    pub conditional: bool,
+}
+
+/// The parser's table of fields, on the caller's stack.
+pub type Slots<'b> = [MaybeUninit<Header<'b>>; MAX_HEADERS];
+
+/// An empty table for [`parse`].
+pub fn slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; MAX_HEADERS]
+}
+
+/// Reads the head at the start of `input`. `None`: it has not arrived whole, and may still.
+///
+/// # Errors
+/// The status to answer before the connection is closed.
+pub fn parse<'h, 'b>(
+    input: &'b [u8],
+    slots: &'h mut Slots<'b>,
+) -> Result<Option<Head<'h, 'b>>, Status> {
+    let mut request = httparse::Request::new(&mut []);
+    let len = match request.parse_with_uninit_headers(input, slots) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return too_long(input).map_or(Ok(None), Err),
+        Err(httparse::Error::TooManyHeaders) => return Err(Status::HeadTooLarge),
+        Err(httparse::Error::Version) => return Err(bad_version(input)),
+        Err(_) => return Err(Status::BadRequest),
+    };
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+    else {
+        return Err(Status::BadRequest);
+    };
+    if target.len() > MAX_TARGET {
+        return Err(Status::TargetTooLong);
+    }
+    if len > MAX_HEAD {
+        return Err(Status::HeadTooLarge);
+    }
+    let fields: &'h [Header<'b>] = request.headers;
+    let framing = Framing::read(fields, minor == 0)?;
+    Ok(Some(Head {
+        len,
+        method: Method::from_token(method),
+        target: target.as_bytes(),
+        fields,
+        body: framing.body,
+        old: minor == 0,
+        keep_alive: framing.keep_alive,
+        conditional: framing.conditional,
+    }))
+}
+
+/// What is wrong with a head that is not whole and already longer than it may become.
+fn too_long(input: &[u8]) -> Option<Status> {
+    // Room for the method and the version around the target.
+    const MAX_REQUEST_LINE: usize = MAX_TARGET + 32;
+    let line = input.len() <= MAX_REQUEST_LINE || input[..MAX_REQUEST_LINE].contains(&b'\n');
+    if !line {
+        Some(Status::TargetTooLong)
+    } else if input.len() > MAX_HEAD {
+        Some(Status::HeadTooLarge)
+    } else {
+        None
+    }
+}
+
+/// 505 for another version of HTTP, 400 for what is no version (HTTP/0.9 has none).
+fn bad_version(input: &[u8]) -> Status {
+    let line = input.trim_ascii_start().split(|&octet| octet == b'\n').next().unwrap_or_default();
+    let version = line.trim_ascii_end().rsplit(|&octet| octet == b' ').next().unwrap_or_default();
+    match version.strip_prefix(b"HTTP/") {
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Status::VersionNotSupported
+        }
+        _ => Status::BadRequest,
+    }
+}
+
+/// What the fields say about where the request ends and whether another may follow.
+struct Framing {
+    body: u64,
+    keep_alive: bool,
+    conditional: bool,
+}
+
+impl Framing {
+    fn read(fields: &[Header<'_>], old: bool) -> Result<Self, Status> {
+        let (mut host, mut length, mut coding) = (false, None, None);
+        let (mut close, mut keep, mut expects, mut conditional) = (false, false, false, false);
+        for field in fields {
+            // The length tells most fields apart before a letter is looked at.
+            match field.name.len() {
+                4 if field.name.eq_ignore_ascii_case("host") => {
+                    // RFC 9112 3.2: more than one, or an invalid one, is 400.
+                    if host || !is_host(field.value) {
+                        return Err(Status::BadRequest);
+                    }
+                    host = true;
+                }
+                6 if field.name.eq_ignore_ascii_case("expect") => expects = true,
+                8 if field.name.eq_ignore_ascii_case("if-match")
+                    || field.name.eq_ignore_ascii_case("if-range") =>
+                {
+                    conditional = true;
+                }
+                10 if field.name.eq_ignore_ascii_case("connection") => {
+                    for option in field.value.split(|&octet| octet == b',') {
+                        let option = option.trim_ascii();
+                        close |= option.eq_ignore_ascii_case(b"close");
+                        keep |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                13 if field.name.eq_ignore_ascii_case("if-none-match") => conditional = true,
+                14 if field.name.eq_ignore_ascii_case("content-length") => {
+                    // RFC 9112 6.3 allows a list of equal values; nobody honest sends one.
+                    let value = content_length(field.value).ok_or(Status::BadRequest)?;
+                    if length.replace(value).is_some() {
+                        return Err(Status::BadRequest);
+                    }
+                }
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                    let chunked = field.value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                    if coding.replace(chunked).is_some() {
+                        return Err(Status::BadRequest);
+                    }
+                }
+                17 if field.name.eq_ignore_ascii_case("if-modified-since") => conditional = true,
+                _ => {}
+            }
+        }
+        if !host && !old {
+            return Err(Status::BadRequest);
+        }
+        match coding {
+            // RFC 9112 6.1 and 6.3: both together, or a coding in HTTP/1.0, smell of smuggling.
+            Some(_) if length.is_some() || old => return Err(Status::BadRequest),
+            // The body would be thrown away: the client is asked for its length (RFC 9110 15.5.12).
+            Some(true) => return Err(Status::LengthRequired),
+            Some(false) => return Err(Status::NotImplemented),
+            None => {}
+        }
+        let body = length.unwrap_or(0);
+        if body > MAX_DISCARDED_BODY {
+            return Err(Status::ContentTooLarge);
+        }
+        // A client that waits for 100 sends its body or not after a final answer (RFC 9110
+        // 10.1.1): what follows cannot be told apart, so the connection ends.
+        let ambiguous = expects && body > 0;
+        let keep_alive = !close && !ambiguous && (!old || keep);
+        Ok(Self { body, keep_alive, conditional })
+    }
+}
+
+/// Digits and nothing else (RFC 9110 8.6); no sign, no list, no overflow.
+fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// The octets that a host and port are made of (RFC 3986 3.2.2); empty is allowed.
+fn is_host(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|octet| octet.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(octet))
+}
+
+/// Any octets: no panic; a head that is accepted lies within its limits, and is not accepted
+/// any earlier nor differently when it arrives piece by piece.
+pub fn fuzz_request_head(data: &[u8]) {
+    let mut table = slots();
+    let whole = parse(data, &mut table);
+    let Ok(Some(head)) = whole else { return };
+    assert!(head.len <= MAX_HEAD && head.len <= data.len());
+    assert!(head.target.len() <= MAX_TARGET && head.body <= MAX_DISCARDED_BODY);
+    assert!(data[..head.len].ends_with(b"\n"));
+    for end in 0..head.len {
+        let mut table = slots();
+        assert!(matches!(parse(&data[..end], &mut table), Ok(None)), "whole only when whole");
+    }
+    let mut table = slots();
+    let again = parse(&data[..head.len], &mut table);
+    let Ok(Some(again)) = again else { panic!("what follows a head does not matter") };
+    assert_eq!((again.len, again.target, again.body), (head.len, head.target, head.body));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn status(input: &str) -> Result<Option<usize>, Status> {
+        parse(input.as_bytes(), &mut slots()).map(|head| head.map(|head| head.len))
+    }
+
+    fn with<R>(input: &str, look: impl FnOnce(Head<'_, '_>) -> R) -> R {
+        let mut table = slots();
+        look(parse(input.as_bytes(), &mut table).unwrap().unwrap())
+    }
+
+    #[test]
+    fn a_plain_get() {
+        with("GET /a?b HTTP/1.1\r\nHost: x\r\n\r\nrest", |head| {
+            assert_eq!(head.len, 30);
+            assert_eq!(head.method, Method::Get);
+            assert_eq!(head.target, b"/a?b");
+            assert!(head.keep_alive && !head.old && !head.conditional);
+            assert_eq!(head.body, 0);
+        });
+    }
+
+    #[test]
+    fn methods() {
+        for (token, method) in [
+            ("HEAD", Method::Head),
+            ("POST", Method::NotAllowed),
+            ("OPTIONS", Method::NotAllowed),
+            ("get", Method::Unknown),
+            ("BREW", Method::Unknown),
+        ] {
+            with(&format!("{token} / HTTP/1.1\r\nHost: x\r\n\r\n"), |head| {
+                assert_eq!(head.method, method, "{token}");
+            });
+        }
+    }
+
+    #[test]
+    fn persistence() {
+        for (version, connection, keep_alive) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: upgrade, CLOSE\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+            ("1.1", "Expect: 100-continue\r\nContent-Length: 5\r\n", false),
+            ("1.1", "Expect: 100-continue\r\n", true),
+        ] {
+            with(&format!("GET / HTTP/{version}\r\nHost: x\r\n{connection}\r\n"), |head| {
+                assert_eq!(head.keep_alive, keep_alive, "{version} {connection}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (lines, expected) in [
+            ("GET / HTTP/1.1\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x/y\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost : x\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: b\0\r\n", Status::BadRequest),
+            ("GET  / HTTP/1.1\r\nHost: x\r\n", Status::BadRequest),
+            ("GET /a b HTTP/1.1\r\nHost: x\r\n", Status::BadRequest),
+            ("GET /\r\n", Status::BadRequest),
+            ("GET / HTTP/2.0\r\nHost: x\r\n", Status::VersionNotSupported),
+            ("GET / HTTP/0.9\r\nHost: x\r\n", Status::VersionNotSupported),
+            ("GET / HTTQ/1.1\r\nHost: x\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n", Status::BadRequest),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 5\r\n",
+                Status::BadRequest,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n",
+                Status::BadRequest,
+            ),
+            ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n", Status::ContentTooLarge),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                Status::BadRequest,
+            ),
+            ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n", Status::LengthRequired),
+            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n", Status::NotImplemented),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: a\r\nTransfer-Encoding: b\r\n",
+                Status::BadRequest,
+            ),
+        ] {
+            assert_eq!(status(&format!("{lines}\r\n")), Err(expected), "{lines}");
+        }
+        // HTTP/1.0 may do without Host.
+        assert!(status("GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
+    }
+
+    #[test]
+    fn limits() {
+        let target = |len| format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(len - 1));
+        assert!(status(&target(MAX_TARGET)).unwrap().is_some());
+        assert_eq!(status(&target(MAX_TARGET + 1)), Err(Status::TargetTooLong));
+        assert_eq!(status(&"a".repeat(MAX_TARGET + 33)), Err(Status::BadRequest));
+        let endless = format!("GET /{}", "a".repeat(MAX_TARGET + 33));
+        assert_eq!(status(&endless), Err(Status::TargetTooLong));
+
+        let fields = |count| {
+            let more = (1..count).map(|n| format!("F{n}: v\r\n")).collect::<String>();
+            format!("GET / HTTP/1.1\r\nHost: x\r\n{more}\r\n")
+        };
+        assert!(status(&fields(MAX_HEADERS)).unwrap().is_some());
+        assert_eq!(status(&fields(MAX_HEADERS + 1)), Err(Status::HeadTooLarge));
+
+        let sized = |len: usize| {
+            let frame = "GET / HTTP/1.1\r\nHost: x\r\nA: \r\n\r\n";
+            frame.replace("A: ", &format!("A: {}", "b".repeat(len - frame.len())))
+        };
+        assert!(status(&sized(MAX_HEAD)).unwrap().is_some());
+        assert_eq!(status(&sized(MAX_HEAD + 1)), Err(Status::HeadTooLarge));
+        assert_eq!(status(&sized(MAX_HEAD + 9)[..MAX_HEAD + 1]), Err(Status::HeadTooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_is_the_same_as_whole(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "GET ", "HEAD ", "/", "a", " HTTP/1.1", " HTTP/1.0", "\r\n", "\n", "Host: x\r\n",
+                    "Content-Length: 7\r\n", "Connection: close\r\n", "If-None-Match: \"x\"\r\n", ":",
+                    " ", "\r\n\r\n", "\0",
+                ]),
+                0..10,
+            ),
+        ) {
+            fuzz_request_head(parts.concat().as_bytes());
+            let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", parts.concat());
+            fuzz_request_head(request.as_bytes());
+        }
+
+        #[test]
+        fn any_octets_are_survived(data in prop::collection::vec(any::<u8>(), 0..200)) {
+            fuzz_request_head(&data);
+        }
+    }
+}
