@@ -200,7 +200,7 @@ unsafe fn stripped_tag(message: &libc::msghdr) -> Option<[u8; TAG_LEN]> {
         while let Some(control) = header.as_ref() {
             if control.cmsg_level == libc::SOL_PACKET
                 && control.cmsg_type == libc::PACKET_AUXDATA
-                && control.cmsg_len as usize >= libc::CMSG_LEN(size_of::<AuxData>() as u32) as usize
+                && control.cmsg_len >= libc::CMSG_LEN(size_of::<AuxData>() as u32) as _
             {
                 let aux = libc::CMSG_DATA(control).cast::<AuxData>().read_unaligned();
                 return aux.tag();

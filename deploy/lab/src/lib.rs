@@ -48,6 +48,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attach;
 mod error;
 mod janitor;
 mod namespace;
@@ -57,6 +58,7 @@ mod topology;
 mod vlan;
 mod wire;
 
+pub use attach::exec;
 pub use error::{LabError, LabResult};
 pub use janitor::{clean, remove_own_and_exit};
 pub use namespace::Namespace;

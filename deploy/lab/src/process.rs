@@ -320,35 +320,48 @@ impl LabCommand {
 
     /// The whole line, word by word.
     fn words(&self) -> Vec<OsString> {
+        let mut setpriv = vec!["setpriv".into(), "--pdeathsig".into(), "KILL".into()];
+        setpriv.extend(self.identity.setpriv_options());
+        setpriv.push("--".into());
+        self.words_with(setpriv)
+    }
+
+    fn words_with(&self, setpriv: Vec<String>) -> Vec<OsString> {
         let mut net = OsString::from("--net=");
         net.push(&self.namespace);
         let mut words = vec!["nsenter".into(), net, "--".into()];
         if let Some(cpus) = &self.cpus {
             words.extend(["taskset", "-c", cpus].map(OsString::from));
         }
-        words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
-        words.extend(self.identity.setpriv_options().into_iter().map(OsString::from));
-        words.push("--".into());
+        words.extend(setpriv.into_iter().map(OsString::from));
         words.push(self.program.clone());
         words.extend(self.args.iter().cloned());
         words
     }
 }
 
-/// The line that does the same from a shell.
+/// The line that does the same from a shell: without the parent-death signal, which is
+/// of use only to us.
 impl fmt::Display for LabCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, word) in self.words().iter().enumerate() {
-            let word = word.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-            let space = if i == 0 { "" } else { " " };
-            if !word.is_empty() && word.chars().all(plain) {
-                write!(f, "{space}{word}")?;
-            } else {
-                write!(f, "{space}'{}'", word.replace('\'', r"'\''"))?;
-            }
+        let mut setpriv = self.identity.setpriv_options();
+        if !setpriv.is_empty() {
+            setpriv.insert(0, "setpriv".into());
+            setpriv.push("--".into());
         }
-        Ok(())
+        let words: Vec<String> =
+            self.words_with(setpriv).iter().map(|word| quoted(&word.to_string_lossy())).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -42,11 +42,11 @@ const FRAME_STRIDE: u64 = 0xa076_1d64_78bd_642f;
 /// The generator of Steele, Lea and Flood ("Fast splittable pseudorandom number
 /// generators", OOPSLA 2014).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SplitMix64(pub(crate) u64);
+pub(super) struct SplitMix64(u64);
 
 impl SplitMix64 {
     /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

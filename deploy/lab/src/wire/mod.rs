@@ -22,7 +22,6 @@ use std::thread::{self, JoinHandle};
 use tagwire_core::lab::WireSocket;
 
 pub use config::{Impairments, WireConfig};
-pub(crate) use fate::SplitMix64;
 
 use crate::error::{LabError, LabResult};
 use crate::namespace::Namespace;
