@@ -15,11 +15,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod cold;
 pub mod conditional;
+pub mod conn;
 pub mod date;
 pub mod limits;
 pub mod mime;
 pub mod request;
 pub mod respond;
+pub mod site;
 pub mod target;
 pub mod transport;

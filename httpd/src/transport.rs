@@ -72,3 +72,6 @@ impl fmt::Display for TransportError {
 }
 
 impl std::error::Error for TransportError {}
+
+#[cfg(test)]
+pub(crate) mod memory;

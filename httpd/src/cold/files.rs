@@ -1,0 +1,111 @@
+//! Files beneath www-root: how a path is resolved, and why it cannot leave.
+//!
+//! 1. `openat2` with `RESOLVE_BENEATH`: no `..`, no absolute path and no symlink gets out.
+//! 2. First with `O_PATH`, which opens nothing: FIFOs, devices and sockets are recognised
+//!    without being touched.
+//! 3. Only a regular file is then opened for reading, and compared with what step 2 saw.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
+use rustix::io::Errno;
+
+use crate::cache::FileId;
+use crate::respond::Status;
+
+/// www-root, held open: it stays the same directory whatever its name leads to later.
+pub(super) struct Root(OwnedFd);
+
+/// What a path leads to.
+pub(super) enum Found {
+    File(FileId),
+    Directory,
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = Self(rustix::fs::open(path, flags, Mode::empty())?);
+        // Says at start, not at the first request, whether openat2 is there and search allowed.
+        match root.open_beneath(b".", OFlags::PATH) {
+            Err(Errno::NOSYS) => Err(io::Error::from(io::ErrorKind::Unsupported)),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(root),
+        }
+    }
+
+    /// Looks at `path` without opening it.
+    pub(super) fn find(&self, path: &[u8]) -> Result<Found, Status> {
+        let path = if path.is_empty() { b"." } else { path };
+        let found = self.open_beneath(path, OFlags::PATH).map_err(refusal)?;
+        let stat = fstat(&found).map_err(refusal)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(Found::File(identity(&stat))),
+            FileType::Directory => Ok(Found::Directory),
+            _ => Err(Status::Forbidden),
+        }
+    }
+
+    /// Opens the regular file that [`find`](Self::find) has seen at `path`.
+    pub(super) fn open_file(&self, path: &[u8]) -> Result<(OwnedFd, FileId), Status> {
+        // NONBLOCK: should a FIFO have taken the file's place since, opening it does not hang.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = self.open_beneath(path, flags).map_err(refusal)?;
+        let stat = fstat(&file).map_err(refusal)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Status::Forbidden);
+        }
+        // io_uring would answer EAGAIN instead of waiting for the disk.
+        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(refusal)?;
+        Ok((file, identity(&stat)))
+    }
+
+    fn open_beneath(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        // A rename somewhere beneath the root at the same moment makes the kernel unsure whether
+        // a `..` in a symlink got out: it says EAGAIN, and asks to be asked again.
+        const ATTEMPTS: usize = 16;
+        let mut result = Err(Errno::AGAIN);
+        for _ in 0..ATTEMPTS {
+            result = openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+            if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
+                break;
+            }
+        }
+        result
+    }
+}
+
+/// The identity of an open file as it is now.
+pub(super) fn identity_of(file: BorrowedFd<'_>) -> Result<FileId, Status> {
+    fstat(file).map(|stat| identity(&stat)).map_err(refusal)
+}
+
+fn identity(stat: &Stat) -> FileId {
+    FileId {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: stat.st_mtime,
+        // Below 10^9 by definition.
+        modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    }
+}
+
+/// What a failed open means to the client.
+fn refusal(error: Errno) -> Status {
+    match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL => Status::NotFound,
+        // XDEV: it leads out of www-root. NXIO: a socket, or a FIFO nobody writes to.
+        Errno::ACCESS | Errno::PERM | Errno::XDEV | Errno::LOOP | Errno::NXIO => Status::Forbidden,
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR => {
+            Status::Unavailable
+        }
+        error => {
+            tracing::warn!(%error, "a file cannot be opened");
+            Status::Internal
+        }
+    }
+}

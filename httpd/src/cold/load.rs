@@ -1,0 +1,286 @@
+//! Loads: commands in, cached entries and chunks out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::files::{Found, Root, identity_of};
+use super::runtime::{ReadFile, spawn};
+use super::{Command, LoadError, Loaded, Waiter};
+use crate::cache::{Answer, Cache, Entry, File, FileId, Key};
+use crate::limits::{CHUNK, COLD_LOADS, COLD_QUEUE, OPEN_FILE_IDLE, OPEN_FILES};
+use crate::respond::Status;
+
+/// What a path keeps as it is in a Location (RFC 3986 3.3).
+const LOCATION: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A file that changes while it is read is read again that often.
+const READ_ATTEMPTS: usize = 3;
+
+/// Takes commands until every sender is gone.
+pub(super) async fn run(root: Root, cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
+    let loader = Rc::new(Loader {
+        root,
+        cache,
+        waiting: RefCell::default(),
+        permits: Semaphore::new(COLD_LOADS),
+        open: RefCell::default(),
+        sweeping: Cell::new(false),
+    });
+    while let Some(command) = queue.recv().await {
+        loader.take(command);
+    }
+}
+
+struct Loader {
+    root: Root,
+    cache: Arc<Cache>,
+    /// Loads that run or wait for a permit, and who waits for each.
+    waiting: RefCell<HashMap<Key, Vec<Waiter>>>,
+    permits: Semaphore,
+    /// Large files in use: a replaced file is sent to its end from the one that was opened.
+    open: RefCell<HashMap<FileId, OpenFile>>,
+    /// A task closes files that rest.
+    sweeping: Cell<bool>,
+}
+
+struct OpenFile {
+    file: Rc<ReadFile>,
+    used: Instant,
+}
+
+impl Loader {
+    fn take(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Load { path, waiter } => {
+                // It may have come while the command was queued.
+                let now = self.cache.millis(Instant::now());
+                match self.cache.entry(&path, now) {
+                    Some(entry) => waiter.answer(Ok(Loaded::Entry(entry))),
+                    None => self.load_entry(path, Some(waiter)),
+                }
+            }
+            Command::Revalidate { path, entry } => self.revalidate(path, &entry),
+            Command::Chunk { entry, index, waiter } => self.load_chunk(entry, index, waiter),
+        }
+    }
+
+    /// Starts `load` under `key`, unless it runs already; `waiter` is answered with its result.
+    fn once<F>(self: &Rc<Self>, key: Key, waiter: Option<Waiter>, load: F)
+    where
+        F: AsyncFnOnce(&Rc<Self>) -> Result<Loaded, LoadError> + 'static,
+    {
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(waiters) = waiting.get_mut(&key) {
+            waiters.extend(waiter);
+            return;
+        }
+        if waiting.len() >= COLD_QUEUE {
+            drop(waiting);
+            if let Some(waiter) = waiter {
+                waiter.answer(Err(LoadError::Overloaded));
+            }
+            return;
+        }
+        waiting.insert(key.clone(), waiter.into_iter().collect());
+        drop(waiting);
+        let flight = Flight { loader: Rc::clone(self), key };
+        spawn(async move {
+            let permit = flight.loader.permits.acquire().await;
+            let result = load(&flight.loader).await;
+            drop(permit);
+            flight.land(&result);
+        });
+    }
+
+    fn load_entry(self: &Rc<Self>, path: Box<[u8]>, waiter: Option<Waiter>) {
+        self.once(Key::Path(path.clone()), waiter, async move |loader: &Rc<Self>| {
+            let answer = loader.answer(&path).await;
+            let entry = Arc::new(Entry::new(answer, loader.cache.millis(Instant::now())));
+            loader.cache.put_entry(&path, &entry);
+            Ok(Loaded::Entry(entry))
+        });
+    }
+
+    fn revalidate(self: &Rc<Self>, path: Box<[u8]>, entry: &Arc<Entry>) {
+        let same = match (&entry.answer, self.resolve(&path)) {
+            (Answer::File(file), Ok(Resolved::File(at, id))) => file.id == id && *file.path == *at,
+            (Answer::Redirect(_), Ok(Resolved::Redirect)) => true,
+            _ => false,
+        };
+        if same {
+            entry.touch(self.cache.millis(Instant::now()));
+        } else {
+            self.load_entry(path, None);
+        }
+    }
+
+    /// Looks at `path`, through the index file where it is a directory.
+    fn resolve(&self, path: &[u8]) -> Result<Resolved, Status> {
+        match self.root.find(path)? {
+            Found::File(id) => Ok(Resolved::File(path.into(), id)),
+            Found::Directory if path.is_empty() || path.ends_with(b"/") => {
+                let index = [path, b"index.html"].concat();
+                match self.root.find(&index) {
+                    Ok(Found::File(id)) => Ok(Resolved::File(index.into(), id)),
+                    // As nginx: there is a directory, and it is not listed.
+                    Ok(Found::Directory) | Err(Status::NotFound) => Err(Status::Forbidden),
+                    Err(status) => Err(status),
+                }
+            }
+            Found::Directory => Ok(Resolved::Redirect),
+        }
+    }
+
+    async fn answer(&self, path: &[u8]) -> Answer {
+        self.cache.count_load();
+        match self.resolve(path) {
+            Ok(Resolved::File(at, _)) => {
+                self.file(&at).await.map_or_else(Answer::Refused, Answer::File)
+            }
+            Ok(Resolved::Redirect) => {
+                Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into())
+            }
+            Err(status) => Answer::Refused(status),
+        }
+    }
+
+    async fn file(&self, path: &[u8]) -> Result<File, Status> {
+        for _ in 0..READ_ATTEMPTS {
+            let (fd, id) = self.root.open_file(path)?;
+            let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
+            if id.len > CHUNK as u64 {
+                return Ok(File::new(path, id, None));
+            }
+            // At most a chunk, so it fits.
+            let octets = file.read(0, id.len as usize).await.map_err(|error| {
+                tracing::warn!(%error, path = %path.escape_ascii(), "a file cannot be read");
+                Status::Internal
+            })?;
+            // Half an old and half a new file would pass for whole otherwise.
+            if octets.len() as u64 == id.len && identity_of(file.as_fd())? == id {
+                return Ok(File::new(path, id, Some(Bytes::from(octets))));
+            }
+        }
+        Err(Status::Unavailable)
+    }
+
+    fn load_chunk(self: &Rc<Self>, entry: Arc<Entry>, index: u32, waiter: Option<Waiter>) {
+        let Answer::File(file) = &entry.answer else { return };
+        let id = file.id;
+        if waiter.is_none() && self.cache.has_chunk(id, index) {
+            return;
+        }
+        if let Some(octets) = self.cache.chunk(id, index) {
+            if let Some(waiter) = waiter {
+                waiter.answer(Ok(Loaded::Chunk(octets)));
+            }
+            return;
+        }
+        self.once(Key::Chunk(id, index), waiter, async move |loader: &Rc<Self>| {
+            let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
+            let octets = loader.chunk(file, index).await?;
+            loader.cache.put_chunk(id, index, octets.clone());
+            Ok(Loaded::Chunk(octets))
+        });
+    }
+
+    async fn chunk(self: &Rc<Self>, file: &File, index: u32) -> Result<Bytes, LoadError> {
+        let open = self.opened(file)?;
+        self.cache.count_load();
+        let offset = u64::from(index) * CHUNK as u64;
+        // At most a chunk, so it fits.
+        let len = file.id.len.saturating_sub(offset).min(CHUNK as u64) as usize;
+        let octets = open.read(offset, len).await.map_err(|error| {
+            tracing::warn!(%error, path = %file.path.escape_ascii(), "a file cannot be read");
+            LoadError::Unreadable
+        })?;
+        let same = identity_of(open.as_fd()).is_ok_and(|id| id == file.id);
+        if octets.len() == len && same {
+            Ok(Bytes::from(octets))
+        } else {
+            self.open.borrow_mut().remove(&file.id);
+            Err(LoadError::Changed)
+        }
+    }
+
+    /// The file as it was opened before, or opened now if it is still the same.
+    fn opened(self: &Rc<Self>, file: &File) -> Result<Rc<ReadFile>, LoadError> {
+        let used = Instant::now();
+        let mut open = self.open.borrow_mut();
+        if let Some(known) = open.get_mut(&file.id) {
+            known.used = used;
+            return Ok(Rc::clone(&known.file));
+        }
+        let (fd, id) = self.root.open_file(&file.path).map_err(|status| match status {
+            Status::Unavailable => LoadError::Overloaded,
+            _ => LoadError::Changed,
+        })?;
+        if id != file.id {
+            return Err(LoadError::Changed);
+        }
+        if open.len() >= OPEN_FILES {
+            let oldest = open.iter().min_by_key(|(_, file)| file.used).map(|(id, _)| *id);
+            oldest.and_then(|id| open.remove(&id));
+        }
+        let opened = Rc::new(ReadFile::new(fd).map_err(|_| LoadError::Overloaded)?);
+        open.insert(id, OpenFile { file: Rc::clone(&opened), used });
+        drop(open);
+        self.sweep();
+        Ok(opened)
+    }
+
+    /// Closes files that rest; the task ends with the last one, so that an idle server sleeps.
+    fn sweep(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let loader = Rc::clone(self);
+        spawn(async move {
+            while !loader.open.borrow().is_empty() {
+                tokio::time::sleep(OPEN_FILE_IDLE / 2).await;
+                loader.open.borrow_mut().retain(|_, file| file.used.elapsed() < OPEN_FILE_IDLE);
+            }
+            loader.sweeping.set(false);
+        });
+    }
+}
+
+/// Where a path leads.
+enum Resolved {
+    /// To a file, at this path.
+    File(Box<[u8]>, FileId),
+    /// To a directory that was named without its slash.
+    Redirect,
+}
+
+/// A load under way. However it ends, even by a panic, its waiters are let go.
+struct Flight {
+    loader: Rc<Loader>,
+    key: Key,
+}
+
+impl Flight {
+    fn land(self, result: &Result<Loaded, LoadError>) {
+        let waiters = self.loader.waiting.borrow_mut().remove(&self.key);
+        for waiter in waiters.into_iter().flatten() {
+            waiter.answer(result.clone());
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let waiters = self.loader.waiting.borrow_mut().remove(&self.key);
+        for waiter in waiters.into_iter().flatten() {
+            waiter.answer(Err(LoadError::Unreadable));
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The cold side: everything that may block, on a thread of its own.
+//!
+//! Workers send commands over a bounded queue that never blocks them; answers come back through
+//! a oneshot, followed by the worker's wake callback. One load per file or chunk runs however
+//! many wait for it. It also serves the control socket.
+
+mod control;
+mod files;
+mod load;
+mod runtime;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use tokio::sync::mpsc;
+
+use crate::cache::{Cache, Entry};
+use crate::limits::COLD_QUEUE;
+use crate::site::Wake;
+
+pub use control::StatusSource;
+
+/// What the cold side works on.
+pub struct ColdConfig {
+    /// Directory whose files are served; nothing outside of it is ever opened.
+    pub www_root: PathBuf,
+    /// Where the control socket is made, if at all.
+    pub control: Option<PathBuf>,
+    /// What `status` shows besides the cache.
+    pub status: Arc<dyn StatusSource>,
+    /// The cache that it fills.
+    pub cache: Arc<Cache>,
+}
+
+/// The running cold side. Dropping it stops it, as [`stop`](Self::stop) does.
+pub struct ColdSide {
+    handle: ColdHandle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ColdSide {
+    /// Opens www-root and the control socket, and starts the thread.
+    ///
+    /// # Errors
+    /// [`ColdError`]: nothing runs then.
+    pub fn start(config: ColdConfig) -> Result<Self, ColdError> {
+        let root = files::Root::open(&config.www_root)
+            .map_err(|error| ColdError::WwwRoot(config.www_root.clone(), error))?;
+        let control = match &config.control {
+            Some(path) => Some(
+                control::Listener::bind(path)
+                    .map_err(|error| ColdError::Control(path.clone(), error))?,
+            ),
+            None => None,
+        };
+        let (commands, queue) = mpsc::channel(COLD_QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let (started, start) = std::sync::mpsc::channel();
+        let ColdConfig { status, cache, .. } = config;
+        let thread = std::thread::Builder::new()
+            .name("tagwire-cold".to_owned())
+            .spawn(move || {
+                let runtime = match runtime::Runtime::start() {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        // The starter waits for exactly this message.
+                        let _ = started.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = started.send(Ok(()));
+                runtime.block_on(async move {
+                    let served = control.map(|listener| {
+                        runtime::spawn(control::serve(listener, status, Arc::clone(&cache)))
+                    });
+                    tokio::select! {
+                        () = load::run(root, cache, queue) => {}
+                        _ = stopped => {}
+                    }
+                    if let Some(served) = served {
+                        // Ends the task and so removes the socket.
+                        served.abort();
+                        let _ = served.await;
+                    }
+                });
+            })
+            .map_err(ColdError::Thread)?;
+        match start.recv() {
+            Ok(Ok(())) => {
+                let handle = ColdHandle { commands };
+                Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+            }
+            Ok(Err(error)) => Err(ColdError::Runtime(error)),
+            Err(_) => Err(ColdError::Runtime(io::Error::other("its thread died"))),
+        }
+    }
+
+    /// A way to send commands, for each worker's [`crate::site::Site`].
+    pub fn handle(&self) -> ColdHandle {
+        self.handle.clone()
+    }
+
+    /// Ends the thread, whatever waits; removes the control socket.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for ColdSide {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the cold side ended with a panic");
+        }
+    }
+}
+
+/// Why the cold side did not start; the text says what to do.
+#[derive(Debug)]
+pub enum ColdError {
+    /// www-root cannot be opened.
+    WwwRoot(PathBuf, io::Error),
+    /// The control socket cannot be made.
+    Control(PathBuf, io::Error),
+    /// io_uring is refused.
+    Runtime(io::Error),
+    /// No thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for ColdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WwwRoot(path, error) => {
+                let path = path.display();
+                write!(f, "www-root {path} cannot be read: {error}; ")?;
+                match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        f.write_str("create or mount it, or name another with --www-root")
+                    }
+                    io::ErrorKind::Unsupported => f.write_str("openat2(2) needs Linux 5.6"),
+                    _ => write!(f, "make it a directory that user {} may read", current_user()),
+                }
+            }
+            Self::Control(path, error) => write!(
+                f,
+                "the control socket {} cannot be made: {error}; name another path with --control, \
+                 in a directory that user {} may write",
+                path.display(),
+                current_user()
+            ),
+            Self::Runtime(error) => write!(
+                f,
+                "io_uring is refused for loading files: {error}; allow io_uring_setup, \
+                 io_uring_enter and io_uring_register in the seccomp profile, and set sysctl \
+                 kernel.io_uring_disabled=0"
+            ),
+            Self::Thread(error) => {
+                write!(f, "no thread for loading files: {error}; raise the limit of processes")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ColdError {}
+
+fn current_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// What was loaded.
+#[derive(Debug, Clone)]
+pub(crate) enum Loaded {
+    Entry(Arc<Entry>),
+    Chunk(Bytes),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadError {
+    /// The file is not the one that the response began with.
+    Changed,
+    /// It could not be read.
+    Unreadable,
+    /// The cold side is too far behind, or gone.
+    Overloaded,
+}
+
+/// One who waits for a load.
+pub(crate) struct Waiter {
+    reply: oneshot::Sender<Result<Loaded, LoadError>>,
+    wake: Wake,
+}
+
+impl Waiter {
+    fn answer(self, result: Result<Loaded, LoadError>) {
+        // A connection that is gone does not wait any more.
+        let _ = self.reply.send(result);
+        (self.wake)();
+    }
+}
+
+pub(crate) enum Command {
+    /// The answer to a path.
+    Load { path: Box<[u8]>, waiter: Waiter },
+    /// Is the file behind `entry` still the same?
+    Revalidate { path: Box<[u8]>, entry: Arc<Entry> },
+    /// A chunk of the file of `entry`; without a waiter it is read ahead.
+    Chunk { entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
+}
+
+/// What a request to the cold side becomes; `None`: it was not taken.
+pub(crate) type Asked = Option<oneshot::Receiver<Result<Loaded, LoadError>>>;
+
+/// Waits for the answer.
+pub(crate) async fn answer(asked: Asked) -> Result<Loaded, LoadError> {
+    match asked {
+        Some(reply) => reply.await.unwrap_or(Err(LoadError::Overloaded)),
+        None => Err(LoadError::Overloaded),
+    }
+}
+
+/// Sends commands to the cold side; never blocks. Cheap to clone.
+#[derive(Clone)]
+pub struct ColdHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl ColdHandle {
+    pub(crate) fn load(&self, path: &[u8], wake: &Wake) -> Asked {
+        let (waiter, reply) = waiter(wake);
+        self.commands.try_send(Command::Load { path: path.into(), waiter }).ok()?;
+        Some(reply)
+    }
+
+    pub(crate) fn chunk(&self, entry: &Arc<Entry>, index: u32, wake: &Wake) -> Asked {
+        let (waiter, reply) = waiter(wake);
+        let entry = Arc::clone(entry);
+        self.commands.try_send(Command::Chunk { entry, index, waiter: Some(waiter) }).ok()?;
+        Some(reply)
+    }
+
+    /// A hint: it may be lost when the queue is full.
+    pub(crate) fn read_ahead(&self, entry: &Arc<Entry>, index: u32) {
+        let entry = Arc::clone(entry);
+        let _ = self.commands.try_send(Command::Chunk { entry, index, waiter: None });
+    }
+
+    pub(crate) fn revalidate(&self, path: &[u8], entry: Arc<Entry>) -> Result<(), LoadError> {
+        let command = Command::Revalidate { path: path.into(), entry };
+        self.commands.try_send(command).map_err(|_| LoadError::Overloaded)
+    }
+}
+
+fn waiter(wake: &Wake) -> (Waiter, oneshot::Receiver<Result<Loaded, LoadError>>) {
+    let (reply, receiver) = oneshot::channel();
+    (Waiter { reply, wake: Arc::clone(wake) }, receiver)
+}
+
+#[cfg(test)]
+mod tests;

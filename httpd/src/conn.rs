@@ -1,0 +1,347 @@
+//! A connection: one future that reads a head, answers it, next.
+//!
+//! 1. Wait for a whole head, within [`HEAD_TIMEOUT`] of its first octet ([`next_plan`]).
+//! 2. Parse it, contain its target, look it up ([`plan`]): plain functions, no await. A head
+//!    that cannot be framed is answered and ends the connection.
+//! 3. What the cache has not is loaded by the cold side; the head waits in the input and is read
+//!    again then, so that nothing parsed is kept across an await.
+//! 4. Evaluate the conditions and write the head ([`reply_to`]).
+//! 5. Queue head and body; a large file chunk by chunk, as the queue drains ([`send`]).
+//! 6. Throw a request's body away, and go on while both sides keep the connection.
+//!
+//! A connection that rests holds no buffer.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::cache::{Answer, Entry, File};
+use crate::conditional;
+use crate::limits::{
+    BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_TARGET,
+    MERGED_RESPONSE, PIPELINE_QUEUE, SEND_TIMEOUT, STREAM_LOW_WATER,
+};
+use crate::request::{self, Head, Method};
+use crate::respond::{self, Common, Persistence, Status};
+use crate::site::{Lookup, Site};
+use crate::target::{self, Target};
+use crate::transport::{Transport, TransportError};
+
+/// Serves the requests of one connection until it ends.
+pub async fn serve<T: Transport>(mut transport: T, site: Rc<Site>) {
+    let mut input = BytesMut::new();
+    match requests(&mut transport, &mut input, &site).await {
+        End::Close => transport.close(),
+        End::Linger => {
+            transport.close();
+            linger(&mut transport, &mut input).await;
+        }
+        End::Abort => transport.abort(),
+    }
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Nothing is under way.
+    Close,
+    /// We end it while the peer may still be sending.
+    Linger,
+    /// The peer must not take what it has got for whole.
+    Abort,
+}
+
+/// What to do about the input.
+enum Plan {
+    /// The head is not whole.
+    More,
+    /// Answer that and end.
+    Refuse(Status),
+    /// Ask the cold side for this path, then plan again.
+    Load(Box<[u8]>),
+    /// Answer.
+    Reply(Reply),
+}
+
+/// An answer, ready to send.
+struct Reply {
+    head: Bytes,
+    body: Body,
+    /// Octets of the request's head, and of the body behind it that is thrown away.
+    head_len: usize,
+    discard: u64,
+    keeps: bool,
+}
+
+enum Body {
+    /// In the head's buffer, or none.
+    Sent,
+    Whole(Bytes),
+    Chunks(Arc<Entry>),
+}
+
+async fn requests<T: Transport>(transport: &mut T, input: &mut BytesMut, site: &Site) -> End {
+    loop {
+        let reply = match next_plan(transport, input, site).await {
+            Ok(Plan::Reply(reply)) => reply,
+            Ok(Plan::Load(path)) => {
+                let entry = site.load(&path).await;
+                match plan(input, site, transport.is_draining(), Some(entry)) {
+                    Plan::Reply(reply) => reply,
+                    // The same input has led to Load before; this cannot happen.
+                    _ => return End::Abort,
+                }
+            }
+            Ok(Plan::Refuse(status)) => return refuse(transport, site, status),
+            Ok(Plan::More) | Err(End::Close) => return End::Close,
+            Err(end) => return end,
+        };
+        let (discard, keeps) = (reply.discard, reply.keeps);
+        consume(input, reply.head_len);
+        if let Err(end) = send(transport, site, reply).await {
+            return end;
+        }
+        if !keeps {
+            return End::Linger;
+        }
+        if discard > 0
+            && let Err(end) = throw_away(transport, input, discard).await
+        {
+            return end;
+        }
+        // A client that asks and never reads is not asked for more before it has read.
+        if transport.queued() > PIPELINE_QUEUE
+            && let Err(end) = drain(transport, PIPELINE_QUEUE / 4).await
+        {
+            return end;
+        }
+    }
+}
+
+/// Reads until the input has a whole head, or one that cannot become any.
+async fn next_plan<T: Transport>(
+    transport: &mut T,
+    input: &mut BytesMut,
+    site: &Site,
+) -> Result<Plan, End> {
+    let mut timed = false;
+    let mut seen = 0;
+    loop {
+        skip_empty_lines(input);
+        // Without another end of line there is no news, but that of a line without end: a head
+        // that trickles in is not parsed again for every octet.
+        let news = input.get(seen..).unwrap_or_default().contains(&b'\n');
+        if news || input.len() > MAX_TARGET {
+            match plan(input, site, transport.is_draining(), None) {
+                Plan::More => {}
+                plan => return Ok(plan),
+            }
+        }
+        seen = input.len();
+        if input.is_empty() {
+            transport.set_deadline(Some(IDLE_TIMEOUT));
+        } else if !timed {
+            timed = true;
+            transport.set_deadline(Some(HEAD_TIMEOUT));
+        }
+        match transport.read(input).await {
+            // Half a request is none, and nobody waits for its answer.
+            Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
+            Ok(_) => {}
+            Err(TransportError::TimedOut) if input.is_empty() => return Err(End::Close),
+            Err(TransportError::TimedOut) => return Ok(Plan::Refuse(Status::RequestTimeout)),
+            Err(TransportError::Closed) => return Err(End::Abort),
+        }
+    }
+}
+
+/// RFC 9112 2.2: empty lines before a request line are ignored.
+fn skip_empty_lines(input: &mut BytesMut) {
+    while let [b'\r', b'\n', ..] | [b'\n', ..] = input[..] {
+        let line = if input[0] == b'\r' { 2 } else { 1 };
+        consume(input, line);
+    }
+}
+
+/// Drops what has been used, and the buffer with the last of it.
+fn consume(input: &mut BytesMut, octets: usize) {
+    input.advance(octets);
+    if input.is_empty() {
+        *input = BytesMut::new();
+    }
+}
+
+/// Decides about the head at the start of `input`. `known` is what a load for it has brought.
+fn plan(input: &[u8], site: &Site, draining: bool, known: Option<Arc<Entry>>) -> Plan {
+    let mut slots = request::slots();
+    let head = match request::parse(input, &mut slots) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Plan::More,
+        Err(status) => return Plan::Refuse(status),
+    };
+    let persistence = match (head.keep_alive && !draining, head.old) {
+        (false, _) => Persistence::Close,
+        (true, false) => Persistence::Keep,
+        (true, true) => Persistence::KeepOld,
+    };
+    let date = site.date_line();
+    let common = Common { date: &date, persistence };
+    let refused = match head.method {
+        Method::Get | Method::Head => None,
+        Method::NotAllowed => Some(Status::MethodNotAllowed),
+        Method::Unknown => Some(Status::NotImplemented),
+    };
+    if let Some(status) = refused {
+        let answer = respond::refusal(status, common, true);
+        return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
+    }
+    let Ok(target) = target::resolve(head.target) else {
+        return Plan::Refuse(Status::BadRequest);
+    };
+    let entry = match known {
+        Some(entry) => entry,
+        None => match site.lookup(&target.path) {
+            Lookup::Hit(entry) => entry,
+            Lookup::Miss => return Plan::Load(target.path.as_ref().into()),
+        },
+    };
+    Plan::Reply(reply_to(&head, &target, entry, common))
+}
+
+/// The answer to a GET or HEAD for `entry`.
+fn reply_to(
+    head: &Head<'_, '_>,
+    target: &Target<'_>,
+    entry: Arc<Entry>,
+    common: Common<'_>,
+) -> Reply {
+    let with_body = head.method == Method::Get;
+    let (answer, body) = match &entry.answer {
+        Answer::File(file) => {
+            let current = head.conditional
+                && conditional::not_modified(head.fields, file.etag.as_bytes(), file.modified);
+            if current {
+                (respond::assemble(&file.not_modified_head, common, b""), Body::Sent)
+            } else if !with_body {
+                (respond::assemble(&file.head, common, b""), Body::Sent)
+            } else {
+                file_reply(file, &entry, common)
+            }
+        }
+        Answer::Redirect(location) => {
+            (respond::redirect(location, target.query, common, with_body), Body::Sent)
+        }
+        Answer::Refused(status) => (respond::refusal(*status, common, with_body), Body::Sent),
+    };
+    Reply::new(head, common, answer, body)
+}
+
+fn file_reply(file: &File, entry: &Arc<Entry>, common: Common<'_>) -> (Bytes, Body) {
+    match &file.body {
+        Some(body) if file.head.len() + body.len() <= MERGED_RESPONSE => {
+            (respond::assemble(&file.head, common, body), Body::Sent)
+        }
+        Some(body) => (respond::assemble(&file.head, common, b""), Body::Whole(body.clone())),
+        None => (respond::assemble(&file.head, common, b""), Body::Chunks(Arc::clone(entry))),
+    }
+}
+
+impl Reply {
+    fn new(request: &Head<'_, '_>, common: Common<'_>, head: Bytes, body: Body) -> Self {
+        let keeps = common.persistence.keeps();
+        Self { head, body, head_len: request.len, discard: request.body, keeps }
+    }
+}
+
+/// Answers what could not be framed; what follows it cannot be understood either.
+fn refuse<T: Transport>(transport: &mut T, site: &Site, status: Status) -> End {
+    let date = site.date_line();
+    let common = Common { date: &date, persistence: Persistence::Close };
+    match transport.send(respond::refusal(status, common, true)) {
+        Ok(()) => End::Linger,
+        Err(_) => End::Abort,
+    }
+}
+
+/// Queues the whole answer.
+async fn send<T: Transport>(transport: &mut T, site: &Site, reply: Reply) -> Result<(), End> {
+    let Reply { head, body, .. } = reply;
+    transport.send(head).map_err(|_| End::Abort)?;
+    match body {
+        Body::Sent => Ok(()),
+        Body::Whole(body) => transport.send(body).map_err(|_| End::Abort),
+        Body::Chunks(entry) => stream(transport, site, &entry).await,
+    }
+}
+
+/// Sends a large file, a bounded part of it at a time.
+async fn stream<T: Transport>(
+    transport: &mut T,
+    site: &Site,
+    entry: &Arc<Entry>,
+) -> Result<(), End> {
+    let Answer::File(file) = &entry.answer else { return Err(End::Abort) };
+    for index in 0..file.chunks() {
+        // A file that changes under way ends in a connection cut short, never in a mixture.
+        let chunk = site.chunk(entry, index).await.map_err(|_| End::Abort)?;
+        transport.send(chunk).map_err(|_| End::Abort)?;
+        drain(transport, STREAM_LOW_WATER).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the queue is short, as long as the peer takes anything at all.
+async fn drain<T: Transport>(transport: &mut T, low_water: usize) -> Result<(), End> {
+    loop {
+        let before = transport.queued();
+        if before <= low_water {
+            return Ok(());
+        }
+        transport.set_deadline(Some(SEND_TIMEOUT));
+        match transport.drained(low_water).await {
+            Ok(()) => return Ok(()),
+            Err(TransportError::TimedOut) if transport.queued() < before => {}
+            Err(_) => return Err(End::Abort),
+        }
+    }
+}
+
+/// Reads the body of a request past.
+async fn throw_away<T: Transport>(
+    transport: &mut T,
+    input: &mut BytesMut,
+    mut octets: u64,
+) -> Result<(), End> {
+    transport.set_deadline(Some(BODY_TIMEOUT));
+    loop {
+        let here = usize::try_from(octets).unwrap_or(usize::MAX).min(input.len());
+        consume(input, here);
+        octets -= here as u64;
+        if octets == 0 {
+            return Ok(());
+        }
+        match transport.read(input).await {
+            Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
+            Ok(_) => {}
+            Err(TransportError::TimedOut) => return Err(End::Linger),
+            Err(TransportError::Closed) => return Err(End::Abort),
+        }
+    }
+}
+
+/// Takes what the peer still sends, so that no reset destroys the answer (RFC 9112 9.6).
+async fn linger<T: Transport>(transport: &mut T, input: &mut BytesMut) {
+    transport.set_deadline(Some(LINGER_TIMEOUT));
+    let mut taken = 0;
+    while taken < LINGER_OCTETS {
+        input.clear();
+        match transport.read(input).await {
+            Ok(0) | Err(_) => return,
+            Ok(octets) => taken += octets,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The stack of one worker, and who waits for what in it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tagwire_netstack::timers::TimerQueue;
+use tagwire_netstack::{ConnId, Instant, Recv, Stack};
+
+use super::stream::Stream;
+use crate::transport::TransportError;
+
+/// What the reactor keeps of a connection beside the stack's own state.
+#[derive(Debug)]
+struct Slot {
+    id: ConnId,
+    /// The task that waits in `read` or `drained`.
+    waker: Option<Waker>,
+    deadline: Instant,
+    hint: Instant,
+}
+
+/// A worker's stack and its waiting tasks.
+#[derive(Debug)]
+pub struct Reactor {
+    stack: Stack,
+    /// The time of this turn: one clock reading serves all that happens in it.
+    now: Instant,
+    /// By [`ConnId::index`].
+    slots: Vec<Option<Slot>>,
+    timers: TimerQueue<ConnId>,
+    draining: bool,
+}
+
+impl Reactor {
+    /// Wraps a stack.
+    pub fn new(stack: Stack, now: Instant) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            stack,
+            now,
+            slots: Vec::new(),
+            timers: TimerQueue::default(),
+            draining: false,
+        }))
+    }
+
+    /// The stack.
+    pub fn stack(&mut self) -> &mut Stack {
+        &mut self.stack
+    }
+
+    /// The time of this turn.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Begins a turn at `now`: wakes the tasks whose deadlines have passed.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+        if self.stack.poll_timeout().is_some_and(|at| at <= now) {
+            self.stack.handle_timeout(now);
+        }
+        while let Some((at, id)) = self.timers.pop_due(now) {
+            let Some(slot) = slot_mut(&mut self.slots, id) else { continue };
+            if slot.hint != at {
+                continue;
+            }
+            slot.hint = Instant::NEVER;
+            if slot.deadline > now {
+                self.timers.arm(id, slot.deadline, &mut slot.hint);
+            } else if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Hands the stack's events to the tasks that wait for them. Returns a connection that
+    /// is new and has no task yet; `None` when there are no more events.
+    pub fn next_accepted(this: &Rc<RefCell<Self>>) -> Option<Stream> {
+        let mut guard = this.borrow_mut();
+        let reactor = &mut *guard;
+        while let Some((id, events)) = reactor.stack.poll_event() {
+            if events.accepted {
+                let Some((_, peer)) = reactor.stack.addresses(id) else { continue };
+                let index = id.index as usize;
+                if reactor.slots.len() <= index {
+                    reactor.slots.resize_with(index + 1, || None);
+                }
+                let (deadline, hint) = (Instant::NEVER, Instant::NEVER);
+                reactor.slots[index] = Some(Slot { id, waker: None, deadline, hint });
+                return Some(Stream::new(Rc::clone(this), id, peer));
+            }
+            if let Some(waker) = slot_mut(&mut reactor.slots, id).and_then(|slot| slot.waker.take())
+            {
+                waker.wake();
+            }
+        }
+        None
+    }
+
+    /// The next time at which a turn is needed.
+    pub fn deadline(&self) -> Option<Instant> {
+        [self.stack.poll_timeout(), self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// From now on idle connections are told to end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        for slot in self.slots.iter_mut().flatten() {
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    // ---- for streams ---------------------------------------------------------------------
+
+    pub(super) fn poll_read(
+        &mut self,
+        id: ConnId,
+        into: &mut BytesMut,
+        waker: &Waker,
+    ) -> Poll<Result<usize, TransportError>> {
+        match self.stack.recv(id, into) {
+            Recv::Data(octets) => Poll::Ready(Ok(octets)),
+            Recv::Finished => Poll::Ready(Ok(0)),
+            Recv::Closed(_) => Poll::Ready(Err(TransportError::Closed)),
+            Recv::Pending if self.draining => Poll::Ready(Err(TransportError::Draining)),
+            Recv::Pending => self.wait(id, waker),
+        }
+    }
+
+    pub(super) fn poll_drained(
+        &mut self,
+        id: ConnId,
+        low_water: usize,
+        waker: &Waker,
+    ) -> Poll<Result<(), TransportError>> {
+        if self.stack.closed(id).is_some() {
+            return Poll::Ready(Err(TransportError::Closed));
+        }
+        if self.stack.notify_below(id, low_water) {
+            return Poll::Ready(Ok(()));
+        }
+        self.wait(id, waker)
+    }
+
+    /// Waits for the connection's next event or its deadline.
+    fn wait<T>(&mut self, id: ConnId, waker: &Waker) -> Poll<Result<T, TransportError>> {
+        let Some(slot) = slot_mut(&mut self.slots, id) else {
+            return Poll::Ready(Err(TransportError::Closed));
+        };
+        if slot.deadline <= self.now {
+            return Poll::Ready(Err(TransportError::TimedOut));
+        }
+        match &mut slot.waker {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn send(&mut self, id: ConnId, data: Bytes) -> Result<(), TransportError> {
+        self.stack.send(id, data).map_err(|_| TransportError::Closed)
+    }
+
+    pub(super) fn set_deadline(&mut self, id: ConnId, after: Option<Duration>) {
+        if let Some(slot) = slot_mut(&mut self.slots, id) {
+            slot.deadline = after.map_or(Instant::NEVER, |after| self.now + after);
+            self.timers.arm(id, slot.deadline, &mut slot.hint);
+        }
+    }
+
+    /// The stream is gone.
+    pub(super) fn release(&mut self, id: ConnId, orderly: bool) {
+        if !orderly {
+            self.stack.abort(self.now, id);
+        }
+        self.stack.release(self.now, id);
+        if let Some(slot) = self.slots.get_mut(id.index as usize)
+            && slot.as_ref().is_some_and(|slot| slot.id == id)
+        {
+            *slot = None;
+        }
+    }
+}
+
+fn slot_mut(slots: &mut [Option<Slot>], id: ConnId) -> Option<&mut Slot> {
+    slots.get_mut(id.index as usize)?.as_mut().filter(|slot| slot.id == id)
+}

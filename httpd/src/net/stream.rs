@@ -1,0 +1,77 @@
+//! One connection, as the task that serves it sees it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tagwire_netstack::ConnId;
+
+use super::reactor::Reactor;
+use crate::transport::{Transport, TransportError};
+
+/// A [`Transport`] over our own TCP.
+#[derive(Debug)]
+pub struct Stream {
+    reactor: Rc<RefCell<Reactor>>,
+    id: ConnId,
+    peer: SocketAddrV4,
+    /// Whether the stack may finish what is queued once this is dropped.
+    orderly: bool,
+}
+
+impl Stream {
+    pub(super) fn new(reactor: Rc<RefCell<Reactor>>, id: ConnId, peer: SocketAddrV4) -> Self {
+        Self { reactor, id, peer, orderly: false }
+    }
+}
+
+impl Transport for Stream {
+    fn peer(&self) -> SocketAddr {
+        SocketAddr::V4(self.peer)
+    }
+
+    async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {
+        poll_fn(|cx| self.reactor.borrow_mut().poll_read(self.id, into, cx.waker())).await
+    }
+
+    fn send(&mut self, data: Bytes) -> Result<(), TransportError> {
+        self.reactor.borrow_mut().send(self.id, data)
+    }
+
+    fn queued(&self) -> usize {
+        self.reactor.borrow_mut().stack().queued(self.id)
+    }
+
+    async fn drained(&mut self, low_water: usize) -> Result<(), TransportError> {
+        poll_fn(|cx| self.reactor.borrow_mut().poll_drained(self.id, low_water, cx.waker())).await
+    }
+
+    fn close(&mut self) {
+        self.orderly = true;
+        self.reactor.borrow_mut().stack().shutdown(self.id);
+    }
+
+    fn abort(&mut self) {
+        self.orderly = false;
+        let mut reactor = self.reactor.borrow_mut();
+        let now = reactor.now();
+        reactor.stack().abort(now, self.id);
+    }
+
+    fn set_deadline(&mut self, after: Option<Duration>) {
+        self.reactor.borrow_mut().set_deadline(self.id, after);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.reactor.borrow().is_draining()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reactor.borrow_mut().release(self.id, self.orderly);
+    }
+}

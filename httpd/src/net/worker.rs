@@ -1,0 +1,257 @@
+//! One worker: what the packet loop drives.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use async_executor::LocalExecutor;
+use bytes::Bytes;
+use futures_channel::oneshot;
+use serde_json::{Value, json};
+use tagwire_core::clock::Nanos;
+use tagwire_core::packet::{RxChecksum, RxFrame, VlanTag};
+use tagwire_core::worker::{DriverStats, Gso, GsoKind, Machine, TxChecksum, TxFrame};
+use tagwire_netstack::{Checksum, FrameMeta, Instant, Stack, State};
+
+use super::reactor::Reactor;
+use crate::conn;
+use crate::site::Site;
+
+/// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
+/// download that needs longer is resumed by its client elsewhere.
+pub const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Between two looks whether every connection has settled while draining: a look visits
+/// all of them.
+const SETTLE_CHECK: Duration = Duration::from_millis(5);
+/// The site's clock: `Date` needs seconds, revalidation tenths of one; reading the wall clock
+/// on every turn would cost more than it gives.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What other threads ask of a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// Finish what is being sent, close, and end.
+    Drain,
+    /// Say how you are.
+    Status(oneshot::Sender<Value>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    until: Instant,
+    next_check: Instant,
+    settled: bool,
+    aborted: bool,
+}
+
+/// Stack, tasks and site of one worker; [`Machine`] is how core's loop drives it.
+pub struct HttpWorker {
+    reactor: Rc<RefCell<Reactor>>,
+    executor: LocalExecutor<'static>,
+    site: Rc<Site>,
+    messages: mpsc::Receiver<Message>,
+    /// Tasks that serve a connection.
+    tasks: Rc<Cell<usize>>,
+    port: u16,
+    started: Instant,
+    next_tick: Instant,
+    drain: Option<Drain>,
+    driver: Rc<Cell<DriverStats>>,
+    link_up: bool,
+}
+
+impl HttpWorker {
+    /// A worker that serves `site` on `port`.
+    pub fn new(
+        mut stack: Stack,
+        site: Rc<Site>,
+        port: u16,
+        messages: mpsc::Receiver<Message>,
+        driver: Rc<Cell<DriverStats>>,
+        now: Instant,
+    ) -> Self {
+        stack.listen(port);
+        site.tick(std::time::Instant::now(), SystemTime::now());
+        Self {
+            reactor: Reactor::new(stack, now),
+            executor: LocalExecutor::new(),
+            site,
+            messages,
+            tasks: Rc::new(Cell::new(0)),
+            port,
+            started: now,
+            next_tick: now + TICK,
+            drain: None,
+            driver,
+            link_up: true,
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Drain => self.begin_drain(),
+                Message::Status(reply) => {
+                    // A client that has gone does not want to know any more.
+                    let _ = reply.send(self.status());
+                }
+            }
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        let mut reactor = self.reactor.borrow_mut();
+        let now = reactor.now();
+        reactor.stack().unlisten(self.port);
+        reactor.drain();
+        self.drain = Some(Drain {
+            until: now + DRAIN_TIME,
+            next_check: now,
+            settled: false,
+            aborted: false,
+        });
+    }
+
+    /// Looks whether everything sent has been acknowledged; at the end of its time, aborts.
+    fn check_drain(&mut self, now: Instant) {
+        let Some(drain) = &mut self.drain else { return };
+        if drain.settled || drain.next_check > now {
+            return;
+        }
+        drain.next_check = now + SETTLE_CHECK;
+        let mut reactor = self.reactor.borrow_mut();
+        let stack = reactor.stack();
+        if drain.until <= now && !drain.aborted {
+            drain.aborted = true;
+            let open: Vec<_> = stack
+                .connections()
+                .filter(|(.., state)| !is_settled(*state))
+                .map(|(id, ..)| id)
+                .collect();
+            if !open.is_empty() {
+                tracing::warn!(connections = open.len(), "shutdown: out of time, resetting");
+            }
+            for id in open {
+                stack.abort(now, id);
+            }
+        }
+        drain.settled = drain.aborted
+            || self.tasks.get() == 0 && stack.connections().all(|(.., state)| is_settled(state));
+    }
+
+    /// Everything an operator asks for first.
+    fn status(&self) -> Value {
+        let mut reactor = self.reactor.borrow_mut();
+        let uptime = reactor.now().since(self.started);
+        let stack = reactor.stack();
+        let counts = stack.counts();
+        let counters: serde_json::Map<String, Value> =
+            stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let driver: serde_json::Map<String, Value> = self
+            .driver
+            .get()
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        json!({
+            "uptime_seconds": uptime.as_secs_f64(),
+            "link_up": self.link_up,
+            "draining": self.drain.is_some(),
+            "connections": counts.connections,
+            "half_open": counts.half_open,
+            "time_wait": counts.time_wait,
+            "neighbors": stack.neighbors(),
+            "stack": counters,
+            "driver": driver,
+        })
+    }
+}
+
+/// Our side is done: FIN sent and acknowledged, or over.
+fn is_settled(state: State) -> bool {
+    matches!(state, State::FinWait2 | State::Closed)
+}
+
+impl Machine for HttpWorker {
+    fn frame(&mut self, now: Nanos, frame: RxFrame<'_>) {
+        let meta = FrameMeta {
+            vlan: frame
+                .meta
+                .vlan
+                .map(|VlanTag { tpid, tci }| tagwire_netstack::VlanTag { tpid, tci }),
+            checksum: match frame.meta.checksum {
+                RxChecksum::Unverified => Checksum::Unverified,
+                RxChecksum::Valid => Checksum::Valid,
+                RxChecksum::Partial => Checksum::Partial,
+            },
+        };
+        self.reactor.borrow_mut().stack().handle_frame(instant(now), frame.bytes, &meta);
+    }
+
+    fn advance(&mut self, now: Nanos) {
+        let now = instant(now);
+        self.reactor.borrow_mut().begin_turn(now);
+        if self.next_tick <= now {
+            self.next_tick = now + TICK;
+            self.site.tick(std::time::Instant::now(), SystemTime::now());
+        }
+        self.take_messages();
+        while let Some(stream) = Reactor::next_accepted(&self.reactor) {
+            let (site, tasks) = (Rc::clone(&self.site), Rc::clone(&self.tasks));
+            tasks.set(tasks.get() + 1);
+            self.executor
+                .spawn(async move {
+                    conn::serve(stream, site).await;
+                    tasks.set(tasks.get() - 1);
+                })
+                .detach();
+        }
+        while self.executor.try_tick() {}
+        self.check_drain(now);
+    }
+
+    fn transmit(
+        &mut self,
+        now: Nanos,
+        slot: &mut [u8],
+        payload: &mut Vec<Bytes>,
+    ) -> Option<TxFrame> {
+        let mut reactor = self.reactor.borrow_mut();
+        let transmit = reactor.stack().poll_transmit(instant(now), slot, payload)?;
+        Some(TxFrame {
+            len: transmit.len,
+            checksum: transmit
+                .checksum
+                .map(|request| TxChecksum { start: request.start, offset: request.offset }),
+            gso: transmit.segmentation.map(|request| Gso {
+                kind: GsoKind::TcpV4,
+                size: request.size,
+                header_len: request.header_len,
+            }),
+        })
+    }
+
+    fn deadline(&mut self) -> Option<Nanos> {
+        let check = self.drain.map(|drain| drain.next_check);
+        let deadline = [self.reactor.borrow().deadline(), check].into_iter().flatten().min();
+        deadline.map(|at| Nanos(at.as_nanos()))
+    }
+
+    fn link_changed(&mut self, now: Nanos, up: bool) {
+        self.link_up = up;
+        tracing::info!(up, "link changed");
+        self.reactor.borrow_mut().stack().set_link(instant(now), up);
+    }
+
+    fn finished(&self) -> bool {
+        self.drain.is_some_and(|drain| drain.settled)
+    }
+}
+
+fn instant(now: Nanos) -> Instant {
+    Instant::from_nanos(now.0)
+}
