@@ -12,7 +12,7 @@ use std::thread;
 use clap::{Args, Parser, Subcommand};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tagwire_lab::{Lab, LabBuilder, LabError, LabResult, WireConfig};
+use tagwire_lab::{Lab, LabBuilder, LabError, LabResult, POD_INTERFACE, WireConfig};
 
 /// A client, a node and its pods in network namespaces of this machine.
 #[derive(Parser)]
@@ -125,16 +125,16 @@ fn up(plan: Plan, command: &[OsString]) -> LabResult<ExitCode> {
             .status()?;
         return Ok(exit_code(status));
     }
-    println!("The lab {} is up. Try, from another terminal:\n", lab.name());
-    println!("  tagwire-lab exec --lab {} cli -- ip address", lab.name());
+    let exec = format!(
+        "{} exec --lab {}",
+        std::env::args().next().unwrap_or_else(|| "tagwire-lab".to_owned()),
+        lab.name()
+    );
+    println!("The lab {} is up. Try, from other terminals:\n", lab.name());
+    println!("  {exec} cli -- ip address");
     for (i, pod) in lab.pods().iter().enumerate() {
-        println!(
-            "  tagwire-lab exec --lab {} pod{i} -- tcpdump -eni macvlan0 &\n  \
-             tagwire-lab exec --lab {} cli -- ping {}",
-            lab.name(),
-            lab.name(),
-            pod.address()
-        );
+        println!("  {exec} pod{i} -- tcpdump -eni {POD_INTERFACE}");
+        println!("  {exec} cli -- ping {}", pod.address());
     }
     println!("\nCtrl-C takes it down.");
     stay_up()

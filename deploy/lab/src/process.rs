@@ -232,7 +232,7 @@ impl LabCommand {
     /// When the first tool of the line cannot be run. That the *program* cannot shows
     /// in its exit status (127) and on its standard error.
     pub fn spawn(mut self) -> LabResult<LabProcess> {
-        let line = self.to_string();
+        let line = self.program_line();
         let log = self.connect_log().map_err(|error| cannot_run(&line, &error))?;
         let mut command = self.to_std();
         for (stdio, set) in [
@@ -274,7 +274,7 @@ impl LabCommand {
     ///
     /// When it cannot be run or its exit status is not 0.
     pub fn stdout_string(self) -> LabResult<String> {
-        let line = self.to_string();
+        let line = self.program_line();
         let output = self.output()?;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
@@ -316,6 +316,12 @@ impl LabCommand {
             command.process_group(0);
         }
         command
+    }
+
+    /// The program and its arguments: what an error calls it.
+    fn program_line(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 
     /// The whole line, word by word.
@@ -466,14 +472,20 @@ impl LabProcess {
     ///
     /// When it ends first or `limit` passes, with what it printed; or when the command
     /// was not told to [`LabCommand::capture`].
-    pub fn wait_for_line(&self, text: &str, limit: Duration) -> LabResult<String> {
+    pub fn wait_for_line(&mut self, text: &str, limit: Duration) -> LabResult<String> {
         let what = format!("`{}` did not say \"{text}\"", self.line);
         let Some(log) = &self.log else {
             return Err(LabError::new(what, "its output is not kept", "call `capture()` before"));
         };
-        log.wait_for(text, limit).map_err(|why| {
-            LabError::new(what, format!("{why}; it said:\n{}", self.log()), "see what it says")
-        })
+        if let Some(line) = log.wait_for(text, limit) {
+            return Ok(line);
+        }
+        let why = match self.wait_timeout(Duration::from_millis(100)) {
+            Ok(Some(status)) => format!("it has ended with {status}"),
+            Ok(None) => format!("within {limit:?}"),
+            Err(_) => "it has ended".to_owned(),
+        };
+        Err(LabError::new(what, format!("{why}; it said:\n{}", self.log()), "see what it says"))
     }
 
     fn wait_with_output(mut self) -> LabResult<Output> {
@@ -556,19 +568,18 @@ impl Log {
         self.news.notify_all();
     }
 
-    fn wait_for(&self, text: &str, limit: Duration) -> Result<String, String> {
+    /// The first line that contains `text`; `None` if there is none within `limit`, or
+    /// when nothing more can come.
+    fn wait_for(&self, text: &str, limit: Duration) -> Option<String> {
         let deadline = Instant::now() + limit;
         let mut log = self.lock();
         loop {
             if let Some(line) = log.lines.iter().find(|line| line.contains(text)) {
-                return Ok(line.clone());
+                return Some(line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if log.ended {
-                return Err("it has ended".to_owned());
-            }
-            if left.is_zero() {
-                return Err(format!("{limit:?} have passed"));
+            if log.ended || left.is_zero() {
+                return None;
             }
             log = self.news.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -257,17 +257,36 @@ fn lab_of_another_process(signal: Signal) -> (Vec<String>, u32, LabProcess, Lab)
     (namespaces, child, owner, host)
 }
 
+/// Whether nothing is left of a lab that `lab_of_another_process` has seen.
+fn is_gone(namespaces: &[String]) -> bool {
+    let lab = namespaces[0].rsplit_once('-').unwrap().0;
+    let scratch = std::env::temp_dir().join(format!("tagwire-lab-{lab}"));
+    let record = Path::new("/run/tagwire-lab").join(format!("{lab}.json"));
+    !namespaces.iter().any(|name| Path::new("/run/netns").join(name).exists())
+        && !scratch.exists()
+        && !record.exists()
+}
+
+fn tagwire_lab(args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_tagwire-lab")).args(args).output().unwrap()
+}
+
 #[test]
-fn a_lab_whose_owner_was_killed_is_removed_by_the_next() {
+fn a_lab_whose_owner_was_killed_is_removed_by_the_next_or_by_hand() {
     if skipped() {
         return;
     }
-    let (namespaces, child, _owner, _host) = lab_of_another_process(Signal::KILL);
-    assert!(eventually(|| !is_alive(child)), "its processes die with it");
-    let up = |name: &String| Path::new("/run/netns").join(name).exists();
-    // Another test's lab may have come up since, and its janitor have been faster.
-    let _next = Lab::up().unwrap();
-    assert!(!namespaces.iter().any(up));
+    for by_hand in [false, true] {
+        let (namespaces, child, _owner, _host) = lab_of_another_process(Signal::KILL);
+        assert!(eventually(|| !is_alive(child)), "its processes die with it");
+        // Another test's lab may have come up since, and its janitor have been faster.
+        if by_hand {
+            assert!(tagwire_lab(&["clean"]).status.success());
+        } else {
+            Lab::up().unwrap();
+        }
+        assert!(is_gone(&namespaces));
+    }
 }
 
 #[test]
@@ -278,7 +297,23 @@ fn a_lab_whose_owner_was_asked_to_end_is_removed_by_it() {
     for signal in [Signal::INT, Signal::TERM] {
         let (namespaces, child, _owner, _host) = lab_of_another_process(signal);
         assert!(eventually(|| !is_alive(child)));
-        let up = |name: &String| Path::new("/run/netns").join(name).exists();
-        assert!(!namespaces.iter().any(up));
+        assert!(is_gone(&namespaces));
     }
+}
+
+#[test]
+fn another_process_can_run_commands_in_a_lab() {
+    if skipped() {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let exec = |lab: &str, place: &str| {
+        let output = tagwire_lab(&["exec", "--lab", lab, place, "--", "ip", "-brief", "address"]);
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    assert!(exec(lab.name(), "cli").unwrap().contains("192.168.123.1/24"));
+    assert!(exec(lab.name(), "pod0").unwrap().contains("macvlan0"));
+    assert!(exec(lab.name(), "pod1").unwrap_err().contains("it has: cli, node, pod0"));
+    assert!(exec("tw0-0", "cli").unwrap_err().contains(lab.name()));
 }
