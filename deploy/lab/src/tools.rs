@@ -58,16 +58,16 @@ pub fn require_tools(tools: &[&str]) -> LabResult<()> {
 /// A sentence for people.
 pub fn available() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
-        return Err("needs root: network namespaces are made here".to_owned());
+        return Err("network namespaces are made, which takes root".to_owned());
     }
     require_tools(REQUIRED).map_err(|error| error.to_string())?;
     // On a thread of its own, which leaves the trial namespace with its end.
     let trial = std::thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
     match trial {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(format!(
-            "needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN: a network namespace is refused ({error})"
-        )),
+        Ok(Err(error)) => {
+            Err(format!("a network namespace is refused ({error}), which takes CAP_SYS_ADMIN"))
+        }
         Err(_) => Err("the trial of a network namespace has panicked".to_owned()),
     }
 }

@@ -176,3 +176,27 @@ fn large_segments_of_the_kernel_pass_as_frames() {
     assert!(counts.received > (8 << 20) / 1500, "{counts:?}");
     assert_eq!(counts.failed, 0, "{counts:?}");
 }
+
+#[test]
+fn a_wire_that_was_unplugged_works_again() {
+    if skipped() {
+        return;
+    }
+    let lab = Lab::builder().wire(WireConfig::default()).build().unwrap();
+    lab.pod(0).kernel_stack().unwrap();
+    let ping = || {
+        let address = lab.pod(0).address().to_string();
+        let ping = lab.client().command("ping").args(["-c1", "-W1", &address]);
+        ping.output().unwrap().status.success()
+    };
+    let plug = |state: &str| {
+        let namespace = format!("{}-wire", lab.name());
+        let args = ["-n", &namespace, "link", "set", "w0", state];
+        assert!(std::process::Command::new("ip").args(args).status().unwrap().success());
+    };
+    assert!(ping());
+    plug("down");
+    assert!(!ping());
+    plug("up");
+    assert!(ping());
+}

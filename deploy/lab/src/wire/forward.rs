@@ -87,6 +87,8 @@ impl Forwarder {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     count(&lane.counters.failed);
                 }
+                // Said once, when the interface goes down: it may come up again.
+                Err(error) if error.kind() == io::ErrorKind::NetworkDown => break,
                 Err(error) => return Err(error),
             }
         }

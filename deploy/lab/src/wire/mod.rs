@@ -8,7 +8,8 @@
 //! A thread of this process takes frames from one veth pair and puts them on the other.
 //! Checksum and segmentation offload are switched off on all four ends: what passes are
 //! frames as on a cable, of MTU size and with complete checksums, so that a flipped bit
-//! is what it would be there.
+//! is what it would be there. What a pod sends in larger pieces (kernel TCP, or a packet
+//! socket with `PACKET_VNET_HDR`) the kernel cuts up on its way out of nic0.
 
 mod config;
 mod fate;
