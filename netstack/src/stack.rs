@@ -26,6 +26,9 @@ use crate::wire::{ethernet, ipv4, tcp as wire_tcp};
 /// MTU. More lets larger payloads be copied behind their headers instead of being sliced.
 pub const MIN_BUFFER: usize = 1536;
 
+/// RFC 791: every link carries at least this.
+const MIN_MTU: u16 = 68;
+
 /// Ethernet, VLAN, ARP, IPv4, ICMP and TCP of one interface, without a clock or a socket.
 ///
 /// # Driving it
@@ -66,20 +69,21 @@ impl Stack {
     /// A stack that announces its address from `now` on.
     pub fn new(config: Config, now: Instant) -> Self {
         let keys = Keys::new(config.secret);
-        let mtu = usize::from(config.mtu);
+        let mtu = usize::from(config.mtu.max(MIN_MTU));
         // RFC 9293 3.7.1: MTU less the headers without options.
-        let mss = config.mtu.saturating_sub((ipv4::HEADER_LEN + wire_tcp::HEADER_LEN) as u16);
+        let mss = (mtu - ipv4::HEADER_LEN - wire_tcp::HEADER_LEN) as u16;
         Self {
             mac: config.mac,
             vlan: config.vlan,
             mtu,
-            checksum_offload: config.offload.checksum,
+            // A link that cuts segments has to complete their checksums too.
+            checksum_offload: config.offload.checksum || config.offload.segmentation,
             routes: Routes { subnet: config.address, gateway: config.gateway },
             link_up: true,
             announcer: Announcer::new(now),
             neighbors: Neighbors::new(keys),
             outbox: Outbox::default(),
-            tcp: Tcp::new(config.tcp, keys, mss.max(88), config.offload.segmentation),
+            tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),
             requests: Vec::new(),
         }
@@ -182,6 +186,12 @@ impl Stack {
             }
             // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
             // only to multiply an attacker's packets.
+            // A message that is larger than the link carries could not be answered whole.
+            ipv4::PROTOCOL_ICMP
+                if admitted.unicast && packet.payload.len() > self.mtu - ipv4::HEADER_LEN =>
+            {
+                self.stats.drop_malformed += 1;
+            }
             ipv4::PROTOCOL_ICMP if admitted.unicast => ip::icmp::on_message(
                 &mut self.outbox,
                 &mut self.stats,
@@ -209,14 +219,19 @@ impl Stack {
             return None;
         }
         let transmit = self
-            .transmit_packet(now, buffer)
+            .transmit_packet(now, buffer, slices)
             .or_else(|| self.transmit_data(now, buffer, slices))?;
         self.stats.frames_out += 1;
         Some(transmit)
     }
 
     /// Packets without a connection: small, and answers to somebody who waits.
-    fn transmit_packet(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+    fn transmit_packet(
+        &mut self,
+        now: Instant,
+        buffer: &mut [u8],
+        slices: &mut Vec<Bytes>,
+    ) -> Option<Transmit> {
         loop {
             let packet = self.outbox.pop()?;
             let Some(destination) = packet.destination() else {
@@ -252,17 +267,18 @@ impl Stack {
                     self.finish_segment(buffer, mac, &tuple, &built, &[])
                 }
                 Packet::Icmp { source, destination, message } => {
-                    if message.len() + ipv4::HEADER_LEN > self.mtu
-                        || message.len() > transport.len()
-                    {
-                        self.stats.drop_malformed += 1;
-                        continue;
+                    let mut in_buffer = 0;
+                    let length = message.len();
+                    if let Some(room) = transport.get_mut(..length) {
+                        room.copy_from_slice(&message);
+                        in_buffer = length;
+                    } else {
+                        // Larger than the buffer: the MTU is.
+                        slices.push(Bytes::from(message));
                     }
-                    transport[..message.len()].copy_from_slice(&message);
                     let protocol = ipv4::PROTOCOL_ICMP;
-                    let len =
-                        self.write_ip(buffer, mac, source, destination, protocol, message.len());
-                    Transmit { len: len + message.len(), checksum: None, segmentation: None }
+                    let len = self.write_ip(buffer, mac, source, destination, protocol, length);
+                    Transmit { len: len + in_buffer, checksum: None, segmentation: None }
                 }
                 Packet::Arp(..) => continue,
             });
@@ -283,7 +299,7 @@ impl Stack {
                     Lookup::Pending => {
                         self.neighbors.wait_connection(hop, id);
                         // Its request goes out now, not after somebody else's data.
-                        match self.transmit_packet(now, buffer) {
+                        match self.transmit_packet(now, buffer, slices) {
                             Some(transmit) => return Some(transmit),
                             None => continue,
                         }

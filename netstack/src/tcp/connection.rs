@@ -158,6 +158,8 @@ pub(crate) struct Connection {
     pub(super) retransmit: bool,
     /// Send a probe that asks for an acknowledgement.
     pub(super) probe: bool,
+    /// Send into a window that is smaller than is worth a segment.
+    pub(super) sws_override: bool,
     pub(super) recovery: Recovery,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Box<dyn Congestion>,
@@ -237,6 +239,7 @@ impl Connection {
             unacked: 0,
             retransmit: false,
             probe: false,
+            sws_override: false,
             recovery: Recovery::new(),
             rtt,
             congestion: (config.congestion)(mss),
@@ -349,7 +352,9 @@ impl Connection {
             self.ready = BytesMut::new();
         }
         // RFC 9293 3.8.6.2.2: tell a window that has grown by enough to matter.
-        if self.state != State::Closed && self.window_growth(config) >= self.mss {
+        if self.state != State::Closed
+            && self.window_growth(config) >= self.worthwhile_growth(config)
+        {
             let offered = self.rcv_adv.octets_since(self.rcv_nxt);
             if offered < config.receive_buffer as u32 / 2 {
                 self.ack_now = true;

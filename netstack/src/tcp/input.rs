@@ -101,12 +101,17 @@ impl Connection {
     fn on_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
         let window = u32::from(segment.window) << self.snd_scale;
         let window_before = self.snd_wnd;
-        if self.snd_wl1.before(segment.seq)
-            || self.snd_wl1 == segment.seq && self.snd_wl2.at_or_before(segment.ack)
+        // RFC 9293 3.10.7.4, fifth, and what it forgets: a segment that was sent again has an
+        // old sequence number but the newest acknowledgement. Its window goes with that,
+        // as the old one, counted from there, would reach too far.
+        if segment.ack.after(self.snd_una)
+            || segment.ack == self.snd_una
+                && (self.snd_wl1.before(segment.seq)
+                    || self.snd_wl1 == segment.seq && self.snd_wl2.at_or_before(segment.ack))
         {
             self.snd_wnd = window;
             self.snd_wnd_max = self.snd_wnd_max.max(window);
-            self.snd_wl1 = segment.seq;
+            self.snd_wl1 = self.snd_wl1.latest(segment.seq);
             self.snd_wl2 = segment.ack;
             if window > 0 && self.timers.is_armed(Timer::Persist) {
                 self.timers.stop(Timer::Persist);
@@ -144,7 +149,6 @@ impl Connection {
         let octets = ack.octets_since(self.snd_una);
         let fin_acked = self.fin_sent && ack == self.send_end() + 1;
         self.measure_round_trip(cx, segment);
-        self.rtt.reset_backoff();
         self.send.acknowledge((octets - u32::from(fin_acked)) as usize);
         self.snd_una = ack;
         self.snd_nxt = self.snd_nxt.latest(ack);

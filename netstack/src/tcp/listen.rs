@@ -63,7 +63,9 @@ impl HalfOpenTable {
     }
 
     pub(crate) fn remove(&mut self, tuple: &FourTuple) -> Option<HalfOpen> {
-        self.records.remove(tuple)
+        let record = self.records.remove(tuple)?;
+        self.timers.disarm(*tuple, record.hint);
+        Some(record)
     }
 
     /// A SYN for a port that listens. The caller has checked the backlog and sends the

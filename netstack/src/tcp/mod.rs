@@ -40,6 +40,10 @@ use crate::time::Instant;
 use crate::timers::TimerQueue;
 use crate::wire::tcp::{Flags, Header, Options, Segment, Timestamp};
 
+/// How far a connection that takes a TIME-WAIT record's place begins beyond what that one
+/// sent: one unscaled window and a little, as Linux.
+const ISS_ABOVE_TIME_WAIT: u32 = 65537;
+
 /// What the layers around TCP lend it for one step.
 pub(crate) struct Env<'a> {
     pub(crate) now: Instant,
@@ -122,14 +126,24 @@ impl Tcp {
                     self.acknowledge_time_wait(env, &tuple);
                     return;
                 }
-                Verdict::Reopen => {}
+                Verdict::Reopen { above } => {
+                    self.on_unknown(env, tuple, segment, Some(above));
+                    return;
+                }
             }
         }
-        self.on_unknown(env, tuple, segment);
+        self.on_unknown(env, tuple, segment, None);
     }
 
     /// RFC 9293 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).
-    fn on_unknown(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
+    /// `above`: what a former connection of the same ends sent up to.
+    fn on_unknown(
+        &mut self,
+        env: &mut Env<'_>,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        above: Option<seq::SeqNum>,
+    ) {
         let flags = segment.flags;
         if flags.has(Flags::RST) {
             return;
@@ -150,7 +164,12 @@ impl Tcp {
             return;
         }
         env.stats.tcp_syn += 1;
-        let iss = isn::initial_sequence(&self.keys, &tuple, env.now);
+        let mut iss = isn::initial_sequence(&self.keys, &tuple, env.now);
+        if let Some(above) = above {
+            // RFC 1122 4.2.2.13 (b): larger than any number of the old incarnation, which may
+            // have sent faster than the clock behind the numbers ticks.
+            iss = iss.latest(above + ISS_ABOVE_TIME_WAIT);
+        }
         let record = self.half_open.insert(tuple, segment, iss, &self.keys, &self.config, env.now);
         let header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
         env.stats.tcp_out += 1;
@@ -172,7 +191,7 @@ impl Tcp {
             if !segment.flags.has(Flags::ACK) && segment.seq != record.irs {
                 // The peer has begun anew with another number: so do we.
                 self.half_open.remove(&tuple);
-                self.on_unknown(env, tuple, segment);
+                self.on_unknown(env, tuple, segment, None);
                 return;
             }
             // Our SYN-ACK was lost, or is on its way: say it again.
@@ -258,13 +277,14 @@ impl Tcp {
             }
             Outcome::TimeWait => {
                 let record = connection.epitaph(env.now, &self.config);
+                let acknowledge = connection.ack_now;
                 self.time_wait.insert(tuple, record, &self.config, env.stats);
                 connection.finish(CloseReason::Finished);
+                if acknowledge {
+                    // The peer's FIN, if it came last: the record does that.
+                    self.acknowledge_time_wait(env, &tuple);
+                }
             }
-        }
-        if outcome == Outcome::TimeWait {
-            // The peer's FIN is to be acknowledged; the record does that.
-            self.acknowledge_time_wait(env, &tuple);
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(reason) = connection.closed() {
@@ -274,6 +294,7 @@ impl Tcp {
                     env.stats.tcp_timed_out += 1;
                 }
             }
+            self.timers.disarm(id, std::mem::replace(&mut connection.timers.hint, Instant::NEVER));
             if connection.released {
                 self.connections.remove(id);
                 return;

@@ -66,7 +66,10 @@ impl Connection {
         if !std::mem::take(&mut self.retransmit) || !self.has_outstanding() {
             return None;
         }
-        let octets = (self.send.len() as u32).min(self.mss);
+        // No more than was sent before: what was queued since is new data, for which the
+        // windows count.
+        let sent = self.snd_max.octets_since(self.snd_una).min(self.send.len() as u32);
+        let octets = sent.min(self.mss);
         let fin = self.fin_sent && octets as usize == self.send.len();
         Some(Plan { seq: self.snd_una, octets, fin })
     }
@@ -82,9 +85,11 @@ impl Connection {
         }
         let flight = self.flight();
         let congestion =
-            (self.congestion.window() + self.recovery.inflation()).saturating_sub(flight);
+            self.congestion.window().saturating_add(self.recovery.inflation()).saturating_sub(flight);
         let peer = self.snd_wnd.saturating_sub(flight);
-        let most = if cx.segmentation { MAX_SEGMENT / self.mss * self.mss } else { self.mss };
+        let most =
+            if cx.segmentation { (MAX_SEGMENT / self.mss).max(1) * self.mss } else { self.mss };
+        let sws_override = std::mem::take(&mut self.sws_override);
         let usable = congestion.min(peer);
         let mut octets = waiting.min(usable).min(most);
         if octets < waiting {
@@ -97,7 +102,8 @@ impl Connection {
                 }
                 // (3): half of the largest window that the peer ever had is worth a segment;
                 // the congestion window is never smaller than one.
-                if peer > 0 && peer >= (self.snd_wnd_max / 2).min(self.mss) {
+                let worth_it = peer >= (self.snd_wnd_max / 2).min(self.mss) || sws_override;
+                if peer > 0 && worth_it {
                     octets = peer.min(waiting).min(self.mss);
                 } else {
                     if !self.timers.is_armed(Timer::Persist) {
@@ -216,11 +222,16 @@ impl Connection {
         (self.rcv_nxt + free).octets_since(self.rcv_adv)
     }
 
-    /// The window field. RFC 9293 3.8.6.2.2: the right edge stays until it can move by a full
-    /// segment or half of the buffer, and never moves left.
+    /// RFC 9293 3.8.6.2.2: the right edge stays until it can move by a full segment or half
+    /// of the buffer, whichever is less.
+    pub(super) fn worthwhile_growth(&self, config: &TcpConfig) -> u32 {
+        self.mss.min(config.receive_buffer as u32 / 2)
+    }
+
+    /// The window field. The right edge never moves left.
     fn advertise(&mut self, config: &TcpConfig) -> u16 {
         let growth = self.window_growth(config);
-        if growth >= self.mss.min(config.receive_buffer as u32 / 2) {
+        if growth >= self.worthwhile_growth(config) {
             self.rcv_adv += growth;
         }
         let window = self.rcv_adv.octets_since(self.rcv_nxt);

@@ -50,11 +50,13 @@ pub(crate) enum Progress {
 pub(crate) struct Recovery {
     phase: Phase,
     dup_acks: u8,
+    /// SND.UNA at the last timeout.
+    timed_out_at: Option<SeqNum>,
 }
 
 impl Recovery {
     pub(crate) fn new() -> Self {
-        Self { phase: Phase::Open, dup_acks: 0 }
+        Self { phase: Phase::Open, dup_acks: 0, timed_out_at: None }
     }
 
     /// Octets by which the congestion window is inflated at this time.
@@ -89,6 +91,7 @@ impl Recovery {
     /// `octets` were newly acknowledged, up to `ack`.
     pub(crate) fn on_new_ack(&mut self, ack: SeqNum, octets: u32, mss: u32) -> Progress {
         self.dup_acks = 0;
+        self.timed_out_at = None;
         match &mut self.phase {
             Phase::Open => Progress::Normal,
             Phase::Fast { recover, inflation } => {
@@ -113,10 +116,12 @@ impl Recovery {
         }
     }
 
-    /// The retransmission timer expired; everything up to `snd_max` will be sent again.
-    pub(crate) fn on_timeout(&mut self, snd_max: SeqNum) {
+    /// The retransmission timer expired; everything from `snd_una` up to `snd_max` will be
+    /// sent again. Returns whether the same data had timed out before.
+    pub(crate) fn on_timeout(&mut self, snd_una: SeqNum, snd_max: SeqNum) -> bool {
         self.dup_acks = 0;
         self.phase = Phase::Timeout { recover: snd_max };
+        self.timed_out_at.replace(snd_una) == Some(snd_una)
     }
 }
 
@@ -153,7 +158,8 @@ mod tests {
     #[test]
     fn after_a_timeout_duplicates_mean_nothing_until_all_was_acknowledged() {
         let mut recovery = Recovery::new();
-        recovery.on_timeout(SeqNum(9000));
+        assert!(!recovery.on_timeout(SeqNum(4000), SeqNum(9000)));
+        assert!(recovery.on_timeout(SeqNum(4000), SeqNum(9000)));
         for _ in 0..5 {
             assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Wait);
         }

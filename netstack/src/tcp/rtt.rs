@@ -14,7 +14,7 @@ pub(crate) struct RttEstimator {
     rttvar: Duration,
     /// The timeout before back-off.
     base: Duration,
-    /// How often the timeout was doubled since data was last acknowledged.
+    /// How often the timeout was doubled since a round trip was last measured.
     backoff: u8,
 }
 
@@ -38,6 +38,10 @@ impl RttEstimator {
             }
         };
         self.srtt = Some(srtt);
+        // RFC 6298 3 and (5.5), Karn: only a measurement ends the back-off. An acknowledgement
+        // of what was sent twice says nothing about the path: on one that has become
+        // slower than the timeout, each segment would be sent twice for ever.
+        self.backoff = 0;
         self.base = (srtt + self.rttvar * K).clamp(config.rto_min, config.rto_max);
     }
 
@@ -57,11 +61,6 @@ impl RttEstimator {
 
     pub(crate) fn is_backed_off(&self) -> bool {
         self.backoff > 0
-    }
-
-    /// New data was acknowledged.
-    pub(crate) fn reset_backoff(&mut self) {
-        self.backoff = 0;
     }
 }
 
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn back_off_doubles_up_to_the_ceiling_and_ends_with_progress() {
+    fn back_off_doubles_up_to_the_ceiling_and_ends_with_a_measurement() {
         let config = TcpConfig::default();
         let mut rtt = RttEstimator::new(&config);
         rtt.sample(ms(1), &config);
@@ -97,7 +96,7 @@ mod tests {
             rtt.back_off();
         }
         assert_eq!(rtt.rto(&config), config.rto_max);
-        rtt.reset_backoff();
+        rtt.sample(ms(1), &config);
         assert_eq!(rtt.rto(&config), ms(200));
     }
 }

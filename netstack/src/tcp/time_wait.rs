@@ -1,9 +1,9 @@
 //! TIME-WAIT (RFC 9293 3.6.1) in small records.
 //!
-//! All of them wait equally long, so they expire in the order in which they came: a queue
-//! does for a timer each.
+//! Beside the records stands the order in which they expire, one entry for each record:
+//! a peer that sends its FIN again and again moves its entry and adds none.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use super::demux::FourTuple;
 use super::seq::SeqNum;
@@ -28,8 +28,9 @@ pub(crate) struct TimeWait {
 /// What a segment for a TIME-WAIT record leads to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A new connection may begin (RFC 6191): handle the SYN as for a closed port.
-    Reopen,
+    /// A new connection may begin (RFC 6191): handle the SYN as for a closed port, with an
+    /// initial sequence number beyond `above`, the end of what the old one sent.
+    Reopen { above: SeqNum },
     /// Send the record's ACK.
     Acknowledge,
     /// Nothing.
@@ -39,12 +40,13 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct TimeWaitTable {
     records: HashMap<FourTuple, TimeWait, Keys>,
-    queue: VecDeque<(Instant, FourTuple)>,
+    /// Soonest first.
+    queue: BTreeSet<(Instant, FourTuple)>,
 }
 
 impl TimeWaitTable {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self { records: HashMap::with_hasher(keys), queue: VecDeque::new() }
+        Self { records: HashMap::with_hasher(keys), queue: BTreeSet::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -65,12 +67,12 @@ impl TimeWaitTable {
         stats: &mut Stats,
     ) {
         if self.records.len() >= config.max_time_wait
-            && let Some((_, oldest)) = self.queue.pop_front()
+            && let Some((_, oldest)) = self.queue.pop_first()
         {
             self.records.remove(&oldest);
             stats.tcp_time_wait_overflow += 1;
         }
-        self.queue.push_back((record.expires, tuple));
+        self.queue.insert((record.expires, tuple));
         self.records.insert(tuple, record);
     }
 
@@ -94,8 +96,9 @@ impl TimeWaitTable {
                 _ => false,
             };
             if newer || segment.seq.after(record.rcv_nxt) {
+                let above = record.snd_nxt;
                 self.remove(tuple);
-                return Verdict::Reopen;
+                return Verdict::Reopen { above };
             }
         }
         if segment.sequence_len() == 0 && segment.seq == record.rcv_nxt {
@@ -104,34 +107,31 @@ impl TimeWaitTable {
         }
         if segment.flags.has(Flags::FIN) {
             // RFC 9293 3.10.7.4: a FIN sent again restarts the 2 MSL timeout.
+            self.queue.remove(&(record.expires, *tuple));
             record.expires = now + config.time_wait;
-            self.queue.push_back((record.expires, *tuple));
+            self.queue.insert((record.expires, *tuple));
         }
         Verdict::Acknowledge
     }
 
-    pub(crate) fn remove(&mut self, tuple: &FourTuple) {
-        // Its place in the queue is skipped when it comes up.
-        self.records.remove(tuple);
+    fn remove(&mut self, tuple: &FourTuple) {
+        if let Some(record) = self.records.remove(tuple) {
+            self.queue.remove(&(record.expires, *tuple));
+        }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.queue.front().map(|(expires, _)| *expires)
+        self.queue.first().map(|(expires, _)| *expires)
     }
 
     pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some((expires, tuple)) = self.queue.front().copied() {
-            if expires > now {
-                break;
-            }
-            self.queue.pop_front();
-            if self.records.get(&tuple).is_some_and(|record| record.expires == expires) {
+        while self.queue.first().is_some_and(|(expires, _)| *expires <= now) {
+            if let Some((_, tuple)) = self.queue.pop_first() {
                 self.records.remove(&tuple);
             }
         }
         if self.records.is_empty() {
             self.records.shrink_to_fit();
-            self.queue = VecDeque::new();
         }
     }
 }

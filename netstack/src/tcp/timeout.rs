@@ -21,11 +21,17 @@ impl Connection {
             if cx.now.since(self.last_heard) > cx.config.user_timeout {
                 return Outcome::Abort(CloseReason::TimedOut);
             }
-            // RFC 9293 3.8.6.1: probe, at growing intervals. The next output arms it again
-            // while the window stays closed.
-            self.persist_backoff = self.persist_backoff.saturating_add(1);
-            self.probe = true;
-            cx.stats.tcp_window_probe += 1;
+            if self.snd_wnd > 0 {
+                // RFC 9293 3.8.6.2.1 (4): the override timeout. The window is smaller than is
+                // worth a segment, and stays so.
+                self.sws_override = true;
+            } else {
+                // RFC 9293 3.8.6.1: probe, at growing intervals. The next output arms it again
+                // while the window stays closed.
+                self.persist_backoff = self.persist_backoff.saturating_add(1);
+                self.probe = true;
+                cx.stats.tcp_window_probe += 1;
+            }
         }
         if self.timers.take_due(Timer::Keepalive, cx.now) {
             return self.on_keepalive(cx);
@@ -44,8 +50,8 @@ impl Connection {
             return Outcome::Abort(CloseReason::TimedOut);
         }
         cx.stats.tcp_rto += 1;
-        self.congestion.on_timeout(cx.now, self.flight(), self.rtt.is_backed_off());
-        self.recovery.on_timeout(self.snd_max);
+        let repeated = self.recovery.on_timeout(self.snd_una, self.snd_max);
+        self.congestion.on_timeout(cx.now, self.flight(), repeated);
         self.rtt.back_off();
         self.timed = None;
         // Everything is sent again in order, the first segment whatever the window says.
