@@ -1,0 +1,226 @@
+//! The interface: what it is, and whether its link is up.
+
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::error::OpenError;
+use crate::sys;
+
+/// An Ethernet interface of this network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, `macvlan0`.
+    pub name: String,
+    /// Its index.
+    pub index: i32,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// The largest IP packet it carries, in octets.
+    pub mtu: u16,
+    /// Administratively up, and with a carrier.
+    pub up: bool,
+}
+
+impl Interface {
+    /// Looks an interface up.
+    ///
+    /// # Errors
+    /// [`OpenError::NoInterface`] and [`OpenError::NotEthernet`].
+    pub fn find(name: &str) -> Result<Self, OpenError> {
+        let missing = || OpenError::NoInterface { name: name.to_owned(), others: names() };
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.bytes().any(|b| b == 0) {
+            return Err(missing());
+        }
+        let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
+            .map_err(|error| OpenError::Io { what: "a socket for interface requests", error })?;
+        let ask = |request| ioctl(socket.as_fd(), name, request);
+        let index = ask(libc::SIOCGIFINDEX).map_err(|_| missing())?;
+        let hardware = ask(libc::SIOCGIFHWADDR).map_err(|_| missing())?;
+        let mtu = ask(libc::SIOCGIFMTU).map_err(|_| missing())?;
+        let flags = ask(libc::SIOCGIFFLAGS).map_err(|_| missing())?;
+        // SAFETY: each union field is the one that its request has filled; all are plain
+        // data, valid for any octets.
+        let (index, hardware, mtu, flags) = unsafe {
+            (
+                index.ifr_ifru.ifru_ifindex,
+                hardware.ifr_ifru.ifru_hwaddr,
+                mtu.ifr_ifru.ifru_mtu,
+                i32::from(flags.ifr_ifru.ifru_flags),
+            )
+        };
+        if hardware.sa_family != libc::ARPHRD_ETHER {
+            return Err(OpenError::NotEthernet { name: name.to_owned() });
+        }
+        let mut mac = [0; 6];
+        for (octet, raw) in mac.iter_mut().zip(hardware.sa_data) {
+            *octet = raw as u8;
+        }
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        Ok(Self { name: name.to_owned(), index, mac, mtu, up: is_up(flags) })
+    }
+}
+
+fn is_up(flags: i32) -> bool {
+    let wanted = libc::IFF_UP | libc::IFF_RUNNING;
+    flags & wanted == wanted
+}
+
+fn ioctl(fd: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+    // SAFETY: ifreq is plain data for which zeros are valid.
+    let mut ifreq: libc::ifreq = unsafe { zeroed() };
+    for (to, from) in ifreq.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the interface requests read a name from, and write an answer to, the ifreq
+    // that outlives the call. The name is terminated: it is shorter than the field.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut ifreq) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(ifreq) }
+}
+
+/// The names of the interfaces that there are, for an error message.
+fn names() -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: returns null or an array that ends with an index of zero; each entry's name
+    // is a terminated string; the array is freed once, after its last use.
+    unsafe {
+        let list = libc::if_nameindex();
+        let mut entry = list;
+        while !list.is_null() && (*entry).if_index != 0 {
+            names.push(std::ffi::CStr::from_ptr((*entry).if_name).to_string_lossy().into_owned());
+            entry = entry.add(1);
+        }
+        if !list.is_null() {
+            libc::if_freenameindex(list);
+        }
+    }
+    names
+}
+
+/// Tells when an interface goes down or comes back: a netlink socket in the link group.
+#[derive(Debug)]
+pub(crate) struct LinkMonitor {
+    socket: OwnedFd,
+    index: i32,
+}
+
+/// What a look at the link monitor found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkNews {
+    /// Nothing about our interface.
+    None,
+    /// The last state told.
+    Up(bool),
+    /// Messages were lost (ENOBUFS): look at the interface itself.
+    Lost,
+}
+
+impl LinkMonitor {
+    pub(crate) fn open(index: i32) -> io::Result<Self> {
+        let socket = sys::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)?;
+        // SAFETY: sockaddr_nl is plain data for which zeros are valid.
+        let mut address: libc::sockaddr_nl = unsafe { zeroed() };
+        address.nl_family = libc::AF_NETLINK as u16;
+        address.nl_groups = libc::RTMGRP_LINK as u32;
+        // SAFETY: a netlink socket takes a sockaddr_nl.
+        unsafe { sys::bind(socket.as_fd(), &address)? };
+        Ok(Self { socket, index })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Reads all messages that wait.
+    pub(crate) fn read(&self) -> LinkNews {
+        let mut news = LinkNews::None;
+        let mut buffer = [0u8; 8192];
+        loop {
+            // SAFETY: `buffer` is valid for its length for the length of the call.
+            let got = unsafe {
+                libc::recv(
+                    self.socket.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            let Ok(got) = usize::try_from(got) else {
+                return match io::Error::last_os_error().raw_os_error() {
+                    Some(libc::ENOBUFS) => LinkNews::Lost,
+                    _ => news,
+                };
+            };
+            if let Some(up) = last_state(&buffer[..got], self.index) {
+                news = LinkNews::Up(up);
+            }
+        }
+    }
+}
+
+/// The last state of interface `index` in a batch of rtnetlink messages (rtnetlink(7)):
+/// nlmsghdr { len u32, type u16, flags u16, seq u32, pid u32 }, then for links
+/// ifinfomsg { family u8, pad u8, type u16, index i32, flags u32, change u32 }.
+fn last_state(mut octets: &[u8], index: i32) -> Option<bool> {
+    const HEADER: usize = 16;
+    let mut state = None;
+    while let Some(length) = octets.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
+        let Some(message) = octets.get(..length).filter(|m| m.len() >= HEADER + 16) else { break };
+        let kind = u16::from_ne_bytes([message[4], message[5]]);
+        let field = |at: usize| {
+            let at = HEADER + at;
+            i32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]])
+        };
+        if field(4) == index {
+            match kind {
+                libc::RTM_NEWLINK => state = Some(is_up(field(8))),
+                libc::RTM_DELLINK => state = Some(false),
+                _ => {}
+            }
+        }
+        octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, index: i32, flags: i32) -> Vec<u8> {
+        let mut octets = 32u32.to_ne_bytes().to_vec();
+        octets.extend(kind.to_ne_bytes());
+        octets.extend([0; 10]);
+        octets.extend([0; 4]);
+        octets.extend(index.to_ne_bytes());
+        octets.extend(flags.to_ne_bytes());
+        octets.extend([0; 4]);
+        octets
+    }
+
+    #[test]
+    fn the_last_message_about_the_interface_counts() {
+        let up = libc::IFF_UP | libc::IFF_RUNNING;
+        let mut batch = message(libc::RTM_NEWLINK, 3, 0);
+        batch.extend(message(libc::RTM_NEWLINK, 3, up));
+        batch.extend(message(libc::RTM_NEWLINK, 4, 0));
+        assert_eq!(last_state(&batch, 3), Some(true));
+        assert_eq!(last_state(&batch, 4), Some(false));
+        assert_eq!(last_state(&batch, 5), None);
+        assert_eq!(last_state(&message(libc::RTM_DELLINK, 3, up), 3), Some(false));
+        // Up without a carrier is down; cut messages are not read.
+        assert_eq!(last_state(&message(libc::RTM_NEWLINK, 3, libc::IFF_UP), 3), Some(false));
+        for cut in 0..32 {
+            assert_eq!(last_state(&batch[..cut], 3), None);
+        }
+    }
+
+    #[test]
+    fn the_loopback_is_no_ethernet_and_a_missing_one_names_the_others() {
+        assert!(matches!(Interface::find("lo"), Err(OpenError::NotEthernet { .. })));
+        match Interface::find("no-such-if0") {
+            Err(OpenError::NoInterface { others, .. }) => assert!(others.contains(&"lo".into())),
+            other => panic!("{other:?}"),
+        }
+    }
+}
