@@ -23,6 +23,10 @@ impl Tagged {
             "link add link {parent} name {device} type vlan id {vid}\nlink set {device} up\n"
         ));
         let Err(no_device) = made else {
+            // The kernel would take an untagged frame for the device's address on the
+            // parent too: in this lab, what has not our tag is not heard.
+            namespace.sysctl(&format!("ipv4/conf/{parent}/rp_filter"), "1")?;
+            namespace.sysctl(&format!("ipv4/conf/{parent}/arp_ignore"), "1")?;
             return Ok(Self { interface: device, _shim: None });
         };
         let index = namespace.interface_index(parent)?;

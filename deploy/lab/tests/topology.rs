@@ -234,7 +234,7 @@ fn lab_of_another_process(signal: Signal) -> (Vec<String>, u32, LabProcess, Lab)
             "--",
             "sh",
             "-c",
-            "echo child $$; ip netns list; echo listed; exec sleep 1000",
+            "echo child $$; ls /run/netns; echo listed; exec sleep 1000",
         ])
         .stdin(Stdio::null())
         .capture()
@@ -243,12 +243,8 @@ fn lab_of_another_process(signal: Signal) -> (Vec<String>, u32, LabProcess, Lab)
     owner.wait_for_line("listed", Duration::from_secs(20)).unwrap();
     let log = owner.log();
     let own = format!("tw{}-", owner.pid().unwrap());
-    let namespaces: Vec<String> = log
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|name| name.starts_with(&own))
-        .map(str::to_owned)
-        .collect();
+    let namespaces: Vec<String> =
+        log.lines().filter(|name| name.starts_with(&own)).map(str::to_owned).collect();
     let child = log.lines().find_map(|line| line.strip_prefix("child ")).unwrap().parse().unwrap();
     assert_eq!(namespaces.len(), 3, "{log}");
     assert!(is_alive(child));
