@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use serde_json::{Value, json};
 use tagwire_core::clock::Nanos;
-use tagwire_core::packet::{RxChecksum, RxFrame, VlanTag};
-use tagwire_core::worker::{DriverStats, Gso, GsoKind, Machine, TxChecksum, TxFrame};
+use tagwire_core::counters::Counters;
+use tagwire_core::packet::{Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag};
+use tagwire_core::worker::Machine;
 use tagwire_netstack::{Checksum, FrameMeta, Instant, Stack, State};
 
 use super::reactor::Reactor;
@@ -57,7 +58,9 @@ pub struct HttpWorker {
     started: Instant,
     next_tick: Instant,
     drain: Option<Drain>,
-    driver: Rc<Cell<DriverStats>>,
+    driver: Rc<Counters>,
+    /// What `status` says that does not change.
+    identity: Value,
     link_up: bool,
 }
 
@@ -68,7 +71,8 @@ impl HttpWorker {
         site: Rc<Site>,
         port: u16,
         messages: mpsc::Receiver<Message>,
-        driver: Rc<Cell<DriverStats>>,
+        driver: Rc<Counters>,
+        identity: Value,
         now: Instant,
     ) -> Self {
         stack.listen(port);
@@ -84,6 +88,7 @@ impl HttpWorker {
             next_tick: now + TICK,
             drain: None,
             driver,
+            identity,
             link_up: true,
         }
     }
@@ -151,13 +156,9 @@ impl HttpWorker {
         let counts = stack.counts();
         let counters: serde_json::Map<String, Value> =
             stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        let driver: serde_json::Map<String, Value> = self
-            .driver
-            .get()
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        json!({
+        let driver: serde_json::Map<String, Value> =
+            self.driver.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let mut status = json!({
             "uptime_seconds": uptime.as_secs_f64(),
             "link_up": self.link_up,
             "draining": self.drain.is_some(),
@@ -167,7 +168,12 @@ impl HttpWorker {
             "neighbors": stack.neighbors(),
             "stack": counters,
             "driver": driver,
-        })
+        });
+        if let (Some(status), Some(identity)) = (status.as_object_mut(), self.identity.as_object())
+        {
+            status.extend(identity.clone());
+        }
+        status
     }
 }
 

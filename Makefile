@@ -1,0 +1,38 @@
+# Thin entry points: each target is a command that can be typed by itself.
+
+CARGO ?= cargo
+RELEASE := target/release
+
+.PHONY: help build demo lab test bench fuzz clean tools-lab tools-bench
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+build: ## the appliance and the lab, optimised
+	$(CARGO) build --release --locked -p tagwire -p tagwire-lab
+
+demo: tools-lab build ## the appliance in a lab of namespaces: ping, curl, a download; then cleans up
+	$(RELEASE)/tagwire-lab demo --binary $(RELEASE)/tagwire
+
+lab: tools-lab build ## the same, and stays up until Ctrl-C, with commands to try
+	$(RELEASE)/tagwire-lab demo --binary $(RELEASE)/tagwire --stay
+
+test: tools-lab ## formatting, lints, unit, property, simulation and end-to-end tests
+	deploy/test
+
+bench: tools-lab tools-bench ## Tagwire beside nginx and beside the limit; writes bench-results/
+	$(CARGO) build --release --locked -p tagwire -p tagwire-lab -p tagwire-benches
+	$(RELEASE)/tagwire-bench --binary $(RELEASE)/tagwire --reflector $(RELEASE)/reflector
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
+	fuzz/run
+
+clean: ## remove what was built, and labs whose owners are gone
+	-$(RELEASE)/tagwire-lab clean
+	$(CARGO) clean
+
+tools-lab:
+	@deploy/tools lab
+
+tools-bench:
+	@deploy/tools bench
