@@ -1,12 +1,12 @@
 //! A connection: one future that reads a head, answers it, next.
 //!
-//! 1. Wait for a whole head, within [`HEAD_TIMEOUT`] of its first octet ([`next_plan`]).
+//! 1. Wait for a whole head, within [`HEAD_TIMEOUT`] of its first octet ([`next_answer`]).
 //! 2. Parse it, contain its target, look it up ([`plan`]): plain functions, no await. A head
 //!    that cannot be framed is answered and ends the connection.
 //! 3. What the cache has not is loaded by the cold side; the head waits in the input and is read
 //!    again then, so that nothing parsed is kept across an await.
 //! 4. Evaluate the conditions and write the head ([`reply_to`]).
-//! 5. Queue head and body; a large file chunk by chunk, as the queue drains ([`send`]).
+//! 5. Queue head and body; a large file chunk by chunk, as the queue drains ([`answer`], [`stream`]).
 //! 6. Throw a request's body away, and go on while both sides keep the connection.
 //!
 //! A connection that rests holds no buffer.
@@ -52,6 +52,28 @@ enum End {
     Abort,
 }
 
+/// How far the head at the start of the input has got.
+enum Step {
+    /// It is not whole.
+    More,
+    /// The cold side must be asked for this path first.
+    Load(Box<[u8]>),
+    /// It is answered, but for what needs waiting.
+    Sent(Sent),
+    /// The connection ends.
+    End(End),
+}
+
+/// What is left to do for a request.
+struct Sent {
+    /// A large file whose chunks follow its head.
+    chunks: Option<Arc<Entry>>,
+    /// Octets of the request's body that are thrown away.
+    discard: u64,
+    /// Another request may follow.
+    keeps: bool,
+}
+
 /// What to do about the input.
 enum Plan {
     /// The head is not whole.
@@ -83,30 +105,20 @@ enum Body {
 
 async fn requests<T: Transport>(transport: &mut T, input: &mut BytesMut, site: &Site) -> End {
     loop {
-        let reply = match next_plan(transport, input, site).await {
-            Ok(Plan::Reply(reply)) => reply,
-            Ok(Plan::Load(path)) => {
-                let entry = site.load(&path).await;
-                match plan(input, site, transport.is_draining(), Some(entry)) {
-                    Plan::Reply(reply) => reply,
-                    // The same input has led to Load before; this cannot happen.
-                    _ => return End::Abort,
-                }
-            }
-            Ok(Plan::Refuse(status)) => return refuse(transport, site, status),
-            Ok(Plan::More) | Err(End::Close) => return End::Close,
+        let sent = match next_answer(transport, input, site).await {
+            Ok(sent) => sent,
             Err(end) => return end,
         };
-        let (discard, keeps) = (reply.discard, reply.keeps);
-        consume(input, reply.head_len);
-        if let Err(end) = send(transport, site, reply).await {
+        if let Some(file) = &sent.chunks
+            && let Err(end) = stream(transport, site, file).await
+        {
             return end;
         }
-        if !keeps {
+        if !sent.keeps {
             return End::Linger;
         }
-        if discard > 0
-            && let Err(end) = throw_away(transport, input, discard).await
+        if sent.discard > 0
+            && let Err(end) = throw_away(transport, input, sent.discard).await
         {
             return end;
         }
@@ -119,12 +131,12 @@ async fn requests<T: Transport>(transport: &mut T, input: &mut BytesMut, site: &
     }
 }
 
-/// Reads until the input has a whole head, or one that cannot become any.
-async fn next_plan<T: Transport>(
+/// Reads until the input has a whole head, or one that cannot become any, and answers it.
+async fn next_answer<T: Transport>(
     transport: &mut T,
     input: &mut BytesMut,
     site: &Site,
-) -> Result<Plan, End> {
+) -> Result<Sent, End> {
     let mut timed = false;
     let mut seen = 0;
     loop {
@@ -133,9 +145,19 @@ async fn next_plan<T: Transport>(
         // that trickles in is not parsed again for every octet.
         let news = input.get(seen..).unwrap_or_default().contains(&b'\n');
         if news || input.len() > MAX_TARGET {
-            match plan(input, site, transport.is_draining(), None) {
-                Plan::More => {}
-                plan => return Ok(plan),
+            match answer(transport, input, site, None) {
+                Step::More => {}
+                Step::Sent(sent) => return Ok(sent),
+                Step::End(end) => return Err(end),
+                Step::Load(path) => {
+                    let entry = site.load(&path).await;
+                    return match answer(transport, input, site, Some(entry)) {
+                        Step::Sent(sent) => Ok(sent),
+                        Step::End(end) => Err(end),
+                        // The same head was whole before, and its entry is known now.
+                        Step::More | Step::Load(_) => Err(End::Abort),
+                    };
+                }
             }
         }
         seen = input.len();
@@ -150,10 +172,37 @@ async fn next_plan<T: Transport>(
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
             Ok(_) => {}
             Err(TransportError::TimedOut) if input.is_empty() => return Err(End::Close),
-            Err(TransportError::TimedOut) => return Ok(Plan::Refuse(Status::RequestTimeout)),
+            Err(TransportError::TimedOut) => {
+                return Err(refuse(transport, site, Status::RequestTimeout));
+            }
             Err(TransportError::Closed) => return Err(End::Abort),
         }
     }
+}
+
+/// Plans and carries out what needs no waiting, so that neither plan nor answer is kept in the
+/// connection's future.
+fn answer<T: Transport>(
+    transport: &mut T,
+    input: &mut BytesMut,
+    site: &Site,
+    known: Option<Arc<Entry>>,
+) -> Step {
+    let reply = match plan(input, site, transport.is_draining(), known) {
+        Plan::More => return Step::More,
+        Plan::Load(path) => return Step::Load(path),
+        Plan::Refuse(status) => return Step::End(refuse(transport, site, status)),
+        Plan::Reply(reply) => reply,
+    };
+    consume(input, reply.head_len);
+    let mut sent = Sent { chunks: None, discard: reply.discard, keeps: reply.keeps };
+    let mut queued = transport.send(reply.head);
+    match reply.body {
+        Body::Sent => {}
+        Body::Whole(body) => queued = queued.and_then(|()| transport.send(body)),
+        Body::Chunks(entry) => sent.chunks = Some(entry),
+    }
+    queued.map_or(Step::End(End::Abort), |()| Step::Sent(sent))
 }
 
 /// RFC 9112 2.2: empty lines before a request line are ignored.
@@ -261,17 +310,6 @@ fn refuse<T: Transport>(transport: &mut T, site: &Site, status: Status) -> End {
     match transport.send(respond::refusal(status, common, true)) {
         Ok(()) => End::Linger,
         Err(_) => End::Abort,
-    }
-}
-
-/// Queues the whole answer.
-async fn send<T: Transport>(transport: &mut T, site: &Site, reply: Reply) -> Result<(), End> {
-    let Reply { head, body, .. } = reply;
-    transport.send(head).map_err(|_| End::Abort)?;
-    match body {
-        Body::Sent => Ok(()),
-        Body::Whole(body) => transport.send(body).map_err(|_| End::Abort),
-        Body::Chunks(entry) => stream(transport, site, &entry).await,
     }
 }
 

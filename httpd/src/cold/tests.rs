@@ -1,1 +1,232 @@
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_lite::future::block_on;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::cache::Answer;
+use crate::limits::CHUNK;
+use crate::respond::Status;
+
+struct Answers;
+
+impl StatusSource for Answers {
+    fn request(&self, reply: oneshot::Sender<Value>) {
+        reply.send(json!({ "connections": 7 })).unwrap();
+    }
+}
+
+fn config(root: &Path, cache_size: u64) -> ColdConfig {
+    ColdConfig {
+        www_root: root.to_owned(),
+        control: None,
+        status: Arc::new(Answers),
+        cache: Arc::new(Cache::new(cache_size)),
+    }
+}
+
+fn start(root: &Path) -> ColdSide {
+    ColdSide::start(config(root, 1 << 26)).unwrap()
+}
+
+fn load(cold: &ColdSide, path: &str) -> Arc<Entry> {
+    let wake: Wake = Arc::new(|| {});
+    match block_on(answer(cold.handle().load(path.as_bytes(), &wake))).unwrap() {
+        Loaded::Entry(entry) => entry,
+        Loaded::Chunk(_) => panic!("an entry was asked for"),
+    }
+}
+
+fn status(cold: &ColdSide, path: &str) -> Option<Status> {
+    match load(cold, path).answer {
+        Answer::Refused(status) => Some(status),
+        _ => None,
+    }
+}
+
+#[test]
+fn symlinks_stay_beneath_the_root() {
+    let dir = TempDir::new().unwrap();
+    let root = dir.path().join("www");
+    fs::create_dir_all(root.join("sub")).unwrap();
+    fs::write(dir.path().join("secret"), "secret").unwrap();
+    fs::write(root.join("sub/file"), "x").unwrap();
+    symlink("../../secret", root.join("sub/up")).unwrap();
+    symlink(dir.path().join("secret"), root.join("absolute")).unwrap();
+    symlink("..", root.join("parent")).unwrap();
+    symlink("sub/file", root.join("inside")).unwrap();
+    symlink("loop", root.join("loop")).unwrap();
+    let cold = start(&root);
+    assert_eq!(status(&cold, "inside"), None);
+    for path in ["sub/up", "absolute", "parent/secret", "parent/", "loop"] {
+        assert_eq!(status(&cold, path), Some(Status::Forbidden), "{path}");
+    }
+    // Not from the decoder, which refuses these: the second fence stands by itself.
+    for path in ["../secret", "/etc/passwd", "sub/../../secret"] {
+        assert_eq!(status(&cold, path), Some(Status::Forbidden), "{path}");
+    }
+}
+
+#[test]
+fn only_regular_files_are_opened() {
+    let root = TempDir::new().unwrap();
+    let fifo = root.path().join("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o644),
+        0,
+    )
+    .unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
+    fs::create_dir(root.path().join("dir")).unwrap();
+    fs::create_dir_all(root.path().join("odd/index.html")).unwrap();
+    let cold = start(root.path());
+    for path in ["fifo", "socket", "dir/", "odd/", ""] {
+        assert_eq!(status(&cold, path), Some(Status::Forbidden), "{path}");
+    }
+    assert!(matches!(&load(&cold, "dir").answer, Answer::Redirect(to) if **to == *"/dir/"));
+    let long = "x".repeat(300);
+    for path in ["none", "none/", "none/none", "fifo/x", &long] {
+        assert_eq!(status(&cold, path), Some(Status::NotFound), "{path}");
+    }
+}
+
+#[test]
+fn unreadable_files_are_forbidden() {
+    let root = TempDir::new().unwrap();
+    let file = root.path().join("file");
+    fs::write(&file, "x").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    if fs::File::open(&file).is_ok() {
+        // Root reads everything; the end-to-end tests run as another user.
+        return;
+    }
+    assert_eq!(status(&start(root.path()), "file"), Some(Status::Forbidden));
+}
+
+#[test]
+fn one_load_for_many_waiters() {
+    let root = TempDir::new().unwrap();
+    fs::write(root.path().join("file"), vec![b'x'; CHUNK]).unwrap();
+    // Nothing is cached, so that only joining the load under way saves another.
+    let config = config(root.path(), 0);
+    let cache = Arc::clone(&config.cache);
+    let cold = ColdSide::start(config).unwrap();
+    let handle = cold.handle();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let wake: Wake = Arc::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    // FIFO order on one thread: the batch is queued while the loader is busy with a first load.
+    const WAITERS: usize = 1000;
+    let asked: Vec<_> = (0..WAITERS).map(|_| handle.load(b"file", &wake)).collect();
+    for reply in asked {
+        assert!(matches!(block_on(answer(reply)), Ok(Loaded::Entry(_))));
+    }
+    assert!(cache.stats().loads < WAITERS as u64 / 2, "{} loads", cache.stats().loads);
+    drop(cold);
+    assert_eq!(woken.load(Ordering::Relaxed), WAITERS);
+}
+
+#[test]
+fn chunks_of_a_large_file() {
+    let root = TempDir::new().unwrap();
+    let content: Vec<u8> = (0..2 * CHUNK + 5).map(|at| (at % 251) as u8).collect();
+    fs::write(root.path().join("big"), &content).unwrap();
+    let cold = start(root.path());
+    let entry = load(&cold, "big");
+    let Answer::File(file) = &entry.answer else { panic!("a file") };
+    assert!(file.body.is_none());
+    assert_eq!(file.chunks(), 3);
+    let wake: Wake = Arc::new(|| {});
+    let chunk = |index| block_on(answer(cold.handle().chunk(&entry, index, &wake)));
+    for (index, expected) in content.chunks(CHUNK).enumerate() {
+        match chunk(index as u32) {
+            Ok(Loaded::Chunk(octets)) => assert!(octets == expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Cached ones stay true to their identity; one that was not read is not made up.
+    fs::write(root.path().join("big"), &content[..CHUNK]).unwrap();
+    assert!(matches!(chunk(0), Ok(Loaded::Chunk(_))));
+    let gone = load(&cold, "none");
+    assert!(matches!(gone.answer, Answer::Refused(Status::NotFound)));
+}
+
+#[test]
+fn a_changed_file_has_no_more_chunks() {
+    let root = TempDir::new().unwrap();
+    fs::write(root.path().join("big"), vec![1; 2 * CHUNK]).unwrap();
+    let cold = ColdSide::start(config(root.path(), 0)).unwrap();
+    let entry = load(&cold, "big");
+    fs::write(root.path().join("big"), vec![2; 2 * CHUNK + 1]).unwrap();
+    let wake: Wake = Arc::new(|| {});
+    let chunk = block_on(answer(cold.handle().chunk(&entry, 1, &wake)));
+    assert!(matches!(chunk, Err(LoadError::Changed)), "{chunk:?}");
+}
+
+#[test]
+fn commands_after_the_end_are_not_taken() {
+    let root = TempDir::new().unwrap();
+    let cold = start(root.path());
+    let handle = cold.handle();
+    cold.stop();
+    let wake: Wake = Arc::new(|| {});
+    assert!(matches!(block_on(answer(handle.load(b"x", &wake))), Err(LoadError::Overloaded)));
+}
+
+#[test]
+fn a_bad_root_is_one_clear_line() {
+    let dir = TempDir::new().unwrap();
+    let missing = dir.path().join("none");
+    let error = ColdSide::start(config(&missing, 0)).err().unwrap().to_string();
+    assert!(error.contains("none cannot be read") && error.contains("--www-root"), "{error}");
+    assert!(!error.contains('\n'));
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(ColdSide::start(config(&file, 0)).is_err());
+}
+
+fn ask(path: &Path, line: &str) -> Value {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.write_all(line.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer.matches('\n').count(), 1);
+    serde_json::from_str(&answer).unwrap()
+}
+
+#[test]
+fn the_control_socket_tells_the_status() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("control");
+    // What a process that died has left.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let with_control =
+        || ColdConfig { control: Some(path.clone()), ..config(root.path(), 1 << 20) };
+    let cold = ColdSide::start(with_control()).unwrap();
+    assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    let status = ask(&path, "status\n");
+    assert_eq!(status["connections"], 7);
+    assert_eq!(status["cache"]["capacity"], 1 << 20);
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert!(ask(&path, "reboot\n")["error"].is_string());
+    let second = ColdSide::start(with_control()).err().unwrap().to_string();
+    assert!(second.contains("another process listens there"), "{second}");
+    assert_eq!(ask(&path, "status\n")["connections"], 7, "the first one is unharmed");
+    cold.stop();
+    assert!(!path.exists());
+    fs::write(&path, "precious").unwrap();
+    assert!(ColdSide::start(with_control()).is_err());
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+}

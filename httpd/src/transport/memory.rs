@@ -35,6 +35,13 @@ struct Wire {
 }
 
 impl Wire {
+    /// The server waits; a client that waits for that goes on.
+    fn wait<T>(&mut self, server: &Waker) -> Poll<T> {
+        self.server = Some(server.clone());
+        self.client.take().into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+
     fn pump(&mut self) {
         while let Some(mut data) = self.queue.pop_front() {
             let take = self.window.map_or(data.len(), |window| window.min(data.len()));
@@ -88,8 +95,7 @@ impl Transport for Memory {
             if std::mem::take(&mut wire.expired) {
                 return Poll::Ready(Err(TransportError::TimedOut));
             }
-            wire.server = Some(context.waker().clone());
-            Poll::Pending
+            wire.wait(context.waker())
         })
         .await
     }
@@ -122,8 +128,7 @@ impl Transport for Memory {
             if std::mem::take(&mut wire.expired) {
                 return Poll::Ready(Err(TransportError::TimedOut));
             }
-            wire.server = Some(context.waker().clone());
-            Poll::Pending
+            wire.wait(context.waker())
         })
         .await
     }
