@@ -30,6 +30,11 @@ impl Assembler {
         self.runs.is_empty()
     }
 
+    /// One past the last octet held.
+    pub(crate) fn end(&self) -> Option<SeqNum> {
+        self.runs.last().map(Run::end)
+    }
+
     /// Keeps what of `data` is not held yet; the first copy of an octet wins. Returns
     /// whether all of it is held now. The caller has cut `data` to the window.
     pub(crate) fn insert(&mut self, seq: SeqNum, data: &[u8]) -> bool {

@@ -224,13 +224,16 @@ impl Connection {
         }
         if segment.flags.has(Flags::FIN) {
             // A FIN beyond the window is not remembered; it will be sent again.
-            match self.peer_fin {
-                None if end.at_or_before(self.rcv_adv) => self.peer_fin = Some(end),
-                Some(fin) if fin != end => {
-                    // Two different ends of one stream: the first stands.
-                    cx.stats.tcp_data_dropped += 1;
-                }
-                _ => {}
+            let contradicted = match self.peer_fin {
+                Some(fin) => fin != end,
+                None => self.assembler.end().is_some_and(|held| held.after(end)),
+            };
+            if contradicted {
+                // Two different ends of one stream, or data behind its end: what came
+                // first stands.
+                cx.stats.tcp_data_dropped += 1;
+            } else if end.at_or_before(self.rcv_adv) {
+                self.peer_fin = Some(end);
             }
         }
         if !segment.payload.is_empty() {

@@ -84,8 +84,11 @@ impl Connection {
             return fin_waits.then_some(Plan { seq: self.snd_nxt, octets: 0, fin: true });
         }
         let flight = self.flight();
-        let congestion =
-            self.congestion.window().saturating_add(self.recovery.inflation()).saturating_sub(flight);
+        let congestion = self
+            .congestion
+            .window()
+            .saturating_add(self.recovery.inflation())
+            .saturating_sub(flight);
         let peer = self.snd_wnd.saturating_sub(flight);
         let most =
             if cx.segmentation { (MAX_SEGMENT / self.mss).max(1) * self.mss } else { self.mss };

@@ -12,7 +12,12 @@ const TCP_CHECKSUM: usize = 16;
 const FIN_AND_PSH: u8 = 0x09;
 
 /// Takes everything that the stack has to send now, as complete frames of at most `mtu`.
-pub fn drain(stack: &mut Stack, now: Instant, buffer_len: usize, mtu: usize) -> Vec<Vec<u8>> {
+pub(crate) fn drain(
+    stack: &mut Stack,
+    now: Instant,
+    buffer_len: usize,
+    mtu: usize,
+) -> Vec<Vec<u8>> {
     let mut buffer = vec![0; buffer_len];
     let mut slices = Vec::new();
     let mut frames = Vec::new();

@@ -21,16 +21,16 @@ use tagwire_netstack::{
 
 use crate::link;
 
-pub const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-pub const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
-pub const OUR_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
-pub const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
-pub const VLAN: u16 = 123;
+pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(crate) const OUR_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
+pub(crate) const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
+pub(crate) const VLAN: u16 = 123;
 /// The peer's initial sequence number: near the wrap, which every test so crosses.
 const PEER_ISS: u32 = u32::MAX - 500;
 
 /// The configuration most tests want, to be changed by the others.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         mac: US,
         vlan: Some(VLAN),
@@ -45,44 +45,44 @@ pub fn config() -> Config {
 
 /// A TCP segment in relative numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seg {
+pub(crate) struct Seg {
     /// As tcpdump writes them: S, F, R, P and `.` for ACK, in that order.
-    pub flags: String,
-    pub seq: u32,
-    pub ack: u32,
-    pub data: Vec<u8>,
-    pub window: u16,
-    pub options: Options,
+    pub(crate) flags: String,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) data: Vec<u8>,
+    pub(crate) window: u16,
+    pub(crate) options: Options,
 }
 
 /// A segment with a large window, no data and no options.
-pub fn seg(flags: &str, seq: u32, ack: u32) -> Seg {
+pub(crate) fn seg(flags: &str, seq: u32, ack: u32) -> Seg {
     let (data, window, options) = (Vec::new(), 60_000, Options::default());
     Seg { flags: flags.to_owned(), seq, ack, data, window, options }
 }
 
 impl Seg {
-    pub fn data(mut self, data: &[u8]) -> Self {
+    pub(crate) fn data(mut self, data: &[u8]) -> Self {
         self.data = data.to_vec();
         self
     }
 
-    pub fn window(mut self, window: u16) -> Self {
+    pub(crate) fn window(mut self, window: u16) -> Self {
         self.window = window;
         self
     }
 
-    pub fn mss(mut self, mss: u16) -> Self {
+    pub(crate) fn mss(mut self, mss: u16) -> Self {
         self.options.mss = Some(mss);
         self
     }
 
-    pub fn scale(mut self, shift: u8) -> Self {
+    pub(crate) fn scale(mut self, shift: u8) -> Self {
         self.options.window_scale = Some(shift);
         self
     }
 
-    pub fn timestamp(mut self, value: u32, echo: u32) -> Self {
+    pub(crate) fn timestamp(mut self, value: u32, echo: u32) -> Self {
         self.options.timestamp = Some(Timestamp { value, echo });
         self
     }
@@ -98,35 +98,45 @@ fn flags_of(letters: &str) -> Flags {
     })
 }
 
+fn asks_for_peer(frame: &[u8]) -> bool {
+    ethernet::parse(frame).is_ok_and(|frame| {
+        arp::parse(frame.payload)
+            .is_ok_and(|packet| packet.operation == Operation::Request && packet.target == PEER_IP)
+    })
+}
+
 /// `length` octets that differ from their neighbours.
-pub fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
-pub fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// A stack, its clock, and one scripted peer.
-pub struct Fixture {
-    pub stack: Stack,
-    pub now: Instant,
-    pub mtu: usize,
-    pub buffer_len: usize,
-    pub port: u16,
+pub(crate) struct Fixture {
+    pub(crate) stack: Stack,
+    pub(crate) now: Instant,
+    pub(crate) mtu: usize,
+    pub(crate) buffer_len: usize,
+    pub(crate) port: u16,
     vlan: Option<u16>,
+    /// Whether the peer answers when the stack asks for its address.
+    pub(crate) answers_arp: bool,
     /// Frames that the stack sent, and when.
-    pub sent: VecDeque<(Instant, Vec<u8>)>,
+    pub(crate) sent: VecDeque<(Instant, Vec<u8>)>,
     /// The stack's initial sequence number, once seen.
-    pub iss: u32,
+    pub(crate) iss: u32,
     /// The wall that the peer's relative numbers begin at.
-    pub peer_iss: u32,
+    pub(crate) peer_iss: u32,
 }
 
 impl Fixture {
     /// A stack that listens on port 80, its announcements made, the peer's address known.
-    pub fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let mut fixture = Self::bare(config);
+        fixture.answers_arp = true;
         fixture.advance(Duration::from_secs(3));
         fixture.introduce(PEER_IP, PEER);
         fixture.sent.clear();
@@ -134,32 +144,52 @@ impl Fixture {
     }
 
     /// A stack that listens on port 80, and nothing has happened.
-    pub fn bare(config: Config) -> Self {
+    pub(crate) fn bare(config: Config) -> Self {
         let now = Instant::from_millis(1_000_000);
         let (mtu, vlan) = (usize::from(config.mtu), config.vlan);
         let mut stack = Stack::new(config, now);
         stack.listen(80);
         let (port, iss, peer_iss, sent) = (40_000, 0, PEER_ISS, VecDeque::new());
-        Self { stack, now, mtu, buffer_len: MIN_BUFFER, port, vlan, sent, iss, peer_iss }
+        Self {
+            stack,
+            now,
+            mtu,
+            buffer_len: MIN_BUFFER,
+            port,
+            vlan,
+            answers_arp: false,
+            sent,
+            iss,
+            peer_iss,
+        }
     }
 
     // ---- frames --------------------------------------------------------------------------
 
     /// Hands a frame to the stack and takes what it answers.
-    pub fn frame(&mut self, octets: &[u8]) {
+    pub(crate) fn frame(&mut self, octets: &[u8]) {
         self.stack.handle_frame(self.now, octets, &FrameMeta::default());
         self.flush();
     }
 
-    /// Moves what the stack has to send to `sent`.
-    pub fn flush(&mut self) {
+    /// Moves what the stack has to send to `sent`; questions for the peer's address are
+    /// answered on the way.
+    pub(crate) fn flush(&mut self) {
+        let mut asked = false;
         for frame in link::drain(&mut self.stack, self.now, self.buffer_len, self.mtu) {
-            self.sent.push_back((self.now, frame));
+            if self.answers_arp && asks_for_peer(&frame) {
+                asked = true;
+            } else {
+                self.sent.push_back((self.now, frame));
+            }
+        }
+        if asked {
+            self.introduce(PEER_IP, PEER);
         }
     }
 
     /// An Ethernet frame from the peer to us.
-    pub fn ethernet(&self, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn ethernet(&self, ethertype: u16, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![0; ethernet::header_len(self.vlan)];
         ethernet::emit(&mut frame, US, PEER, self.vlan, ethertype);
         frame.extend_from_slice(payload);
@@ -167,21 +197,27 @@ impl Fixture {
     }
 
     /// An IPv4 packet in a frame to us.
-    pub fn ip(&self, source: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn ip(
+        &self,
+        source: Ipv4Addr,
+        to: Ipv4Addr,
+        protocol: u8,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let mut packet = vec![0; ipv4::HEADER_LEN];
         ipv4::emit(&mut packet, source, to, protocol, payload.len());
         packet.extend_from_slice(payload);
         self.ethernet(ethernet::ETHERTYPE_IPV4, &packet)
     }
 
-    pub fn arp(&self, packet: &ArpPacket) -> Vec<u8> {
+    pub(crate) fn arp(&self, packet: &ArpPacket) -> Vec<u8> {
         let mut octets = [0; arp::PACKET_LEN];
         arp::emit(&mut octets, packet);
         self.ethernet(ethernet::ETHERTYPE_ARP, &octets)
     }
 
     /// Tells the stack a neighbour's address, as the answer to a question.
-    pub fn introduce(&mut self, ip: Ipv4Addr, mac: MacAddr) {
+    pub(crate) fn introduce(&mut self, ip: Ipv4Addr, mac: MacAddr) {
         let reply = ArpPacket {
             operation: Operation::Reply,
             sender_mac: mac,
@@ -193,7 +229,7 @@ impl Fixture {
         self.frame(&frame);
     }
 
-    pub fn echo(&self, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn echo(&self, data: &[u8]) -> Vec<u8> {
         let mut message = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
         message.extend_from_slice(data);
         let sum = Sum::new().feed(&message).finish();
@@ -203,7 +239,7 @@ impl Fixture {
 
     /// The next frame that the stack sent, Ethernet header taken off and checked.
     #[track_caller]
-    pub fn next_frame(&mut self) -> (MacAddr, u16, Vec<u8>) {
+    pub(crate) fn next_frame(&mut self) -> (MacAddr, u16, Vec<u8>) {
         let (_, octets) = self.sent.pop_front().expect("the stack should have sent a frame");
         let frame = ethernet::parse(&octets).expect("an Ethernet frame");
         assert_eq!((frame.source, frame.tci), (US, self.vlan));
@@ -211,14 +247,14 @@ impl Fixture {
     }
 
     #[track_caller]
-    pub fn next_arp(&mut self) -> (MacAddr, ArpPacket) {
+    pub(crate) fn next_arp(&mut self) -> (MacAddr, ArpPacket) {
         let (to, ethertype, payload) = self.next_frame();
         assert_eq!(ethertype, ethernet::ETHERTYPE_ARP);
         (to, arp::parse(&payload).expect("an ARP packet"))
     }
 
     #[track_caller]
-    pub fn nothing(&mut self) {
+    pub(crate) fn nothing(&mut self) {
         self.flush();
         if !self.sent.is_empty() {
             let (_, ethertype, _) = self.next_frame_peek();
@@ -239,7 +275,7 @@ impl Fixture {
     // ---- time ----------------------------------------------------------------------------
 
     /// Lets `span` pass: every timeout is handled when it is due.
-    pub fn advance(&mut self, span: Duration) {
+    pub(crate) fn advance(&mut self, span: Duration) {
         let end = self.now + span;
         self.flush();
         let mut turns = 0;
@@ -255,7 +291,7 @@ impl Fixture {
 
     /// Advances until the stack sends something; returns how long that took.
     #[track_caller]
-    pub fn wait(&mut self, limit: Duration) -> Duration {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Duration {
         let start = self.now;
         while self.sent.is_empty() {
             let at = self.stack.poll_timeout().expect("a timer");
@@ -268,7 +304,7 @@ impl Fixture {
     // ---- TCP -----------------------------------------------------------------------------
 
     /// A frame with this segment, from `self.port` of the peer.
-    pub fn tcp_frame(&self, segment: &Seg) -> Vec<u8> {
+    pub(crate) fn tcp_frame(&self, segment: &Seg) -> Vec<u8> {
         let header = Header {
             source_port: self.port,
             destination_port: 80,
@@ -290,14 +326,14 @@ impl Fixture {
     }
 
     /// The peer sends a segment.
-    pub fn send(&mut self, segment: Seg) {
+    pub(crate) fn send(&mut self, segment: Seg) {
         let frame = self.tcp_frame(&segment);
         self.frame(&frame);
     }
 
     /// The next segment that the stack sent, its checksums verified.
     #[track_caller]
-    pub fn recv(&mut self) -> Seg {
+    pub(crate) fn recv(&mut self) -> Seg {
         self.flush();
         let (to, ethertype, payload) = self.next_frame();
         assert_eq!((to, ethertype), (PEER, ethernet::ETHERTYPE_IPV4));
@@ -325,18 +361,17 @@ impl Fixture {
     /// The next segment has these flags, numbers and data; window and options are the
     /// caller's to look at.
     #[track_caller]
-    pub fn expect(&mut self, wanted: Seg) -> Seg {
+    pub(crate) fn expect(&mut self, wanted: Seg) -> Seg {
         let got = self.recv();
-        let facts = |segment: &Seg| {
-            (segment.flags.clone(), segment.seq, segment.ack, segment.data.clone())
-        };
+        let facts =
+            |segment: &Seg| (segment.flags.clone(), segment.seq, segment.ack, segment.data.clone());
         assert_eq!(facts(&got), facts(&wanted));
         got
     }
 
     /// Opens a connection with these options on the SYN; the application's name for it.
     #[track_caller]
-    pub fn open(&mut self, syn: Seg) -> ConnId {
+    pub(crate) fn open(&mut self, syn: Seg) -> ConnId {
         let window = syn.window;
         let stamped = syn.options.timestamp;
         self.send(syn);
@@ -354,7 +389,7 @@ impl Fixture {
 
     /// A connection without options but an MSS of 1000, so that numbers are round.
     #[track_caller]
-    pub fn established(config: Config) -> (Self, ConnId) {
+    pub(crate) fn established(config: Config) -> (Self, ConnId) {
         let mut fixture = Self::new(config);
         let id = fixture.open(seg("S", 0, 0).mss(1000));
         fixture.nothing();
@@ -363,36 +398,36 @@ impl Fixture {
 
     /// The application queues data.
     #[track_caller]
-    pub fn app_send(&mut self, id: ConnId, data: &[u8]) {
+    pub(crate) fn app_send(&mut self, id: ConnId, data: &[u8]) {
         self.stack.send(id, Bytes::copy_from_slice(data)).expect("an open connection");
         self.flush();
     }
 
     /// The application reads.
-    pub fn app_recv(&mut self, id: ConnId) -> (Vec<u8>, Recv) {
+    pub(crate) fn app_recv(&mut self, id: ConnId) -> (Vec<u8>, Recv) {
         let mut into = BytesMut::new();
         let outcome = self.stack.recv(id, &mut into);
         self.flush();
         (into.to_vec(), outcome)
     }
 
-    pub fn shutdown(&mut self, id: ConnId) {
+    pub(crate) fn shutdown(&mut self, id: ConnId) {
         self.stack.shutdown(id);
         self.flush();
     }
 
-    pub fn release(&mut self, id: ConnId) {
+    pub(crate) fn release(&mut self, id: ConnId) {
         self.stack.release(self.now, id);
         self.flush();
     }
 
-    pub fn abort(&mut self, id: ConnId) {
+    pub(crate) fn abort(&mut self, id: ConnId) {
         self.stack.abort(self.now, id);
         self.flush();
     }
 
     /// What has happened to `id` since the last question.
-    pub fn events(&mut self, id: ConnId) -> Events {
+    pub(crate) fn events(&mut self, id: ConnId) -> Events {
         let mut all = Events::default();
         while let Some((whose, events)) = self.stack.poll_event() {
             assert_eq!(whose, id);
@@ -404,12 +439,12 @@ impl Fixture {
         all
     }
 
-    pub fn state(&self, id: ConnId) -> Option<State> {
+    pub(crate) fn state(&self, id: ConnId) -> Option<State> {
         self.stack.connections().find(|(known, ..)| *known == id).map(|(.., state)| state)
     }
 
     /// Connections, half-open, TIME-WAIT.
-    pub fn held(&self) -> (usize, usize, usize) {
+    pub(crate) fn held(&self) -> (usize, usize, usize) {
         let Counts { connections, half_open, time_wait } = self.stack.counts();
         (connections, half_open, time_wait)
     }

@@ -83,10 +83,16 @@ impl Congestion for Cubic {
             self.epoch = Instant::NEVER;
             return;
         }
-        let octets = f64::from(acked.octets);
+        let mut octets = f64::from(acked.octets);
         if self.window < self.threshold {
-            self.window += octets;
-            return;
+            // Up to the threshold and not past it: one acknowledgement may cover a whole
+            // window, as the one that ends a timeout's go-back does.
+            let growth = octets.min(self.threshold - self.window);
+            self.window += growth;
+            octets -= growth;
+            if octets <= 0.0 {
+                return;
+            }
         }
         if !self.epoch.is_armed() {
             self.begin_epoch(acked.now);

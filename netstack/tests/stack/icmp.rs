@@ -1,0 +1,77 @@
+//! ICMP echo (RFC 792, RFC 1122 3.2.2.6).
+
+use std::net::Ipv4Addr;
+
+use tagwire_netstack::wire::{ethernet, ipv4};
+use tagwire_netstack::{Checksum, Config, FrameMeta, Offload};
+
+use crate::harness::{Fixture, OUR_IP, PEER, PEER_IP, config, pattern};
+
+#[track_caller]
+fn expect_reply(t: &mut Fixture, data: &[u8]) {
+    let (to, ethertype, payload) = t.next_frame();
+    assert_eq!((to, ethertype), (PEER, ethernet::ETHERTYPE_IPV4));
+    let packet = ipv4::parse(&payload).unwrap();
+    assert_eq!((packet.source, packet.destination), (OUR_IP, PEER_IP));
+    assert_eq!(packet.payload[..2], [0, 0]);
+    assert_eq!(packet.payload[4..8], [0x12, 0x34, 0, 1]);
+    assert_eq!(&packet.payload[8..], data);
+    let sum = tagwire_netstack::wire::checksum::Sum::new().feed(packet.payload).finish();
+    assert_eq!(sum, 0);
+}
+
+#[test]
+fn echo_of_every_size_that_fits() {
+    for offload in [Offload::NONE, Offload::FULL] {
+        let mut t = Fixture::new(Config { offload, ..config() });
+        for size in 0..=1472 {
+            let data = pattern(size);
+            let ping = t.echo(&data);
+            t.frame(&ping);
+            expect_reply(&mut t, &data);
+        }
+        assert_eq!(t.stack.stats().icmp_echo, 1473);
+        t.nothing();
+    }
+}
+
+#[test]
+fn a_jumbo_echo_leaves_in_slices_and_a_larger_one_than_the_mtu_not_at_all() {
+    let mut t = Fixture::new(Config { mtu: 9000, ..config() });
+    let data = pattern(8972);
+    let ping = t.echo(&data);
+    t.frame(&ping);
+    expect_reply(&mut t, &data);
+    let ping = t.echo(&pattern(8973));
+    t.frame(&ping);
+    t.nothing();
+    assert_eq!(t.stack.stats().drop_malformed, 1);
+}
+
+#[test]
+fn a_wrong_checksum_is_not_answered_even_if_the_link_vouches_for_transport() {
+    let mut t = Fixture::new(config());
+    let mut ping = t.echo(b"hello");
+    *ping.last_mut().unwrap() ^= 1;
+    t.frame(&ping);
+    let meta = FrameMeta { checksum: Checksum::Partial, ..FrameMeta::default() };
+    t.stack.handle_frame(t.now, &ping, &meta);
+    t.nothing();
+    assert_eq!(t.stack.stats().drop_checksum, 2);
+}
+
+#[test]
+fn broadcasts_and_other_types_are_not_answered() {
+    let mut t = Fixture::new(config());
+    for to in [Ipv4Addr::BROADCAST, Ipv4Addr::new(192, 168, 123, 255)] {
+        let ping = t.ip(PEER_IP, to, ipv4::PROTOCOL_ICMP, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+        t.frame(&ping);
+    }
+    // An echo reply and a timestamp request.
+    for message in [[0, 0, 0xff, 0xff, 0, 0, 0, 0], [13, 0, 0xf2, 0xff, 0, 0, 0, 0]] {
+        let frame = t.ip(PEER_IP, OUR_IP, ipv4::PROTOCOL_ICMP, &message);
+        t.frame(&frame);
+    }
+    t.nothing();
+    assert_eq!(t.stack.stats().icmp_echo, 0);
+}
