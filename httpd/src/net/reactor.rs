@@ -62,11 +62,8 @@ impl Reactor {
         if self.stack.poll_timeout().is_some_and(|at| at <= now) {
             self.stack.handle_timeout(now);
         }
-        while let Some((at, id)) = self.timers.pop_due(now) {
+        while let Some((_, id)) = self.timers.pop_due(now) {
             let Some(slot) = slot_mut(&mut self.slots, id) else { continue };
-            if slot.hint != at {
-                continue;
-            }
             slot.hint = Instant::NEVER;
             if slot.deadline > now {
                 self.timers.arm(id, slot.deadline, &mut slot.hint);
@@ -184,9 +181,9 @@ impl Reactor {
         }
         self.stack.release(self.now, id);
         if let Some(slot) = self.slots.get_mut(id.index as usize)
-            && slot.as_ref().is_some_and(|slot| slot.id == id)
+            && let Some(gone) = slot.take_if(|slot| slot.id == id)
         {
-            *slot = None;
+            self.timers.disarm(id, gone.hint);
         }
     }
 }
