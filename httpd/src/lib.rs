@@ -11,18 +11,23 @@
 //! 6. [`conditional`]: 304 where the client has it already.
 //! 7. [`respond`]: prebuilt head lines, [`date`], and the cached body go to the send queue.
 //!
-//! Around it: [`cli`] and [`config`] for `tagwire serve`, [`status`] for `tagwire status`.
+//! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`] and [`config`] for `tagwire serve`, [`status`] for `tagwire status`.
 #![forbid(unsafe_code)]
 
+pub mod appliance;
 pub mod cache;
+pub mod cli;
 pub mod cold;
 pub mod conditional;
+pub mod config;
 pub mod conn;
 pub mod date;
 pub mod limits;
 pub mod mime;
+pub mod net;
 pub mod request;
 pub mod respond;
 pub mod site;
+pub mod status;
 pub mod target;
 pub mod transport;

@@ -1,3 +1,59 @@
-//! The appliance.
+//! `tagwire`: reads the command line, starts the log, does the one thing that was asked.
+//!
+//! Exit codes: 0 done, 1 it could not be done, 2 bad usage. Either failure is one line on stderr.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tagwire::appliance;
+use tagwire::cli::{self, CliError, Command};
+use tagwire::config::{Config, LogFormat};
+use tagwire::status;
+use tracing_subscriber::EnvFilter;
+
+const FAILED: u8 = 1;
+const BAD_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(Command::Serve(config)) => {
+            start_log(&config);
+            match appliance::run(&config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(FAILED, &error),
+            }
+        }
+        Ok(Command::Status { control, json }) => match status::ask(&control, json) {
+            Ok(answer) => print(&answer),
+            Err(error) => fail(FAILED, &error),
+        },
+        Err(CliError::Asked(text)) => print(&text),
+        Err(CliError::Usage(line)) => fail(BAD_USAGE, &line),
+    }
+}
+
+fn start_log(config: &Config) {
+    // The command line has checked that the directives parse.
+    let filter = EnvFilter::new(&config.log_level);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough (`| head`) is no failure worth a word.
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn fail(code: u8, error: &impl Display) -> ExitCode {
+    // Not eprintln!, which panics when stderr is closed; there is nobody left to tell then.
+    let _ = writeln!(io::stderr(), "tagwire: error: {error}");
+    ExitCode::from(code)
+}
