@@ -181,7 +181,7 @@ fn explain(error: &clap::Error) -> CliError {
     let words: Vec<_> = paragraph.split_whitespace().collect();
     let line = words.join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
-    CliError::Usage(format!("{line}; see tagwire serve --help"))
+    CliError::Usage(format!("{line}; see tagwire --help and tagwire serve --help"))
 }
 
 fn trimmed<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {

@@ -104,7 +104,7 @@ fn unreadable_files_are_forbidden() {
     let root = TempDir::new().unwrap();
     let file = root.path().join("file");
     fs::write(&file, "x").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&file).is_ok() {
         // Root reads everything; the end-to-end tests run as another user.
         return;
