@@ -19,7 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::cache::{Answer, Entry, File};
 use crate::conditional;
 use crate::limits::{
-    BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_TARGET,
+    BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_HEAD,
     MERGED_RESPONSE, PIPELINE_QUEUE, SEND_TIMEOUT, STREAM_LOW_WATER,
 };
 use crate::request::{self, Head, Method};
@@ -144,7 +144,7 @@ async fn next_answer<T: Transport>(
         // Without another end of line there is no news, but that of a line without end: a head
         // that trickles in is not parsed again for every octet.
         let news = input.get(seen..).unwrap_or_default().contains(&b'\n');
-        if news || input.len() > MAX_TARGET {
+        if news || input.len() > MAX_HEAD {
             match answer(transport, input, site, None) {
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
