@@ -56,9 +56,18 @@ impl Connection {
             return Some(self.emit_empty(cx, SeqNum(self.snd_una.0.wrapping_sub(1)), buffer));
         }
         if self.ack_now {
-            return Some(self.emit_empty(cx, self.snd_nxt, buffer));
+            return Some(self.emit_empty(cx, self.acknowledgement_seq(), buffer));
         }
         None
+    }
+
+    /// The sequence number of a segment without data. Not SND.NXT where that went back after a
+    /// timeout: to a peer that has everything an old number is not acceptable, so it
+    /// would not take the acknowledgement either, and two such ends wait for each other
+    /// for ever. Nor, where the peer took back a part of its window, one beyond that.
+    fn acknowledgement_seq(&self) -> SeqNum {
+        let edge = self.snd_una + self.snd_wnd;
+        if edge.before(self.snd_max) { edge } else { self.snd_max }
     }
 
     /// The first unacknowledged segment once more.

@@ -111,6 +111,17 @@ fn after_a_timeout_everything_is_sent_again_in_slow_start() {
 }
 
 #[test]
+fn an_acknowledgement_after_a_timeout_has_the_newest_number() {
+    // The peer has everything, but its acknowledgements were lost; then it sends.
+    let (mut t, stream) = ten_in_flight();
+    t.wait(SECOND);
+    t.expect(part(&stream, 1));
+    t.send(seg(".", 1, 1).data(b"x"));
+    t.send(seg(".", 1, 1).data(b"x"));
+    t.expect(seg(".", 10_001, 2));
+}
+
+#[test]
 fn duplicates_without_data_in_flight_mean_nothing() {
     let (mut t, _) = Fixture::established(config());
     for _ in 0..10 {

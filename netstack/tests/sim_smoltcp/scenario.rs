@@ -1,0 +1,209 @@
+//! What one seed stands for.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tagwire_netstack::{Config, Ipv4Cidr, MacAddr, Offload, TcpConfig};
+
+pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+pub(crate) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+pub(crate) const OUR_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
+pub(crate) const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
+/// Client `k` has this port and `k` added to it.
+pub(crate) const FIRST_PORT: u16 = 50_000;
+
+/// SplitMix64: small, and its every output depends on the seed alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `low..=high`.
+    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    /// True `permille` times in a thousand.
+    pub(crate) fn chance(&mut self, permille: u64) -> bool {
+        self.next() % 1000 < permille
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.between(0, from.len() as u64 - 1) as usize]
+    }
+
+    /// A size whose magnitude, not its value, is spread evenly up to `most`.
+    fn size(&mut self, most: u64) -> usize {
+        let bits = u64::from(most.ilog2());
+        let magnitude = self.between(0, bits + 1);
+        if magnitude == 0 { 0 } else { self.between(1, (1 << magnitude).min(most)) as usize }
+    }
+}
+
+/// The octet at `offset` of what client `k` sends (`up`) or gets.
+pub(crate) fn octet(k: usize, up: bool, offset: usize) -> u8 {
+    let mixed = (offset as u32).wrapping_mul(0x9e37_79b1) ^ (offset as u32 >> 9);
+    (mixed >> 13) as u8 ^ (k as u8).wrapping_mul(37) ^ if up { 0x55 } else { 0 }
+}
+
+/// What the wire does to frames, probabilities in permille.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faults {
+    pub(crate) loss: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) corrupt: u64,
+    pub(crate) delay: Duration,
+    /// Added at random to each frame's delay: more than the gap between two reorders them.
+    pub(crate) jitter: Duration,
+}
+
+/// When the client says that it has no more to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientCloses {
+    /// As soon as all is queued, and reads on.
+    AfterUpload,
+    /// When the server has closed.
+    AfterDownload,
+}
+
+/// When the server begins to answer and closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServerCloses {
+    /// As soon as all is queued, and reads on.
+    AfterDownload,
+    /// When the client has closed too.
+    AfterBoth,
+    /// It even begins to send only then.
+    AnswersAfterUpload,
+}
+
+/// Who ends it early, and how many octets it has got by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abort {
+    Client(usize),
+    Server(usize),
+}
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) start: Duration,
+    pub(crate) upload: usize,
+    pub(crate) download: usize,
+    pub(crate) client_closes: ClientCloses,
+    pub(crate) server_closes: ServerCloses,
+    pub(crate) abort: Option<Abort>,
+    pub(crate) client_rx: usize,
+    pub(crate) client_tx: usize,
+    pub(crate) nagle: bool,
+    pub(crate) client_ack_delay: bool,
+    pub(crate) timestamps: bool,
+    /// The longest that either application lets data wait.
+    pub(crate) read_pause: Duration,
+}
+
+/// Everything that a seed decides.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) vlan: Option<u16>,
+    /// The tag travels beside the frame, as the kernel hands it over.
+    pub(crate) stripped_tag: bool,
+    pub(crate) mtu: u16,
+    pub(crate) peer_mtu: u16,
+    pub(crate) offload: Offload,
+    pub(crate) buffer_len: usize,
+    pub(crate) receive_buffer: usize,
+    pub(crate) faults: Faults,
+    pub(crate) plans: Vec<Plan>,
+}
+
+impl Scenario {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let millis = Duration::from_millis;
+        let most = rng.pick(&[3_000, 60_000, 400_000, 2_000_000]);
+        let clean = rng.chance(150);
+        let mut up_to = |most| if clean { 0 } else { rng.between(0, most) };
+        let (loss, duplicate, corrupt) = (up_to(200), up_to(100), up_to(50));
+        let delay = Duration::from_micros(rng.pick(&[10, 100, 1_000, 20_000, 80_000]));
+        let jitter = if clean { Duration::ZERO } else { delay * rng.between(0, 3) as u32 };
+        let plans = (0..rng.between(1, 6)).map(|_| Plan::new(rng, most)).collect();
+        let (vlan, stripped_tag) = (rng.pick(&[None, Some(1), Some(123)]), rng.chance(500));
+        Self {
+            vlan,
+            stripped_tag,
+            mtu: rng.pick(&[576, 1280, 1500, 1500, 9000]),
+            peer_mtu: rng.pick(&[576, 1280, 1500, 1500, 9000]),
+            offload: rng.pick(&[
+                Offload::NONE,
+                Offload::FULL,
+                Offload::FULL,
+                Offload { checksum: true, segmentation: false },
+            ]),
+            buffer_len: rng.pick(&[1536, 2048, 66_000]),
+            receive_buffer: rng.pick(&[4096, 16_000, 65_535, 65_535, 300_000]),
+            faults: Faults { loss, duplicate, corrupt, delay, jitter: jitter.min(millis(100)) },
+            plans,
+        }
+    }
+
+    pub(crate) fn config(&self, secret: u64) -> Config {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&secret.to_be_bytes());
+        Config {
+            mac: US,
+            vlan: self.vlan,
+            mtu: self.mtu,
+            address: Ipv4Cidr { address: OUR_IP, prefix: 24 },
+            gateway: None,
+            secret: key,
+            offload: self.offload,
+            tcp: TcpConfig {
+                receive_buffer: self.receive_buffer,
+                // A wire that loses a fifth of all round trips is not dead for it.
+                rto_max: Duration::from_secs(10),
+                ..TcpConfig::default()
+            },
+        }
+    }
+}
+
+impl Plan {
+    fn new(rng: &mut Rng, most: u64) -> Self {
+        let millis = Duration::from_millis;
+        let client_closes = rng.pick(&[ClientCloses::AfterUpload, ClientCloses::AfterDownload]);
+        // Two that wait for each other would wait for ever.
+        let server_closes = match client_closes {
+            ClientCloses::AfterDownload => ServerCloses::AfterDownload,
+            ClientCloses::AfterUpload => rng.pick(&[
+                ServerCloses::AfterDownload,
+                ServerCloses::AfterBoth,
+                ServerCloses::AnswersAfterUpload,
+            ]),
+        };
+        let abort = rng.chance(80).then(|| {
+            let at = rng.size(most);
+            if rng.chance(500) { Abort::Client(at) } else { Abort::Server(at) }
+        });
+        Self {
+            start: millis(rng.between(0, 300)),
+            upload: rng.size(most),
+            download: rng.size(most),
+            client_closes,
+            server_closes,
+            abort,
+            client_rx: rng.pick(&[2_000, 10_000, 65_535, 200_000]),
+            client_tx: rng.pick(&[2_000, 10_000, 65_535]),
+            nagle: rng.chance(500),
+            client_ack_delay: rng.chance(700),
+            timestamps: rng.chance(500),
+            read_pause: millis(rng.pick(&[0, 0, 0, 5, 50, 400])),
+        }
+    }
+}
