@@ -11,6 +11,7 @@
 //! Nothing of this is part of the appliance: the feature `lab` is off in its build.
 
 pub mod bpf;
+pub mod seccomp;
 pub mod wire_socket;
 
 pub use bpf::VlanShim;
