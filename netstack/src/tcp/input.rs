@@ -26,11 +26,23 @@ impl Connection {
 
         // First: the sequence number.
         if !self.is_acceptable(segment) {
-            if !segment.flags.has(Flags::RST) {
-                self.ack_now = true;
-                if !segment.payload.is_empty() {
-                    cx.stats.tcp_data_dropped += 1;
-                }
+            if segment.flags.has(Flags::RST) {
+                return Outcome::Continue;
+            }
+            self.ack_now = true;
+            if !segment.payload.is_empty() {
+                cx.stats.tcp_data_dropped += 1;
+            }
+            // As BSD: an old segment's text is old, but what it newly acknowledges is true.
+            // A peer that went back after a timeout may say it with old numbers only, and
+            // cannot go on until we have heard it.
+            if segment.seq.before(self.rcv_nxt)
+                && segment.flags.has(Flags::ACK)
+                && !segment.flags.has(Flags::SYN)
+                && segment.ack.after(self.snd_una)
+                && segment.ack.at_or_before(self.snd_max)
+            {
+                return self.on_ack(cx, segment);
             }
             return Outcome::Continue;
         }
@@ -103,11 +115,15 @@ impl Connection {
         let window_before = self.snd_wnd;
         // RFC 9293 3.10.7.4, fifth, and what it forgets: a segment that was sent again has an
         // old sequence number but the newest acknowledgement. Its window goes with that,
-        // as the old one, counted from there, would reach too far.
+        // as the old one, counted from there, would reach too far. And of two that differ
+        // in the window alone the smaller one is the older, overtaken on the way, except
+        // that a closed window is believed: to be wrong there costs a probe (as Linux).
         if segment.ack.after(self.snd_una)
             || segment.ack == self.snd_una
                 && (self.snd_wl1.before(segment.seq)
-                    || self.snd_wl1 == segment.seq && self.snd_wl2.at_or_before(segment.ack))
+                    || self.snd_wl1 == segment.seq
+                        && self.snd_wl2.at_or_before(segment.ack)
+                        && (window > self.snd_wnd || window == 0))
         {
             self.snd_wnd = window;
             self.snd_wnd_max = self.snd_wnd_max.max(window);

@@ -71,3 +71,68 @@ impl fmt::Debug for SeqNum {
         write!(f, "{}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Distances at which "before" and "after" mean something.
+    const NEAR: std::ops::Range<u32> = 1..1 << 31;
+
+    #[test]
+    fn the_wrap_is_no_border() {
+        let last = SeqNum(u32::MAX);
+        assert!(last.before(last + 1) && (last + 1).after(last));
+        assert_eq!((last + 1, (last + 1) - last, last - (last + 1)), (SeqNum(0), 1, -1));
+        assert_eq!((last + 5).octets_since(last), 5);
+        assert_eq!(last.latest(SeqNum(3)), SeqNum(3));
+    }
+
+    #[test]
+    fn opposite_points_do_not_panic() {
+        let (here, there) = (SeqNum(7), SeqNum(7) + (1 << 31));
+        assert_eq!(there - here, i32::MIN);
+        assert_eq!(there.octets_since(here), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_one_of_before_same_after(base: u32, distance in NEAR) {
+            let (a, b) = (SeqNum(base), SeqNum(base) + distance);
+            prop_assert!(a.before(b) && !b.before(a));
+            prop_assert!(b.after(a) && !a.after(b));
+            prop_assert!(a.at_or_before(b) && !b.at_or_before(a));
+            prop_assert!(b.at_or_after(a) && !a.at_or_after(b));
+            prop_assert!(!a.before(a) && !a.after(a) && a.at_or_before(a) && a.at_or_after(a));
+        }
+
+        #[test]
+        fn adding_is_the_inverse_of_the_difference(base: u32, distance in NEAR) {
+            let (a, b) = (SeqNum(base), SeqNum(base) + distance);
+            prop_assert_eq!((b - a, a - b), (distance as i32, -(distance as i32)));
+            prop_assert_eq!((b.octets_since(a), a.octets_since(b)), (distance, 0));
+            prop_assert_eq!((a.latest(b), b.latest(a), a.latest(a)), (b, b, a));
+            let mut moved = a;
+            moved += distance;
+            prop_assert_eq!(moved, b);
+        }
+
+        #[test]
+        fn comparisons_do_not_depend_on_where_the_numbers_lie(
+            a: u32, b: u32, shift: u32,
+        ) {
+            let (x, y) = (SeqNum(a), SeqNum(b));
+            let (p, q) = (x + shift, y + shift);
+            prop_assert_eq!((x.before(y), x.at_or_before(y), x - y), (p.before(q), p.at_or_before(q), p - q));
+        }
+
+        #[test]
+        fn order_is_transitive_within_half_of_the_space(base: u32, i in 1u32..1 << 30, j in 1u32..1 << 30) {
+            let (a, b, c) = (SeqNum(base), SeqNum(base) + i, SeqNum(base) + i + j);
+            prop_assert!(a.before(b) && b.before(c) && a.before(c));
+            prop_assert_eq!(c.octets_since(a), c.octets_since(b) + b.octets_since(a));
+        }
+    }
+}

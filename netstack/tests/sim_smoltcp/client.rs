@@ -231,10 +231,13 @@ fn conn(sockets: &mut SocketSet<'static>, plan: &Plan) -> Conn {
     if plan.timestamps {
         socket.set_tsval_generator(Some(|| MILLIS.get()));
     }
+    // smoltcp 0.14 takes its window from every segment, the overtaken ones too, and where that
+    // was a closed window whose data is all acknowledged, it neither sends nor probes any
+    // more. The answer to a keepalive tells it the true one.
+    socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(60)));
     if plan.abort.is_some() {
         // A reset may be lost; then silence must end what is left.
-        socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(15)));
-        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(90)));
+        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(200)));
     }
     let handle = sockets.add(socket);
     Conn { handle, connected: false, sent: 0, received: 0, closed: false, read_at: None }

@@ -23,7 +23,8 @@ use tagwire_netstack::wire::ethernet::{self, TPID_8021Q};
 use tagwire_netstack::{Counts, FrameMeta, Instant, Stack, VlanTag};
 use wire::{To, Wire};
 
-const SEEDS: u64 = 20000;
+/// `TAGWIRE_SIM_SEEDS` asks for more.
+const SEEDS: u64 = 1000;
 /// What the longest back-off of either side may take several times over. Longer without one
 /// octet of progress is a livelock or a connection that hangs.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(600);
@@ -174,12 +175,14 @@ fn a_thousand_seeds() {
         Simulation::new(seed, true).run();
         return;
     }
+    let seeds = std::env::var("TAGWIRE_SIM_SEEDS")
+        .map_or(SEEDS, |seeds| seeds.parse().expect("TAGWIRE_SIM_SEEDS is a number"));
     let next = AtomicU64::new(0);
     let worker = || {
         let mut failed = Vec::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= SEEDS {
+            if seed >= seeds {
                 return failed;
             }
             let run = AssertUnwindSafe(|| Simulation::new(seed, false).run());

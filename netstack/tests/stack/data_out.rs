@@ -52,10 +52,9 @@ fn the_initial_window_is_ten_segments_and_grows_by_what_is_acknowledged() {
 
 #[test]
 fn the_peers_window_is_respected_wherever_it_moves() {
-    let (mut t, id) = Fixture::established(config());
+    let mut t = Fixture::new(config());
+    let id = t.open(seg("S", 0, 0).mss(1000).window(3000));
     let stream = pattern(20_000);
-    t.app_send(id, &[]);
-    t.send(seg(".", 1, 1).window(3000));
     t.app_send(id, &stream);
     assert_eq!(collect(&mut t, 1), stream[..3000]);
     // Data is acknowledged, the right edge stays.
@@ -89,6 +88,31 @@ fn an_old_segment_does_not_bring_back_an_old_window() {
     t.sent.clear();
     t.app_send(id, &pattern(5000));
     assert_eq!(collect(&mut t, 2001).len(), 1000);
+}
+
+#[test]
+fn of_two_windows_with_the_same_numbers_the_larger_is_the_newer() {
+    let (mut t, id) = Fixture::established(config());
+    t.send(seg(".", 1, 1).window(1000));
+    t.app_send(id, &pattern(5000));
+    assert_eq!(collect(&mut t, 1), pattern(5000));
+}
+
+#[test]
+fn an_old_segment_still_acknowledges() {
+    // A peer that went back after a timeout has only old numbers for its acknowledgements.
+    let (mut t, id) = Fixture::established(config());
+    t.send(seg(".", 1, 1).data(b"some data"));
+    t.app_send(id, b"answer");
+    t.expect(seg("P.", 1, 10).data(b"answer"));
+    t.send(seg(".", 5, 7));
+    assert_eq!(t.stack.queued(id), 0);
+    t.expect(seg(".", 7, 10));
+    // One of what was never sent it does not.
+    t.send(seg(".", 5, 100));
+    t.expect(seg(".", 7, 10));
+    t.advance(5 * SECOND);
+    t.nothing();
 }
 
 #[test]
@@ -145,8 +169,8 @@ fn a_window_that_closes_over_data_in_flight_is_retransmitted_into() {
 
 #[test]
 fn a_retransmission_does_not_carry_what_the_window_forbids() {
-    let (mut t, id) = Fixture::established(config());
-    t.send(seg(".", 1, 1).window(10));
+    let mut t = Fixture::new(config());
+    let id = t.open(seg("S", 0, 0).mss(1000).window(10));
     t.app_send(id, b"0123456789");
     t.expect(seg("P.", 1, 1).data(b"0123456789"));
     t.app_send(id, b"beyond");
@@ -159,14 +183,16 @@ fn a_retransmission_does_not_carry_what_the_window_forbids() {
 fn a_window_that_stays_small_is_used_after_the_override_timeout() {
     // RFC 9293 3.8.6.2.1 (4).
     let (mut t, id) = Fixture::established(config());
-    t.send(seg(".", 1, 1).window(10));
+    t.app_send(id, b"x");
+    t.recv();
+    t.send(seg(".", 1, 2).window(10));
     t.app_send(id, &pattern(100));
     t.nothing();
     t.wait(SECOND);
-    t.expect(seg(".", 1, 1).data(&pattern(100)[..10]));
-    t.send(seg(".", 1, 11).window(10));
+    t.expect(seg(".", 2, 1).data(&pattern(100)[..10]));
+    t.send(seg(".", 1, 12).window(10));
     t.wait(SECOND);
-    t.expect(seg(".", 11, 1).data(&pattern(100)[10..20]));
+    t.expect(seg(".", 12, 1).data(&pattern(100)[10..20]));
 }
 
 #[test]
