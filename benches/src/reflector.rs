@@ -59,10 +59,9 @@ pub struct Reflector {
 impl Reflector {
     /// A reflector that answers for `address` with `body` octets (at most [`MAX_BODY`]).
     pub fn new(interface: &Interface, vlan: u16, address: Ipv4Addr, body: usize) -> Self {
-        let mut response = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {body}\r\nContent-Type: text/html\r\n\r\n"
-        )
-        .into_bytes();
+        let mut response =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {body}\r\nContent-Type: text/html\r\n\r\n")
+                .into_bytes();
         response.resize(response.len() + body, b'x');
         let [high, low] = vlan.to_be_bytes();
         Self {

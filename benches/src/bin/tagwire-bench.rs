@@ -1,0 +1,124 @@
+//! Measures Tagwire beside nginx and beside the limit.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser;
+use serde_json::json;
+use tagwire_benches::contender::{Contender, Programs};
+use tagwire_benches::lone::Lone;
+use tagwire_benches::report::Results;
+use tagwire_benches::rounds::{Arena, CASES, Case};
+use tagwire_benches::{BenchError, machine};
+use tagwire_lab::Lab;
+
+/// Masks for receive-packet steering: the client's work on CPU 0, the servers' on CPU 1.
+const CLIENT_CPUS: u64 = 1;
+const SERVER_CPUS: u64 = 2;
+
+/// Measures Tagwire beside nginx and beside the limit, in a lab on this machine.
+///
+/// Needs root, two CPUs, and a machine that does nothing else.
+#[derive(Debug, Parser)]
+struct Options {
+    /// The appliance
+    #[arg(long, default_value = "target/release/tagwire")]
+    binary: PathBuf,
+    /// The reflector
+    #[arg(long, default_value = "target/release/reflector")]
+    reflector: PathBuf,
+    /// Rounds of each case
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each round
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Measure only this, or these
+    #[arg(long, value_name = "NAME", value_parser = [
+        "small", "latency", "medium", "large", "idle", "rest", "start", "first",
+    ])]
+    only: Vec<String>,
+    /// Where the figures go
+    #[arg(long, default_value = "bench-results/bench.json")]
+    json: PathBuf,
+    /// Fail if a target is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}
+
+fn run(options: &Options) -> Result<bool, BenchError> {
+    tagwire_lab::require_tools(&["wrk", "nginx", "curl", "ping"])?;
+    let lab = Lab::builder().pods(Contender::SPARE_POD + 1).build()?;
+    lab.steer(CLIENT_CPUS, SERVER_CPUS)?;
+    let programs = Programs::prepare(&lab, &options.binary, &options.reflector)?;
+    let mut results = Results::default();
+
+    let lone = Lone::new(&lab, &programs);
+    if options.wants("start") {
+        println!("start: from exec to the first octet");
+        results.starts = Some(lone.starts()?);
+    }
+    if options.wants("first") {
+        println!("first: the first ping, the first curl");
+        results.firsts = Some(lone.firsts()?);
+    }
+    if options.wants("rest") {
+        println!("rest: CPU and memory of an appliance that is left alone");
+        results.rest = Some(lone.rest()?);
+    }
+    if options.wants("idle") {
+        println!("idle: memory of idle connections");
+        results.idle = Some(lone.idle()?);
+    }
+    let cases: Vec<Case> = CASES.into_iter().filter(|case| options.wants(case.name)).collect();
+    let arena = Arena::open(&lab, &programs, &cases)?;
+    for case in &cases {
+        println!("{}: {}", case.name, case.title);
+        let time = Duration::from_secs(options.seconds);
+        results.cases.push(arena.measure(case, options.rounds as usize, time)?);
+    }
+
+    println!("{}", results.table());
+    write_json(&options.json, &results)?;
+    println!("Every round is in {}.", options.json.display());
+    Ok(results.targets().iter().all(|target| target.holds))
+}
+
+fn write_json(path: &Path, results: &Results) -> Result<(), BenchError> {
+    let all = json!({
+        "date": httpdate::fmt_http_date(SystemTime::now()),
+        "machine": machine::cpus(),
+        "kernel": machine::kernel(),
+        "targets": results.targets(),
+        "results": results,
+    });
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, serde_json::to_string_pretty(&all)? + "\n")?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(holds) if holds || !options.strict => ExitCode::SUCCESS,
+        Ok(_) => {
+            eprintln!("tagwire-bench: a target is missed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("tagwire-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the machine says of itself: CPU time, memory, and who else is at work on it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+/// Ticks of CPU time in a second: USER_HZ, which the kernel's interfaces have fixed.
+const TICKS: u64 = 100;
+/// The flag of a kernel thread in /proc/PID/stat.
+const PF_KTHREAD: u64 = 0x0020_0000;
+/// Processes and threads that one measured round starts itself, at the most.
+const OWN_FORKS: u64 = 16;
+
+/// The busy time of one CPU: user, nice, system, irq and softirq.
+///
+/// # Errors
+/// When /proc/stat cannot be read, or the machine has no such CPU.
+pub fn busy(cpu: usize) -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    parse_busy(&stat, cpu).ok_or_else(|| io::Error::other(format!("this machine has no CPU {cpu}")))
+}
+
+fn parse_busy(stat: &str, cpu: usize) -> Option<Duration> {
+    let name = format!("cpu{cpu}");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+    let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let &[user, nice, system, _idle, _iowait, irq, softirq, ..] = fields.as_slice() else {
+        return None;
+    };
+    Some(Duration::from_millis((user + nice + system + irq + softirq) * 1000 / TICKS))
+}
+
+/// A field of /proc/PID/status in KiB.
+fn status_kib(pid: u32, field: &str) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let found = status.lines().find_map(|line| {
+        line.strip_prefix(field)?.strip_prefix(':')?.split_whitespace().next()?.parse().ok()
+    });
+    found.ok_or_else(|| io::Error::other(format!("process {pid} has no {field}")))
+}
+
+/// The resident memory of a process, in octets.
+///
+/// # Errors
+/// When the process is gone.
+pub fn resident(pid: u32) -> io::Result<u64> {
+    Ok(status_kib(pid, "VmRSS")? * 1024)
+}
+
+/// The CPU time of all threads of a process, to the nanosecond.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpu_time(pid: u32) -> io::Result<Duration> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        total += text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0u64);
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+/// The work of others on this machine up to a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Others {
+    ticks: u64,
+    forks: u64,
+}
+
+impl Others {
+    /// Looks at all processes but ours.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn look(ours: &HashSet<u32>) -> io::Result<Self> {
+        let mut ticks = 0;
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            if ours.contains(&pid) {
+                continue;
+            }
+            // It may have ended since.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            ticks += user_ticks(&stat).unwrap_or(0);
+        }
+        let stat = fs::read_to_string("/proc/stat")?;
+        let forks = stat.lines().find_map(|line| line.strip_prefix("processes ")?.parse().ok());
+        Ok(Self { ticks, forks: forks.unwrap_or(0) })
+    }
+
+    /// Whether others worked for more than two per cent of `time` since `before`, or
+    /// started processes: then what was measured between is not ours alone.
+    pub fn disturbed(&self, before: &Self, time: Duration) -> bool {
+        let ticks = self.ticks.saturating_sub(before.ticks);
+        let allowed = time.as_secs_f64() * TICKS as f64 * 0.02;
+        ticks as f64 > allowed || self.forks - before.forks > OWN_FORKS
+    }
+}
+
+/// The CPU time in /proc/PID/stat, unless it is a kernel thread's.
+fn user_ticks(stat: &str) -> Option<u64> {
+    // The name before may hold spaces and parentheses.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    let (flags, user, system) = (number(6)?, number(11)?, number(12)?);
+    (flags & PF_KTHREAD == 0).then_some(user + system)
+}
+
+/// Name and count of the CPUs.
+pub fn cpus() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let count = info.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{count} x {}", model.map_or("unknown CPU", |(_, name)| name))
+}
+
+/// The kernel's release.
+pub fn kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_busy_time_of_a_cpu_is_all_but_idle_waiting_and_stolen() {
+        let stat = "cpu  1 1 1 1 1 1 1 1\ncpu1 100 20 3 999 999 4 5 999 0 0\ncpu10 1 1\n";
+        assert_eq!(parse_busy(stat, 1), Some(Duration::from_millis(1320)));
+        assert_eq!(parse_busy(stat, 10), None);
+        assert_eq!(parse_busy(stat, 2), None);
+    }
+
+    #[test]
+    fn a_name_with_spaces_does_not_shift_the_fields() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 1 0 0 0 30 12 0 0 20 0";
+        assert_eq!(user_ticks(stat), Some(42));
+        let kthread = "7 (kworker) I 2 0 0 0 -1 2129984 1 0 0 0 30 12 0 0 20 0";
+        assert_eq!(user_ticks(kthread), None);
+    }
+
+    #[test]
+    fn a_process_has_memory_and_time() {
+        let own = std::process::id();
+        assert!(resident(own).unwrap() > 100_000);
+        assert!(cpu_time(own).unwrap() > Duration::ZERO);
+    }
+}

@@ -1,0 +1,257 @@
+//! Medians, targets, the table and the JSON.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contender::Contender;
+use crate::lone::{Firsts, Idle, Rest, Starts};
+use crate::rounds::{CaseResult, Round, Series};
+
+/// The middle of the values; of an even count, the mean of the two in the middle.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match (values.len(), values.len() / 2) {
+        (0, _) => f64::NAN,
+        (length, half) if length % 2 == 0 => (values[half - 1] + values[half]) / 2.0,
+        (_, half) => values[half],
+    }
+}
+
+/// All that was measured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Results {
+    /// The cases that were measured in rounds.
+    pub cases: Vec<CaseResult>,
+    /// Memory under idle connections.
+    pub idle: Option<Idle>,
+    /// The appliance at rest.
+    pub rest: Option<Rest>,
+    /// From exec to the first octet.
+    pub starts: Option<Starts>,
+    /// First pings and curls.
+    pub firsts: Option<Firsts>,
+}
+
+/// How a figure is compared with its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Bound {
+    /// At most the limit.
+    #[serde(rename = "<=")]
+    AtMost,
+    /// Less than the limit.
+    #[serde(rename = "<")]
+    Below,
+    /// At least the limit.
+    #[serde(rename = ">=")]
+    AtLeast,
+}
+
+impl Bound {
+    fn sign(self) -> &'static str {
+        match self {
+            Self::AtMost => "<=",
+            Self::Below => "<",
+            Self::AtLeast => ">=",
+        }
+    }
+}
+
+/// What a figure must reach.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Target {
+    /// What is measured.
+    pub what: String,
+    /// The figure.
+    pub figure: f64,
+    /// How it is compared.
+    pub bound: Bound,
+    /// With what.
+    pub limit: f64,
+    /// The unit of both, or `x nginx` and the like.
+    pub unit: String,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+impl Target {
+    fn new(what: &str, figure: f64, bound: Bound, limit: f64, unit: &str) -> Self {
+        let holds = match bound {
+            Bound::AtMost => figure <= limit,
+            Bound::Below => figure < limit,
+            Bound::AtLeast => figure >= limit,
+        };
+        Self { what: what.to_owned(), figure, bound, limit, unit: unit.to_owned(), holds }
+    }
+}
+
+impl Results {
+    /// The targets of what was measured.
+    pub fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for case in &self.cases {
+            // Each: what, a figure of a round, whose over whose, bound, limit, unit.
+            let mut ratio = |what: &str,
+                             figure: fn(&Round) -> f64,
+                             (ours, theirs): (Contender, Contender),
+                             bound: Bound,
+                             limit: f64| {
+                if let (Some(ours), Some(their)) = (case.of(ours), case.of(theirs)) {
+                    let figure = ours.median(figure) / their.median(figure);
+                    let unit = format!("x {}", theirs.name());
+                    let what = format!("{}: {what}", case.title);
+                    targets.push(Target::new(&what, figure, bound, limit, &unit));
+                }
+            };
+            let limit = (Contender::Tagwire, Contender::Reflector);
+            let nginx = (Contender::Tagwire, Contender::Nginx);
+            let polling = (Contender::TagwireBusyPoll, Contender::Nginx);
+            match case.name.as_str() {
+                "small" => {
+                    ratio("CPU/request", Round::cpu_per_request, limit, Bound::AtMost, 1.3);
+                    ratio("CPU/request", Round::cpu_per_request, nginx, Bound::AtMost, 0.45);
+                }
+                "latency" => {
+                    ratio("p50", Round::p50, limit, Bound::AtMost, 1.15);
+                    ratio("p50", Round::p50, nginx, Bound::Below, 1.0);
+                    ratio("p50, --busy-poll", Round::p50, polling, Bound::AtMost, 0.6);
+                }
+                "medium" => {
+                    ratio("requests/s", Round::requests_per_second, nginx, Bound::AtLeast, 1.5);
+                }
+                _ => ratio("CPU/MB", Round::cpu_per_megabyte, nginx, Bound::AtMost, 0.6),
+            }
+        }
+        if let Some(idle) = self.idle {
+            let what = format!("{} idle connections: memory of each", idle.connections);
+            let kib = idle.per_connection() / 1024.0;
+            targets.push(Target::new(&what, kib, Bound::AtMost, 2.0, "KiB"));
+        }
+        if let Some(rest) = self.rest {
+            let mib = rest.resident as f64 / f64::from(1 << 20);
+            targets.push(Target::new("at rest: CPU", rest.cpu_percent(), Bound::Below, 0.1, "%"));
+            targets.push(Target::new("at rest: memory", mib, Bound::Below, 24.0, "MiB"));
+        }
+        if let Some(starts) = &self.starts {
+            let what = "from exec to the first octet";
+            targets.push(Target::new(what, starts.median_ms(), Bound::Below, 50.0, "ms"));
+        }
+        if let Some(Firsts { of, pings, curls }) = self.firsts {
+            let all = of as f64;
+            let unit = format!("of {of}");
+            targets.push(Target::new("first ping", pings as f64, Bound::AtLeast, all, &unit));
+            targets.push(Target::new("first curl", curls as f64, Bound::AtLeast, all, &unit));
+        }
+        targets
+    }
+
+    /// The medians of each case, and which targets hold.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for case in &self.cases {
+            let _ = writeln!(
+                text,
+                "\n{:<28}{:>12}{:>14}{:>12}{:>12}{:>10}",
+                case.title, "p50", "CPU/request", "CPU/MB", "requests/s", "GB/s"
+            );
+            for series in &case.series {
+                text.push_str(&row(series));
+            }
+        }
+        let _ = writeln!(text, "\n{:<52}{:>10}  target", "targets", "");
+        for target in self.targets() {
+            let Target { what, figure, bound, limit, unit, holds } = target;
+            let verdict = if holds { "holds" } else { "MISSES" };
+            let sign = bound.sign();
+            let _ = writeln!(text, "  {what:<50}{figure:>10.3}  {sign} {limit} {unit}: {verdict}");
+        }
+        text
+    }
+}
+
+fn row(series: &Series) -> String {
+    format!(
+        "  {:<26}{:>9.1} us{:>11.2} us{:>9.1} us{:>12.0}{:>10.3}\n",
+        series.contender.name(),
+        series.median(Round::p50),
+        series.median(Round::cpu_per_request),
+        series.median(Round::cpu_per_megabyte),
+        series.median(Round::requests_per_second),
+        series.median(Round::bytes_per_second) / 1e9,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::WrkResult;
+
+    fn case(name: &str, costs: &[(Contender, u64, f64)]) -> CaseResult {
+        let series = costs.iter().map(|&(contender, server_cpu_us, p50)| {
+            let client = WrkResult {
+                requests: 100,
+                bytes: 100_000_000,
+                micros: 1_000_000,
+                p50,
+                p99: p50,
+                errors: 0,
+            };
+            Series { contender, rounds: vec![Round { client, server_cpu_us, disturbed: false }] }
+        });
+        let series = series.collect();
+        CaseResult { name: name.into(), title: name.into(), repeated: 0, series }
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn targets_are_ratios_of_medians() {
+        let results = Results {
+            cases: vec![
+                case(
+                    "small",
+                    &[
+                        (Contender::Tagwire, 1000, 0.0),
+                        (Contender::Nginx, 2500, 0.0),
+                        (Contender::Reflector, 700, 0.0),
+                    ],
+                ),
+                case("latency", &[(Contender::Tagwire, 0, 75.0), (Contender::Nginx, 0, 90.0)]),
+            ],
+            rest: Some(Rest { cpu_ns: 9_000_000, span_ns: 10_000_000_000, resident: 24 << 20 }),
+            firsts: Some(Firsts { of: 10, pings: 10, curls: 9 }),
+            ..Results::default()
+        };
+        let holds: Vec<(f64, bool)> = results
+            .targets()
+            .iter()
+            .map(|target| ((target.figure * 1000.0).round() / 1000.0, target.holds))
+            .collect();
+        assert_eq!(
+            holds,
+            [
+                (1.429, false),
+                (0.4, true),
+                (0.833, true),
+                (0.09, true),
+                (24.0, false),
+                (10.0, true),
+                (9.0, false),
+            ]
+        );
+        let table = results.table();
+        assert!(table.contains("MISSES") && table.contains("tagwire"));
+    }
+
+    #[test]
+    fn a_figure_that_is_not_one_does_not_hold() {
+        for bound in [Bound::AtMost, Bound::Below, Bound::AtLeast] {
+            assert!(!Target::new("", f64::NAN, bound, 1.0, "").holds);
+        }
+    }
+}
