@@ -1,10 +1,11 @@
 //! What only the lab asks of the kernel.
 //!
 //! The lab (`deploy/lab`) builds the topology that Tagwire lives in out of network
-//! namespaces. Two of its parts need system calls that no safe crate offers, and since
+//! namespaces. Some of its parts need system calls that no safe crate offers, and since
 //! this crate is where the workspace keeps its `unsafe`, they are here:
 //!
 //! - [`bpf`]: a VLAN tag for an interface of a kernel that has no VLAN devices;
+//! - [`seccomp`]: a filter that refuses io_uring, as container runtimes do;
 //! - [`wire_socket`]: a plain packet socket for a wire in user space, which sees each
 //!   frame as it was on the wire, tag included.
 //!

@@ -30,9 +30,8 @@ pub fn forbid_io_uring(errno: i32) -> io::Result<()> {
     }
     // SAFETY: `program` points to `len` instructions that outlive the call; the kernel
     // copies them.
-    let result = unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    };
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
