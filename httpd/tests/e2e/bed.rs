@@ -1,0 +1,250 @@
+//! The test bed: a lab, a www-root in it, and the appliance in its pod.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tagwire_lab::{APPLIANCE_ID, Lab, LabBuilder, LabCommand, LabProcess};
+
+/// The appliance's address, in the first pod.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
+/// Where it serves.
+pub(crate) const SERVER: SocketAddrV4 = SocketAddrV4::new(ADDRESS, 80);
+/// What `/` is.
+pub(crate) const INDEX: &[u8] = b"<!doctype html>\n<title>Tagwire</title>\n";
+
+/// How long a start may take. It takes milliseconds; the machine may be busy.
+const START: Duration = Duration::from_secs(10);
+/// How long an end may take: the appliance drains for five seconds at most.
+const END: Duration = Duration::from_secs(8);
+
+/// Taken by tests that fill both cores, or would notice if another did.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lab with a www-root that has an `index.html`; the appliance once it is started.
+pub(crate) struct Bed {
+    appliance: Option<LabProcess>,
+    program: PathBuf,
+    lab: Lab,
+}
+
+impl Bed {
+    /// The usual lab, with the appliance running; `None` where there can be no lab.
+    pub(crate) fn up() -> Option<Self> {
+        let mut bed = Self::down(Lab::builder())?;
+        bed.start(&[]);
+        Some(bed)
+    }
+
+    /// A lab without the appliance; `None` where there can be no lab.
+    pub(crate) fn down(builder: LabBuilder) -> Option<Self> {
+        if let Err(why) = tagwire_lab::available() {
+            // libtest names the thread of a test after it.
+            let thread = std::thread::current();
+            eprintln!("SKIPPED (needs root): {}: {why}", thread.name().unwrap_or("a test"));
+            return None;
+        }
+        tagwire_lab::require_tools(&["curl", "ping"]).unwrap();
+        let lab = builder.build().unwrap();
+        let built = std::env::var_os("TAGWIRE_BINARY")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_tagwire").into());
+        let program = lab.publish(Path::new(&built)).unwrap();
+        let bed = Self { appliance: None, program, lab };
+        // The appliance makes its control socket here.
+        fs::create_dir(bed.lab.scratch().join("run")).unwrap();
+        chown(bed.lab.scratch().join("run"), Some(APPLIANCE_ID), Some(APPLIANCE_ID)).unwrap();
+        fs::create_dir(bed.www()).unwrap();
+        bed.put("index.html", INDEX);
+        Some(bed)
+    }
+
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    pub(crate) fn www(&self) -> PathBuf {
+        self.lab.scratch().join("www")
+    }
+
+    /// Writes a file of www-root, and the folders that it is in.
+    pub(crate) fn put(&self, name: &str, content: &[u8]) {
+        let path = self.www().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Starts the appliance as the README does, with `more` behind, and waits until it is ready.
+    pub(crate) fn start(&mut self, more: &[&str]) {
+        let www = self.www();
+        let command = self
+            .command(&["serve", "--interface", "macvlan0", "--vlan"])
+            .arg(self.lab.vlan().unwrap_or(0).to_string())
+            .args(["--address", "192.168.123.150/24", "--www-root"])
+            .arg(www)
+            .arg("--control")
+            .arg(self.control())
+            .args(more);
+        self.start_with(command);
+    }
+
+    /// Starts a command that becomes the appliance.
+    pub(crate) fn start_with(&mut self, command: LabCommand) {
+        assert!(self.appliance.is_none(), "one at a time");
+        let mut appliance = command.capture().spawn().unwrap();
+        appliance.wait_for_line("ready", START).unwrap();
+        self.appliance = Some(appliance);
+    }
+
+    /// The program in its pod, as the appliance's user.
+    pub(crate) fn command(&self, args: &[&str]) -> LabCommand {
+        self.lab.pod(0).command_as_appliance(&self.program).args(args)
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    pub(crate) fn control(&self) -> PathBuf {
+        self.lab.scratch().join("run/control")
+    }
+
+    pub(crate) fn appliance(&mut self) -> &mut LabProcess {
+        self.appliance.as_mut().expect("it was started")
+    }
+
+    /// Ends the appliance by SIGTERM; it must end well.
+    pub(crate) fn stop(&mut self) {
+        self.appliance().signal(tagwire_lab::Signal::TERM).unwrap();
+        self.ends_well();
+    }
+
+    /// Waits for its end, which is without error and without panic.
+    pub(crate) fn ends_well(&mut self) {
+        let status = self.appliance().wait_timeout(END).unwrap();
+        let log = self.appliance().log();
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{status:?}:\n{log}");
+        assert!(!log.contains("panic"), "{log}");
+        self.appliance = None;
+    }
+
+    /// The end of a test: what is still up ends well.
+    pub(crate) fn finish(mut self) {
+        if self.appliance.is_some() {
+            self.stop();
+        }
+    }
+
+    /// What `tagwire status --json` says.
+    pub(crate) fn status(&self) -> Value {
+        let control = self.control();
+        let text =
+            self.command(&["status", "--json", "--control"]).arg(control).stdout_string().unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// A counter of the stack.
+    pub(crate) fn counted(&self, counter: &str) -> u64 {
+        let status = self.status();
+        status["stack"][counter].as_u64().unwrap_or_else(|| panic!("no {counter} in {status}"))
+    }
+
+    /// A field of /proc/PID/status in KiB.
+    pub(crate) fn memory(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let words = line.unwrap_or_else(|| panic!("no {field} in {status}"));
+        words.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The CPU time that it has used, in all threads.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The second field is the name, which may have spaces; user and system time are the
+        // 14th and 15th.
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    fn pid(&self) -> u32 {
+        self.appliance.as_ref().and_then(LabProcess::pid).expect("it runs")
+    }
+
+    /// Runs a program in the client's namespace and returns what it printed.
+    pub(crate) fn client(&self, line: &[&str]) -> Output {
+        self.lab.client().command(line[0]).args(&line[1..]).output().unwrap()
+    }
+
+    /// Runs a program in the client's namespace, which must succeed.
+    pub(crate) fn client_ok(&self, line: &[&str]) -> String {
+        self.lab.client().command(line[0]).args(&line[1..]).stdout_string().unwrap()
+    }
+
+    /// Sets a sysctl of the client's kernel, `ipv4/tcp_sack` say.
+    pub(crate) fn client_sysctl(&self, key: &str, value: &str) {
+        self.client_ok(&["sh", "-c", &format!("echo '{value}' > /proc/sys/net/{key}")]);
+    }
+
+    /// The first page by curl: the appliance serves.
+    pub(crate) fn assert_serves(&self) {
+        let page = self.client(&["curl", "-sS", "-m", "5", "http://192.168.123.150/"]);
+        assert!(page.status.success() && page.stdout == INDEX, "{}", said(&page));
+    }
+
+    /// Runs a command of the pod, `ip link set macvlan0 down` say, as root.
+    pub(crate) fn pod_ok(&self, line: &[&str]) {
+        let status: ExitStatus =
+            self.lab.pod(0).command(line[0]).args(&line[1..]).status().unwrap();
+        assert!(status.success(), "{line:?}: {status}");
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(appliance) = &self.appliance
+        {
+            eprintln!("the appliance said:\n{}", appliance.log());
+        }
+    }
+}
+
+/// What a program printed, for a message.
+pub(crate) fn said(output: &Output) -> String {
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{}\n{out}{err}", output.status)
+}
+
+/// Waits until a condition holds, or fails with what was waited for.
+pub(crate) fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Octets that repeat nowhere within a file, so that a piece in the wrong place shows.
+pub(crate) fn content(seed: u64, len: usize) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(len + 8);
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while octets.len() < len {
+        // Marsaglia's xorshift64.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        octets.extend_from_slice(&state.to_le_bytes());
+    }
+    octets.truncate(len);
+    octets
+}

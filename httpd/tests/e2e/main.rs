@@ -1,0 +1,29 @@
+//! The appliance end to end: the shipped binary in the lab's pod, as uid 10000 with nothing but
+//! CAP_NET_RAW, and real clients on the other side of the VLAN.
+//!
+//! The clients are the kernel's TCP (curl, and sockets of this process in the client's
+//! namespace), ping, and a raw packet socket in a second pod for what no kernel would send.
+//! Each test has a lab of its own, so that they run side by side; those that need the machine
+//! to themselves take turns ([`bed::alone`]).
+//!
+//! `TAGWIRE_BINARY` names the binary to test; without it, it is the one cargo built for this
+//! test. Without root each test says that it was skipped.
+#![forbid(unsafe_code)]
+
+mod bed;
+mod client;
+mod raw;
+
+mod churn;
+mod command_line;
+mod downloads;
+mod files;
+mod first;
+mod frames;
+mod http;
+mod impaired;
+mod kernel_options;
+mod link;
+mod rest;
+mod shutdown;
+mod stalled;

@@ -1,0 +1,250 @@
+//! A station that sends what no kernel would: a raw socket in the second pod, and the frames
+//! for it, octet by octet.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use tagwire_core::lab::WireSocket;
+use tagwire_lab::POD_INTERFACE;
+
+use crate::bed::{ADDRESS, Bed};
+
+pub(crate) type Mac = [u8; 6];
+
+pub(crate) const BROADCAST: Mac = [0xff; 6];
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const ACK: u8 = 0x10;
+
+/// The port that the station's segments come from.
+const PORT: u16 = 40_000;
+
+/// What the appliance has sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It asks who has this address.
+    ArpRequest(Ipv4Addr),
+    /// It says where its address is, unasked.
+    Announcement,
+    ArpReply,
+    /// An echo reply with this sequence number.
+    Echo(u16),
+    /// A segment: flags and acknowledgement number.
+    Segment(u8, u32),
+    Other(Vec<u8>),
+}
+
+/// A raw socket beside the appliance, with an address of its own that no kernel answers for.
+pub(crate) struct Station {
+    socket: WireSocket,
+    pub(crate) mac: Mac,
+    pub(crate) address: Ipv4Addr,
+    /// The appliance's.
+    pub(crate) server: Mac,
+    pub(crate) vlan: u16,
+    sequence: u16,
+}
+
+impl Station {
+    /// Opens it in the bed's second pod.
+    pub(crate) fn open(bed: &Bed) -> Self {
+        let (server, own) = (bed.lab().pod(0), bed.lab().pod(1));
+        let index = own.namespace().interface_index(POD_INTERFACE).unwrap();
+        let socket = own.namespace().run(|| WireSocket::open(index)).unwrap().unwrap();
+        Self {
+            socket,
+            mac: own.mac(),
+            address: own.address(),
+            server: server.mac(),
+            vlan: bed.lab().vlan().unwrap(),
+            sequence: 0,
+        }
+    }
+
+    pub(crate) fn send(&self, frame: &[u8]) {
+        self.socket.send(frame).unwrap();
+    }
+
+    /// What the appliance sends next, until `deadline`. That it asks for the station's address
+    /// is answered and not reported.
+    pub(crate) fn hear(&self, deadline: Instant) -> Option<Heard> {
+        let mut frame = [0; 2048];
+        loop {
+            if let Some(len) = self.socket.recv(&mut frame).unwrap() {
+                match self.heard(&frame[..len]) {
+                    Some(Heard::ArpRequest(target)) if target == self.address => {
+                        self.send(&self.ethernet(&self.arp(2, self.address, ADDRESS)));
+                    }
+                    Some(heard) => return Some(heard),
+                    None => {}
+                }
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            poll(&mut fds, Some(&left.try_into().unwrap())).unwrap();
+        }
+    }
+
+    /// What a frame is, if it comes from the appliance and is for the station or for all.
+    fn heard(&self, frame: &[u8]) -> Option<Heard> {
+        if frame[6..12] != self.server || (frame[..6] != self.mac && frame[0] & 1 == 0) {
+            return None;
+        }
+        let tag = [0x81, 0x00, (self.vlan >> 8) as u8, self.vlan as u8];
+        if frame[12..16] != tag {
+            return Some(Heard::Other(frame.to_vec()));
+        }
+        let body = &frame[18..];
+        let address =
+            |at: usize| Ipv4Addr::from([body[at], body[at + 1], body[at + 2], body[at + 3]]);
+        Some(match (&frame[16..18], body[7], body.get(20)) {
+            ([0x08, 0x06], 1, _) if address(14) == address(24) => Heard::Announcement,
+            ([0x08, 0x06], 1, _) => Heard::ArpRequest(address(24)),
+            ([0x08, 0x06], 2, _) => Heard::ArpReply,
+            ([0x08, 0x00], ..) if body[9] == 1 && body[20] == 0 => {
+                Heard::Echo(u16::from_be_bytes([body[26], body[27]]))
+            }
+            ([0x08, 0x00], ..) if body[9] == 6 => {
+                let ack = u32::from_be_bytes([body[28], body[29], body[30], body[31]]);
+                Heard::Segment(body[33], ack)
+            }
+            _ => Heard::Other(frame.to_vec()),
+        })
+    }
+
+    /// An echo request that must be answered: what else the appliance has sent until then. It
+    /// works in order, so the answer to what was sent before is among it.
+    pub(crate) fn heard_before_echo(&mut self) -> Vec<Heard> {
+        self.sequence += 1;
+        self.send(&self.ethernet(&self.echo_request(self.sequence)));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut before = Vec::new();
+        loop {
+            match self.hear(deadline) {
+                Some(Heard::Echo(sequence)) if sequence == self.sequence => return before,
+                Some(heard) => before.push(heard),
+                None => panic!("no answer to an echo request; before: {before:?}"),
+            }
+        }
+    }
+
+    /// A frame to the appliance, as it should be.
+    pub(crate) fn ethernet(&self, packet: &Packet) -> Vec<u8> {
+        frame(self.server, self.mac, &[self.vlan], packet)
+    }
+
+    /// An ARP packet from the station's MAC address.
+    pub(crate) fn arp(&self, operation: u8, sender: Ipv4Addr, target: Ipv4Addr) -> Packet {
+        let mut octets = vec![0, 1, 0x08, 0, 6, 4, 0, operation];
+        octets.extend(self.mac);
+        octets.extend(sender.octets());
+        octets.extend(if operation == 1 { [0; 6] } else { self.server });
+        octets.extend(target.octets());
+        Packet { ethertype: 0x0806, octets }
+    }
+
+    pub(crate) fn echo_request(&self, sequence: u16) -> Packet {
+        self.icmp(8, sequence)
+    }
+
+    /// An ICMP message in the form of an echo.
+    pub(crate) fn icmp(&self, kind: u8, sequence: u16) -> Packet {
+        let mut message = vec![kind, 0, 0, 0, 0x12, 0x34];
+        message.extend(sequence.to_be_bytes());
+        message.extend([0xa5; 32]);
+        let sum = checksum(&message);
+        message[2..4].copy_from_slice(&sum);
+        ipv4(1, self.address, ADDRESS, &message)
+    }
+
+    /// A segment without data to the port that is served.
+    pub(crate) fn segment(&self, flags: u8, sequence: u32) -> Packet {
+        self.segment_to(80, self.address, ADDRESS, flags, sequence)
+    }
+
+    pub(crate) fn segment_to(
+        &self,
+        port: u16,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        flags: u8,
+        sequence: u32,
+    ) -> Packet {
+        let mut segment = [PORT.to_be_bytes(), port.to_be_bytes()].concat();
+        segment.extend(sequence.to_be_bytes());
+        segment.extend([0, 0, 0, 0, 5 << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        let mut pseudo = [from.octets(), to.octets()].concat();
+        pseudo.extend([0, 6, 0, segment.len() as u8]);
+        let sum = checksum(&[pseudo, segment.clone()].concat());
+        segment[16..18].copy_from_slice(&sum);
+        ipv4(6, from, to, &segment)
+    }
+}
+
+/// What is behind an Ethernet header.
+#[derive(Debug, Clone)]
+pub(crate) struct Packet {
+    pub(crate) ethertype: u16,
+    pub(crate) octets: Vec<u8>,
+}
+
+impl Packet {
+    /// With one octet other than it was.
+    pub(crate) fn with(mut self, at: usize, octet: u8) -> Self {
+        assert_ne!(self.octets[at], octet);
+        self.octets[at] = octet;
+        self
+    }
+
+    /// With the IPv4 header's checksum made right again.
+    pub(crate) fn summed(mut self) -> Self {
+        self.octets[10..12].fill(0);
+        let header = usize::from(self.octets[0] & 15) * 4;
+        let sum = checksum(&self.octets[..header.min(self.octets.len())]);
+        self.octets[10..12].copy_from_slice(&sum);
+        self
+    }
+
+    pub(crate) fn truncated(mut self, len: usize) -> Self {
+        self.octets.truncate(len);
+        self
+    }
+}
+
+/// A frame with VLAN tags, the outermost first.
+pub(crate) fn frame(to: Mac, from: Mac, vlans: &[u16], packet: &Packet) -> Vec<u8> {
+    let mut frame = [to, from].concat();
+    for vlan in vlans {
+        frame.extend([0x81, 0x00]);
+        frame.extend(vlan.to_be_bytes());
+    }
+    frame.extend(packet.ethertype.to_be_bytes());
+    frame.extend(&packet.octets);
+    frame
+}
+
+pub(crate) fn ipv4(protocol: u8, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Packet {
+    let mut octets = vec![0x45, 0];
+    octets.extend((20 + payload.len() as u16).to_be_bytes());
+    octets.extend([0, 1, 0, 0, 64, protocol, 0, 0]);
+    octets.extend(from.octets());
+    octets.extend(to.octets());
+    octets.extend(payload);
+    Packet { ethertype: 0x0800, octets }.summed()
+}
+
+/// The Internet checksum (RFC 1071).
+fn checksum(octets: &[u8]) -> [u8; 2] {
+    let words =
+        octets.chunks(2).map(|two| u32::from(two[0]) << 8 | two.get(1).map_or(0, |&o| o.into()));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}
