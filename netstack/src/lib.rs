@@ -21,6 +21,7 @@
 mod config;
 mod entropy;
 mod frame;
+pub mod fuzz;
 mod ip;
 mod link;
 mod stack;

@@ -120,8 +120,8 @@ impl Client {
     ) -> Vec<Vec<u8>> {
         MILLIS.set(now.as_millis() as u32);
         self.interface.poll(smol(now), &mut self.port, &mut self.sockets);
-        for k in 0..plans.len() {
-            self.application(k, now, start, &plans[k], rng);
+        for (k, plan) in plans.iter().enumerate() {
+            self.application(k, now, start, plan, rng);
         }
         self.interface.poll(smol(now), &mut self.port, &mut self.sockets);
         std::mem::take(&mut self.port.leaving)
