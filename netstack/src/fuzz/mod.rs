@@ -87,7 +87,7 @@ pub fn fuzz_tcp(data: &[u8]) {
     };
     let mut again = vec![0; tcp::MAX_HEADER_LEN];
     let length = tcp::emit(&mut again, &header);
-    assert!(length % 4 == 0 && length <= tcp::MAX_HEADER_LEN);
+    assert!(length.is_multiple_of(4) && length <= tcp::MAX_HEADER_LEN);
     again.truncate(length);
     again.extend_from_slice(segment.payload);
     let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tagwire_netstack::{CloseReason, Config, State, TcpConfig};
 
-use crate::harness::{Fixture, config, ms, pattern, seg};
+use crate::harness::{Fixture, Unlimited, config, ms, pattern, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -223,20 +223,4 @@ fn connections_take_turns() {
     let ports: Vec<u8> = t.sent.iter().map(|(_, frame)| frame[18 + 20 + 3]).collect();
     let port = (t.port & 0xff) as u8;
     assert_eq!(ports, [port - 1, port].repeat(5));
-}
-
-/// A window that never holds back.
-#[derive(Debug)]
-struct Unlimited;
-
-impl tagwire_netstack::congestion::Congestion for Unlimited {
-    fn window(&self) -> u32 {
-        u32::MAX
-    }
-
-    fn on_ack(&mut self, _: tagwire_netstack::congestion::Acked) {}
-
-    fn on_loss(&mut self, _: tagwire_netstack::Instant, _: u32) {}
-
-    fn on_timeout(&mut self, _: tagwire_netstack::Instant, _: u32, _: bool) {}
 }

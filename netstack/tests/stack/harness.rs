@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tagwire_netstack::congestion::{Acked, Congestion};
 use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
 use tagwire_netstack::wire::checksum::{Sum, pseudo_header};
 use tagwire_netstack::wire::tcp::{self, Flags, Header, Options, Timestamp};
@@ -112,6 +113,22 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 
 pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// A congestion window that never holds back.
+#[derive(Debug)]
+pub(crate) struct Unlimited;
+
+impl Congestion for Unlimited {
+    fn window(&self) -> u32 {
+        1 << 30
+    }
+
+    fn on_ack(&mut self, _: Acked) {}
+
+    fn on_loss(&mut self, _: Instant, _: u32) {}
+
+    fn on_timeout(&mut self, _: Instant, _: u32, _: bool) {}
 }
 
 /// A stack, its clock, and one scripted peer.

@@ -3,26 +3,10 @@
 
 use tagwire_netstack::{Config, MIN_BUFFER, Offload, TcpConfig};
 
-use crate::harness::{Fixture, config, pattern, seg};
+use crate::harness::{Fixture, Unlimited, config, pattern, seg};
 
 fn wide() -> TcpConfig {
-    TcpConfig { congestion: |_| Box::new(Wide), ..TcpConfig::default() }
-}
-
-/// A congestion window that leaves the segment's size to the link.
-#[derive(Debug)]
-struct Wide;
-
-impl tagwire_netstack::congestion::Congestion for Wide {
-    fn window(&self) -> u32 {
-        1 << 30
-    }
-
-    fn on_ack(&mut self, _: tagwire_netstack::congestion::Acked) {}
-
-    fn on_loss(&mut self, _: tagwire_netstack::Instant, _: u32) {}
-
-    fn on_timeout(&mut self, _: tagwire_netstack::Instant, _: u32, _: bool) {}
+    TcpConfig { congestion: |_| Box::new(Unlimited), ..TcpConfig::default() }
 }
 
 /// Sends a stream in pieces of `piece` and reads it back from the wire.
