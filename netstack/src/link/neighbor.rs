@@ -10,7 +10,7 @@
 //! In Reachable and Probing packets flow. In Incomplete they wait, a few for each neighbour;
 //! in Failed they are dropped, so that TCP's own timers see the loss.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -26,8 +26,6 @@ use crate::time::Instant;
 const MAX_NEIGHBORS: usize = 1024;
 /// Packets that wait for one neighbour's address (RFC 1122 2.3.2.2 asks for at least one).
 const MAX_WAITING_PACKETS: usize = 16;
-/// Connections that wait for it; their data stays in their own queues.
-const MAX_WAITING_CONNECTIONS: usize = 4096;
 /// How long an answer is trusted without another (RFC 1122 2.3.2.1 suggests a minute).
 const REACHABLE: Duration = Duration::from_secs(60);
 /// RFC 1122 2.3.2.1: at most one request a second for each neighbour.
@@ -65,26 +63,36 @@ enum State {
 struct Neighbor {
     state: State,
     packets: Vec<Packet>,
-    connections: Vec<ConnId>,
+    /// Connections that have something to send; their data stays in their own queues. As
+    /// many at the most as there are connections.
+    connections: BTreeSet<ConnId>,
+}
+
+impl Neighbor {
+    fn new(state: State) -> Self {
+        Self { state, packets: Vec::new(), connections: BTreeSet::new() }
+    }
 }
 
 /// What becomes free when a neighbour's state changes.
 #[derive(Debug, Default)]
 pub(crate) struct Released {
     pub(crate) packets: Vec<Packet>,
-    pub(crate) connections: Vec<ConnId>,
+    pub(crate) connections: BTreeSet<ConnId>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Neighbors {
     table: HashMap<Ipv4Addr, Neighbor, Keys>,
+    /// Connections that waited for a neighbour that had to make room: they ask again.
+    orphans: BTreeSet<ConnId>,
     /// The earliest time at which something is due; exact after each scan, never too late.
     next: Instant,
 }
 
 impl Neighbors {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self { table: HashMap::with_hasher(keys), next: Instant::NEVER }
+        Self { table: HashMap::with_hasher(keys), orphans: BTreeSet::new(), next: Instant::NEVER }
     }
 
     /// The next hop's address, starting its resolution or confirmation if it is due:
@@ -115,11 +123,11 @@ impl Neighbors {
                     return Lookup::Known(mac);
                 }
             }
-            None => self.make_room(stats),
+            None => self.make_room(now, stats),
         }
         let next = now + RETRY;
         let state = State::Incomplete { tries: 1, next };
-        self.table.insert(hop, Neighbor { state, packets: Vec::new(), connections: Vec::new() });
+        self.table.insert(hop, Neighbor::new(state));
         self.next = self.next.min(next);
         requests.push(Request { to: MacAddr::BROADCAST, target: hop });
         Lookup::Pending
@@ -135,14 +143,10 @@ impl Neighbors {
         }
     }
 
-    /// Notes a connection that has something to send to a pending neighbour. One that finds
-    /// no place is woken by its own timers.
+    /// Notes a connection that has something to send to a pending neighbour.
     pub(crate) fn wait_connection(&mut self, hop: Ipv4Addr, id: ConnId) {
-        if let Some(neighbor) = self.table.get_mut(&hop)
-            && neighbor.connections.len() < MAX_WAITING_CONNECTIONS
-            && !neighbor.connections.contains(&id)
-        {
-            neighbor.connections.push(id);
+        if let Some(neighbor) = self.table.get_mut(&hop) {
+            neighbor.connections.insert(id);
         }
     }
 
@@ -166,14 +170,13 @@ impl Neighbors {
             };
         }
         if create {
-            self.make_room(stats);
-            let neighbor = Neighbor { state, packets: Vec::new(), connections: Vec::new() };
-            self.table.insert(address, neighbor);
+            self.make_room(now, stats);
+            self.table.insert(address, Neighbor::new(state));
         }
         Released::default()
     }
 
-    fn make_room(&mut self, stats: &mut Stats) {
+    fn make_room(&mut self, now: Instant, stats: &mut Stats) {
         if self.table.len() < MAX_NEIGHBORS {
             return;
         }
@@ -194,6 +197,11 @@ impl Neighbors {
         if let Some(neighbor) = victim.and_then(|address| self.table.remove(&address)) {
             stats.neighbor_evicted += 1;
             stats.drop_unresolved += neighbor.packets.len() as u64;
+            if !neighbor.connections.is_empty() {
+                self.orphans.extend(neighbor.connections);
+                // A second apart, as any two questions for one neighbour.
+                self.next = self.next.min(now + RETRY);
+            }
         }
     }
 
@@ -208,11 +216,11 @@ impl Neighbors {
         now: Instant,
         requests: &mut Vec<Request>,
         stats: &mut Stats,
-    ) -> Vec<ConnId> {
-        let mut freed = Vec::new();
+    ) -> BTreeSet<ConnId> {
         if self.next > now {
-            return freed;
+            return BTreeSet::new();
         }
+        let mut freed = std::mem::take(&mut self.orphans);
         let mut earliest = Instant::NEVER;
         for (&target, neighbor) in &mut self.table {
             match &mut neighbor.state {
@@ -248,7 +256,6 @@ impl Neighbors {
         self.next = earliest;
         // The table's order is its hash's; a wire trace should not depend on that.
         requests.sort_by_key(|request| request.target);
-        freed.sort();
         freed
     }
 
@@ -285,7 +292,7 @@ mod tests {
             self.neighbors.learn(Instant::from_millis(ms), HOP, MAC, create, &mut self.stats)
         }
 
-        fn tick(&mut self, ms: u64) -> Vec<ConnId> {
+        fn tick(&mut self, ms: u64) -> BTreeSet<ConnId> {
             let now = Instant::from_millis(ms);
             self.neighbors.handle_timeout(now, &mut self.requests, &mut self.stats)
         }
@@ -318,7 +325,7 @@ mod tests {
         assert!(f.tick(1500).is_empty());
         assert!(f.tick(2000).is_empty());
         assert_eq!(f.requests.len(), 3);
-        assert_eq!(f.tick(3000), [id]);
+        assert_eq!(f.tick(3000), BTreeSet::from([id]));
         assert_eq!(f.lookup(3500, HOP), Lookup::Failed);
         assert_eq!(f.lookup(4000, HOP), Lookup::Pending);
         assert_eq!(f.requests.len(), 4);
@@ -352,5 +359,17 @@ mod tests {
         assert_eq!(f.neighbors.len(), MAX_NEIGHBORS);
         // A neighbour that answered outlives a flood of addresses that do not.
         assert_eq!(f.lookup(2, HOP), Lookup::Known(MAC));
+    }
+
+    #[test]
+    fn a_connection_whose_neighbour_made_room_asks_again() {
+        let mut f = Fixture::new();
+        assert_eq!(f.lookup(0, HOP), Lookup::Pending);
+        let id = ConnId { index: 1, generation: 0 };
+        f.neighbors.wait_connection(HOP, id);
+        for i in 0..MAX_NEIGHBORS as u32 {
+            f.lookup(1, Ipv4Addr::from(0x0b00_0000 + i));
+        }
+        assert!(f.tick(5000).contains(&id));
     }
 }
