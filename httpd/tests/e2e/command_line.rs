@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use rustix::io::Errno;
+use tagwire_core::lab::seccomp::forbid_io_uring;
 use tagwire_lab::{Lab, LabCommand};
 
 use crate::bed::{Bed, said};
@@ -189,4 +191,22 @@ fn spinning_before_sleeping_serves_the_same() {
         bed.assert_serves();
     }
     bed.finish();
+}
+
+#[test]
+fn a_refused_io_uring_is_one_line() {
+    for refusal in [Errno::PERM, Errno::NOSYS] {
+        // The filter is for a thread and for what it starts, the lab's processes among it; and
+        // for good.
+        let attempt = move || {
+            forbid_io_uring(refusal.raw_os_error()).unwrap();
+            let Some(bed) = Bed::down(Lab::builder()) else { return };
+            assert_fails(serve(&bed, &[]), 1, &["io_uring", "seccomp"]);
+            bed.finish();
+        };
+        // Named as a test's thread is, for what it says when it is skipped.
+        let name = std::thread::current().name().map(str::to_owned);
+        let thread = std::thread::Builder::new().name(name.unwrap_or_default());
+        thread.spawn(attempt).unwrap().join().unwrap();
+    }
 }

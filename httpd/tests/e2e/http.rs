@@ -153,3 +153,22 @@ fn a_request_may_come_octet_by_octet() {
     assert_eq!(client.answer().body, INDEX);
     bed.finish();
 }
+
+#[test]
+fn what_the_client_sends_in_large_frames_is_taken_whole() {
+    let Some(bed) = Bed::up() else { return };
+    // Its kernel hands down up to 64 KiB in one frame, more than a slot of the receive ring.
+    let requests = request("HEAD", "/").repeat(20_000);
+    let mut client = Client::connect(&bed);
+    let mut writer = client.socket().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.write_all(requests.as_bytes()).unwrap());
+        for _ in 0..20_000 {
+            assert_eq!(client.head().status, 200);
+        }
+    });
+    let status = bed.status();
+    assert!(status["driver"]["rx_oversize"].as_u64() > Some(0), "{status}");
+    assert_eq!(status["driver"]["rx_truncated"], 0, "{status}");
+    bed.finish();
+}

@@ -81,3 +81,18 @@ fn a_client_that_takes_nothing_is_reset_in_the_end() {
     assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     bed.finish();
 }
+
+#[test]
+fn a_link_that_is_down_does_not_hold_it_up_longer() {
+    let Some(mut bed) = Bed::up() else { return };
+    bed.put("file.bin", &content(17, 20 << 20));
+    let mut client = Client::connect_small(&bed, 8192);
+    client.ask("GET", "/file.bin");
+    assert_eq!(client.head().status, 200);
+    bed.pod_ok(&["ip", "link", "set", "macvlan0", "down"]);
+    let asked = Instant::now();
+    // The reset cannot be sent: it ends all the same.
+    bed.stop();
+    assert!(asked.elapsed() < Duration::from_millis(6500), "{:?}", asked.elapsed());
+    bed.finish();
+}
