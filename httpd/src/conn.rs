@@ -8,6 +8,7 @@
 //! 4. Evaluate the conditions and write the head ([`reply_to`]).
 //! 5. Queue head and body; a large file chunk by chunk, as the queue drains ([`answer`], [`stream`]).
 //! 6. Throw a request's body away, and go on while both sides keep the connection.
+//! 7. At the end, see the last answer through to the peer, within [`SEND_TIMEOUT`] ([`serve`]).
 //!
 //! A connection that rests holds no buffer.
 
@@ -31,13 +32,18 @@ use crate::transport::{Transport, TransportError};
 /// Serves the requests of one connection until it ends.
 pub async fn serve<T: Transport>(mut transport: T, site: Rc<Site>) {
     let mut input = BytesMut::new();
-    match requests(&mut transport, &mut input, &site).await {
-        End::Close => transport.close(),
-        End::Linger => {
-            transport.close();
-            linger(&mut transport, &mut input).await;
-        }
-        End::Abort => transport.abort(),
+    let end = requests(&mut transport, &mut input, &site).await;
+    if end != End::Abort {
+        transport.close();
+    }
+    if end == End::Linger {
+        linger(&mut transport, &mut input).await;
+    }
+    // TCP on its own would wait for a peer that answers its probes and takes nothing for as long
+    // as the peer likes; and what comes once nobody reads any more resets the connection, which
+    // must not happen before the last answer has arrived.
+    if end == End::Abort || drain(&mut transport, 0).await.is_err() {
+        transport.abort();
     }
 }
 
@@ -137,7 +143,7 @@ async fn next_answer<T: Transport>(
     input: &mut BytesMut,
     site: &Site,
 ) -> Result<Sent, End> {
-    let mut timed = false;
+    let mut allowed = None;
     let mut seen = 0;
     loop {
         skip_empty_lines(input);
@@ -161,11 +167,11 @@ async fn next_answer<T: Transport>(
             }
         }
         seen = input.len();
-        if input.is_empty() {
-            transport.set_deadline(Some(IDLE_TIMEOUT));
-        } else if !timed {
-            timed = true;
-            transport.set_deadline(Some(HEAD_TIMEOUT));
+        // Set when the wait becomes another one, not by every octet.
+        let wait = Some(if input.is_empty() { IDLE_TIMEOUT } else { HEAD_TIMEOUT });
+        if allowed != wait {
+            allowed = wait;
+            transport.set_deadline(wait);
         }
         match transport.read(input).await {
             // Half a request is none, and nobody waits for its answer.
@@ -246,7 +252,11 @@ fn plan(input: &[u8], site: &Site, draining: bool, known: Option<Arc<Entry>>) ->
         return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     }
     let Ok(target) = target::resolve(head.target) else {
-        return Plan::Refuse(Status::BadRequest);
+        // The head is whole and framed, so that an answer to HEAD goes without its body
+        // (RFC 9110 9.3.2); who sends such targets is not worth keeping.
+        let common = Common { persistence: Persistence::Close, ..common };
+        let answer = respond::refusal(Status::BadRequest, common, head.method != Method::Head);
+        return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     };
     let entry = match known {
         Some(entry) => entry,
@@ -360,9 +370,9 @@ async fn throw_away<T: Transport>(
             return Ok(());
         }
         match transport.read(input).await {
-            Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
+            Ok(0) => return Err(End::Close),
             Ok(_) => {}
-            Err(TransportError::TimedOut) => return Err(End::Linger),
+            Err(TransportError::TimedOut | TransportError::Draining) => return Err(End::Linger),
             Err(TransportError::Closed) => return Err(End::Abort),
         }
     }

@@ -193,7 +193,7 @@ fn head_is_get_without_the_body() {
     let bench = Bench::new(1 << 26);
     bench.file("a", "hello");
     bench.file("big", vec![0; 3 * CHUNK]);
-    for path in ["/a", "/big", "/none"] {
+    for path in ["/a", "/big", "/none", "/%zz", "/.."] {
         let whole = bench.exchange(get(path));
         let head = bench.exchange(get(path).replace("GET", "HEAD"));
         let end = whole.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
@@ -362,6 +362,86 @@ fn time_runs_out() {
         client.resting().await;
         assert_eq!(client.expire(), BODY_TIMEOUT);
         assert!(client.ended().await);
+    });
+}
+
+#[test]
+fn empty_lines_do_not_stretch_the_time_for_a_head() {
+    let bench = Bench::new(1 << 26);
+    let client = bench.connect();
+    client.write("\r");
+    client.write("\n");
+    client.write("GET /a HT");
+    bench.run(async {
+        client.resting().await;
+        assert_eq!(client.expire(), HEAD_TIMEOUT);
+        assert!(client.ended().await);
+    });
+}
+
+#[test]
+fn the_last_answer_is_seen_through() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", vec![b'x'; 100_000]);
+    let last = "GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned();
+    for (request, half_close) in [(last, false), (get("/a"), true)] {
+        // A client that takes it slowly gets all of it.
+        let client = bench.connect();
+        client.take_only(0);
+        client.write(&request);
+        let close = || half_close.then(|| client.half_close());
+        close();
+        bench.run(async {
+            client.ended().await;
+            client.resting().await;
+            if !half_close {
+                assert_eq!(client.expire(), LINGER_TIMEOUT);
+                client.resting().await;
+            }
+            for _ in 0..3 {
+                client.take_only(10);
+                assert_eq!(client.expire(), SEND_TIMEOUT);
+                client.resting().await;
+            }
+            client.take_all();
+            client.dropped().await;
+            assert!(client.ended().await, "orderly");
+            assert!(client.received().ends_with(&vec![b'x'; 100_000]));
+        });
+        // One that takes nothing does not hold it for ever.
+        let client = bench.connect();
+        client.take_only(0);
+        client.write(&request);
+        let close = || half_close.then(|| client.half_close());
+        close();
+        bench.run(async {
+            client.ended().await;
+            client.resting().await;
+            while client.expire() != SEND_TIMEOUT {
+                client.resting().await;
+            }
+            client.dropped().await;
+            assert!(!client.ended().await, "aborted");
+        });
+    }
+}
+
+#[test]
+fn a_shutdown_waits_for_the_last_answer() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", vec![b'x'; 100_000]);
+    let client = bench.connect();
+    client.take_only(0);
+    client.drain();
+    client.write(get("/a"));
+    bench.run(async {
+        assert!(client.ended().await);
+        // Further requests that were on their way must not turn into a reset before it.
+        client.resting().await;
+        client.take_all();
+        client.dropped().await;
+        assert!(client.ended().await);
+        assert!(client.received().ends_with(b"x"));
     });
 }
 
