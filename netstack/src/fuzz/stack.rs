@@ -404,10 +404,10 @@ impl Driver {
             return;
         }
         let peer = usize::from(segment.destination_port - FIRST_PEER);
-        let sent = self.apps.iter().find(|app| app.peer == peer).map(|app| app.sent);
-        // Two of one peer's connections may be held at once, the older one closed.
-        let alone = self.apps.iter().filter(|app| app.peer == peer).count() == 1;
-        self.peers[peer].check(&segment, sent.filter(|_| alone));
+        // Of one peer's connections one at the most is alive, released or not.
+        let alive = |app: &&App| app.peer == peer && self.stack.closed(app.id).is_none();
+        let sent = self.apps.iter().find(alive).map(|app| app.sent);
+        self.peers[peer].check(&segment, sent);
     }
 
     // ---- time ----------------------------------------------------------------------------

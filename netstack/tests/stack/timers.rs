@@ -166,3 +166,18 @@ fn short_timers_leave_nothing_behind_in_the_queue() {
     assert!(wakeups <= 3, "{wakeups} wakeups of an idle connection");
     assert_eq!(t.app_recv(id).0.len(), 500);
 }
+
+#[test]
+fn a_connection_that_is_over_leaves_no_timer() {
+    let (mut t, id) = Fixture::established(config());
+    t.app_send(id, b"data");
+    assert!(t.stack.poll_timeout().is_some());
+    t.abort(id);
+    assert_eq!(t.stack.poll_timeout(), None);
+    t.release(id);
+    t.port += 1;
+    t.send(seg("S", 0, 0));
+    assert!(t.stack.poll_timeout().is_some());
+    t.send(seg("R", 1, 0));
+    assert_eq!(t.stack.poll_timeout(), None);
+}
