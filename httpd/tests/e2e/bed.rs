@@ -47,9 +47,12 @@ impl Bed {
     /// A lab without the appliance; `None` where there can be no lab.
     pub(crate) fn down(builder: LabBuilder) -> Option<Self> {
         if let Err(why) = tagwire_lab::available() {
-            // libtest names the thread of a test after it.
+            // libtest names the thread of a test after it. One write that
+            // begins a line of its own, whatever libtest has just printed half of.
             let thread = std::thread::current();
-            eprintln!("SKIPPED (needs root): {}: {why}", thread.name().unwrap_or("a test"));
+            let test = thread.name().unwrap_or("a test");
+            let line = format!("\nSKIPPED (needs root): {test}: {why}\n");
+            eprint!("{line}");
             return None;
         }
         tagwire_lab::require_tools(&["curl", "ping"]).unwrap();
