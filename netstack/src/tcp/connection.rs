@@ -153,6 +153,8 @@ pub(crate) struct Connection {
     pub(super) ack_now: bool,
     /// Octets received since the last acknowledgement.
     pub(super) unacked: u32,
+    /// When a segment without data was last found unacceptable and answered.
+    pub(super) objected: Option<Instant>,
 
     /// Send the first unacknowledged segment now, whatever the window.
     pub(super) retransmit: bool,
@@ -237,6 +239,7 @@ impl Connection {
             last_ack_sent: rcv_nxt,
             ack_now: false,
             unacked: 0,
+            objected: None,
             retransmit: false,
             probe: false,
             sws_override: false,

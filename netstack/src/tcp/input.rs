@@ -1,5 +1,7 @@
 //! What a received segment does to a connection (RFC 9293 3.10.7.4).
 
+use std::time::Duration;
+
 use super::congestion::Acked;
 use super::connection::{CloseReason, Connection, Context, Outcome, State};
 use super::listen::timestamp_now;
@@ -7,6 +9,9 @@ use super::recovery::{DupAck, Progress};
 use super::seq::SeqNum;
 use super::timer::Timer;
 use crate::wire::tcp::{Flags, Segment};
+
+/// Between two ACKs for segments without data that are not acceptable, as Linux.
+const OBJECTION_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Connection {
     /// Handles one segment; the clauses stand in the RFC's order.
@@ -20,7 +25,7 @@ impl Connection {
             && !segment.flags.has(Flags::RST)
         {
             cx.stats.tcp_paws += 1;
-            self.ack_now = true;
+            self.object(cx, segment);
             return Outcome::Continue;
         }
 
@@ -29,7 +34,7 @@ impl Connection {
             if segment.flags.has(Flags::RST) {
                 return Outcome::Continue;
             }
-            self.ack_now = true;
+            self.object(cx, segment);
             if !segment.payload.is_empty() {
                 cx.stats.tcp_data_dropped += 1;
             }
@@ -53,13 +58,13 @@ impl Connection {
                 cx.stats.tcp_reset_in += 1;
                 return Outcome::Close(CloseReason::Reset);
             }
-            self.challenge(cx);
+            self.challenge(cx, segment);
             return Outcome::Continue;
         }
 
         // Fourth: SYN, by RFC 5961 4.2.
         if segment.flags.has(Flags::SYN) {
-            self.challenge(cx);
+            self.challenge(cx, segment);
             return Outcome::Continue;
         }
 
@@ -78,7 +83,7 @@ impl Connection {
             || segment.ack.before(self.snd_una)
                 && self.snd_una.octets_since(segment.ack) > self.snd_wnd_max.max(0xffff)
         {
-            self.challenge(cx);
+            self.challenge(cx, segment);
             return Outcome::Continue;
         }
         let outcome = self.on_ack(cx, segment);
@@ -104,10 +109,26 @@ impl Connection {
         }
     }
 
-    /// RFC 5961 7: an ACK that asks the peer whether it meant that.
-    fn challenge(&mut self, cx: &mut Context<'_>) {
-        cx.stats.tcp_challenge_ack += 1;
+    /// RFC 5961 3.2, 4.2, 5.2: an ACK that asks the peer whether it meant that.
+    fn challenge(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
+        if self.object(cx, segment) {
+            cx.stats.tcp_challenge_ack += 1;
+        }
+    }
+
+    /// Answers a segment that is not acceptable with an ACK. RFC 5961 7: not each time, or two
+    /// ends that each find the other's ACK unacceptable would never stop. Only segments
+    /// without data are held to that: others are sent again by a timer, and to starve those
+    /// of their answer would stall the peer.
+    fn object(&mut self, cx: &Context<'_>, segment: &Segment<'_>) -> bool {
+        if segment.sequence_len() == 0 {
+            if self.objected.is_some_and(|at| cx.now.since(at) < OBJECTION_INTERVAL) {
+                return false;
+            }
+            self.objected = Some(cx.now);
+        }
         self.ack_now = true;
+        true
     }
 
     fn on_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
@@ -221,7 +242,7 @@ impl Connection {
             (None, Some(state), Some(theirs)) if self.rtt.is_backed_off() => {
                 let millis = timestamp_now(state.offset, cx.now).wrapping_sub(theirs.echo);
                 if millis < 60_000 {
-                    let rtt = std::time::Duration::from_millis(u64::from(millis).max(1));
+                    let rtt = Duration::from_millis(u64::from(millis).max(1));
                     self.rtt.sample(rtt, cx.config);
                 }
             }

@@ -193,6 +193,25 @@ fn what_is_out_of_the_window_is_answered_by_an_ack_and_a_reset_by_nothing() {
 }
 
 #[test]
+fn two_ends_that_disagree_do_not_answer_each_other_for_ever() {
+    // RFC 5961 7: every ACK of ours may be as unacceptable to the peer as its own are here.
+    let (mut t, _) = Fixture::established(config());
+    for _ in 0..10 {
+        t.send(seg(".", 200_000, 1));
+    }
+    t.expect(seg(".", 1, 1));
+    t.nothing();
+    // What carries data is always answered: its sender waits for that.
+    for _ in 0..3 {
+        t.send(seg(".", 200_000, 1).data(b"far"));
+        t.expect(seg(".", 1, 1));
+    }
+    t.advance(ms(500));
+    t.send(seg(".", 200_000, 1));
+    t.expect(seg(".", 1, 1));
+}
+
+#[test]
 fn a_reset_must_hit_the_exact_number() {
     // RFC 5961 3.2.
     let (mut t, id) = Fixture::established(config());
