@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::operations::{Input, Operation};
 use super::peer::{Peer, own_octet, peer_octet};
+use crate::tcp::seq::SeqNum;
 use crate::wire::arp::{self, ArpPacket};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::tcp::{self, Flags, Header, MAX_WINDOW_SCALE, Options, Timestamp};
@@ -53,6 +54,8 @@ pub fn fuzz_stack(data: &[u8]) {
 struct App {
     id: ConnId,
     peer: usize,
+    /// The number of the first octet that the peer sends on it.
+    first: SeqNum,
     sent: usize,
     received: usize,
 }
@@ -167,14 +170,13 @@ impl Driver {
         let app = &mut self.apps[index];
         match call {
             Operation::Recv => {
-                let first = self.peers[app.peer].first;
                 let mut into = BytesMut::new();
                 match self.stack.recv(app.id, &mut into) {
                     Recv::Data(octets) => assert!(octets == into.len() && octets > 0),
                     _ => assert!(into.is_empty()),
                 }
                 for (index, octet) in into.iter().enumerate() {
-                    let seq = first + (app.received + index) as u32;
+                    let seq = app.first + (app.received + index) as u32;
                     assert_eq!(*octet, peer_octet(seq), "a wrong octet was received");
                 }
                 app.received += into.len();
@@ -208,7 +210,8 @@ impl Driver {
                 let (local, remote) = self.stack.addresses(id).expect("it has just come");
                 assert_eq!(local.port(), PORT);
                 let peer = usize::from(remote.port() - FIRST_PEER);
-                self.apps.push(App { id, peer, sent: 0, received: 0 });
+                let first = self.peers[peer].first;
+                self.apps.push(App { id, peer, first, sent: 0, received: 0 });
             }
             assert!(self.apps.iter().any(|app| app.id == id), "an event for nobody");
             assert!(!events.closed || self.stack.closed(id).is_some());
