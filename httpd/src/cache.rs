@@ -14,11 +14,13 @@ use bytes::Bytes;
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use crate::limits::{CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, REFUSAL_LIFETIME, REVALIDATE_AFTER};
+use crate::limits::{
+    CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, REFUSAL_LIFETIME, REVALIDATE_AFTER, STALE_AT_MOST,
+};
 use crate::mime;
 use crate::respond::{self, Status};
 
-/// Which content a file had: it changes whenever the content may have.
+/// Which content a file had, and who might read it: it changes whenever either may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     /// Device of the file system.
@@ -31,6 +33,20 @@ pub struct FileId {
     pub modified: i64,
     /// Nanoseconds within that second.
     pub modified_ns: u32,
+    /// Last change of content, mode, owner, links or name, seconds since 1970. Unlike the
+    /// modification time nobody can set it: it tells a file that was written in place and got
+    /// its old time back, and one that is not ours to read any more.
+    pub changed: i64,
+    /// Nanoseconds within that second.
+    pub changed_ns: u32,
+}
+
+impl FileId {
+    /// Whether a response that began with `other` may go on with this. A file that was replaced
+    /// meanwhile has lost a link, and so was changed, without another content.
+    pub fn same_content(&self, other: &Self) -> bool {
+        Self { changed: other.changed, changed_ns: other.changed_ns, ..*self } == *other
+    }
 }
 
 /// What the cache keeps its content under.
@@ -158,6 +174,16 @@ impl Entry {
     pub(crate) fn due(&self, now: Millis) -> bool {
         self.age(now) > REVALIDATE_AFTER.as_millis() as u64
             && !self.revalidating.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the file must be compared before the entry is served again.
+    pub(crate) fn is_too_old(&self, now: Millis) -> bool {
+        self.age(now) > STALE_AT_MOST.as_millis() as u64
+    }
+
+    /// When the file was last compared.
+    pub(crate) fn checked(&self) -> Millis {
+        Millis(self.checked.load(Ordering::Relaxed))
     }
 
     /// The file is still the same.
@@ -357,7 +383,15 @@ mod tests {
     use super::*;
 
     fn id(inode: u64, len: u64) -> FileId {
-        FileId { device: 1, inode, len, modified: 784_111_777, modified_ns: 0 }
+        FileId {
+            device: 1,
+            inode,
+            len,
+            modified: 784_111_777,
+            modified_ns: 0,
+            changed: 0,
+            changed_ns: 0,
+        }
     }
 
     fn file(path: &[u8], len: usize) -> Arc<Entry> {
@@ -374,6 +408,14 @@ mod tests {
             assert!(cache.stats().bytes <= 10 * CHUNK as u64);
         }
         assert!(cache.stats().entries > 8);
+    }
+
+    #[test]
+    fn what_does_not_fit_takes_the_place_of_nothing_else() {
+        let cache = Cache::new(64 * 1024);
+        cache.put_entry(b"a", &file(b"a", 1000));
+        cache.put_entry(b"a", &file(b"a", CHUNK));
+        assert!(cache.entry(b"a", Millis(0)).is_none(), "the former content must not be served");
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub const READ_AHEAD: u32 = 2;
 /// A cached entry is compared with the file again when its last comparison is older.
 pub const REVALIDATE_AFTER: Duration = Duration::from_secs(1);
 
+/// How old a comparison may be at most. A request that comes later, after a rest, waits for the
+/// next one; requests that come all the time are served while it is made.
+pub const STALE_AT_MOST: Duration = Duration::from_secs(2);
+
 /// Answers other than files (404, 403) are kept that long at most: a file that appears is seen.
 pub const REFUSAL_LIFETIME: Duration = Duration::from_secs(1);
 /// How many of them are kept: a scan for random names must not grow us.
@@ -67,6 +71,11 @@ pub const MAX_REFUSAL_PATH: usize = 256;
 /// Commands that wait for the cold side. When it is that far behind, requests that need it are
 /// answered 503 instead of being piled up.
 pub const COLD_QUEUE: usize = 4096;
+/// Places in that queue which are not for paths: a scan for random names must not cut off the
+/// downloads that wait for their next chunk.
+pub const COLD_QUEUE_FOR_CHUNKS: usize = COLD_QUEUE / 4;
+/// Places which are not for hints: what somebody waits for goes first.
+pub const COLD_QUEUE_FOR_WAITERS: usize = COLD_QUEUE / 2;
 
 /// Loads that run at the same time: bounds what is read and not yet in the cache to this many
 /// chunks, and is deep enough for a disk's queue.

@@ -67,13 +67,17 @@ impl Site {
     }
 
     /// The hot path. An entry that has not been compared with its file for a second is served,
-    /// and compared in the background.
+    /// and compared in the background; one that has rested for longer is compared first.
     pub fn lookup(&self, path: &[u8]) -> Lookup {
         let now = self.now.get();
         let Some(entry) = self.cache.entry(path, now) else {
             self.misses.set(self.misses.get() + 1);
             return Lookup::Miss;
         };
+        if entry.is_too_old(now) {
+            self.misses.set(self.misses.get() + 1);
+            return Lookup::Miss;
+        }
         self.hits.set(self.hits.get() + 1);
         if !matches!(entry.answer, Answer::Refused(_))
             && entry.due(now)
@@ -84,17 +88,18 @@ impl Site {
         Lookup::Hit(entry)
     }
 
-    /// Asks the cold side for the answer to `path`; 503 when it is overloaded or gone. The
-    /// future borrows neither the path nor the site.
+    /// Asks the cold side for the answer to `path`. When it is overloaded or gone: what is in
+    /// the cache, however old, else 503. The future borrows neither the path nor the site.
     pub fn load(&self, path: &[u8]) -> impl Future<Output = Arc<Entry>> + use<> {
-        let asked = self.cold.load(path, &self.wake);
         let now = self.now.get();
+        let known = self.cache.entry(path, now);
+        let asked = self.cold.load(path, known.as_ref(), &self.wake);
         async move {
             match cold::answer(asked).await {
                 Ok(Loaded::Entry(entry)) => entry,
-                Ok(Loaded::Chunk(_)) | Err(_) => {
+                Ok(Loaded::Chunk(_)) | Err(_) => known.unwrap_or_else(|| {
                     Arc::new(Entry::new(Answer::Refused(Status::Unavailable), now))
-                }
+                }),
             }
         }
     }

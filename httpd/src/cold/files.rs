@@ -91,6 +91,8 @@ fn identity(stat: &Stat) -> FileId {
         modified: stat.st_mtime,
         // Below 10^9 by definition.
         modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        changed: stat.st_ctime,
+        changed_ns: u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
     }
 }
 

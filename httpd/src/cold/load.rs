@@ -14,7 +14,10 @@ use super::files::{Found, Root, identity_of};
 use super::runtime::{ReadFile, spawn};
 use super::{Command, LoadError, Loaded, Waiter};
 use crate::cache::{Answer, Cache, Entry, File, FileId, Key};
-use crate::limits::{CHUNK, COLD_LOADS, COLD_QUEUE, OPEN_FILE_IDLE, OPEN_FILES};
+use crate::limits::{
+    CHUNK, COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS, OPEN_FILE_IDLE,
+    OPEN_FILES,
+};
 use crate::respond::Status;
 
 /// What a path keeps as it is in a Location (RFC 3986 3.3).
@@ -59,12 +62,17 @@ struct OpenFile {
 impl Loader {
     fn take(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Load { path, waiter } => {
-                // It may have come while the command was queued.
+            Command::Load { path, known, waiter } => {
+                // It may have come, or been compared, while the command was queued.
                 let now = self.cache.millis(Instant::now());
+                let old = |entry: &_| known.as_ref().is_some_and(|known| known.is(entry));
                 match self.cache.entry(&path, now) {
-                    Some(entry) => waiter.answer(Ok(Loaded::Entry(entry))),
-                    None => self.load_entry(path, Some(waiter)),
+                    Some(entry) if !old(&entry) || self.is_same(&path, &entry) => {
+                        waiter.answer(Ok(Loaded::Entry(entry)));
+                    }
+                    _ => {
+                        self.load_entry(path, Some(waiter));
+                    }
                 }
             }
             Command::Revalidate { path, entry } => self.revalidate(path, &entry),
@@ -73,21 +81,28 @@ impl Loader {
     }
 
     /// Starts `load` under `key`, unless it runs already; `waiter` is answered with its result.
-    fn once<F>(self: &Rc<Self>, key: Key, waiter: Option<Waiter>, load: F)
+    /// False if too much is under way; `waiter` knows it then.
+    fn once<F>(self: &Rc<Self>, key: Key, waiter: Option<Waiter>, load: F) -> bool
     where
         F: AsyncFnOnce(&Rc<Self>) -> Result<Loaded, LoadError> + 'static,
     {
         let mut waiting = self.waiting.borrow_mut();
         if let Some(waiters) = waiting.get_mut(&key) {
             waiters.extend(waiter);
-            return;
+            return true;
         }
-        if waiting.len() >= COLD_QUEUE {
+        // As in the queue before it, a download's next chunk has places of its own.
+        let places = match (&key, &waiter) {
+            (Key::Chunk(..), Some(_)) => COLD_QUEUE,
+            (Key::Path(_), Some(_)) => COLD_QUEUE - COLD_QUEUE_FOR_CHUNKS,
+            (_, None) => COLD_QUEUE - COLD_QUEUE_FOR_WAITERS,
+        };
+        if waiting.len() >= places {
             drop(waiting);
             if let Some(waiter) = waiter {
                 waiter.answer(Err(LoadError::Overloaded));
             }
-            return;
+            return false;
         }
         waiting.insert(key.clone(), waiter.into_iter().collect());
         drop(waiting);
@@ -98,28 +113,36 @@ impl Loader {
             drop(permit);
             flight.land(&result);
         });
+        true
     }
 
-    fn load_entry(self: &Rc<Self>, path: Box<[u8]>, waiter: Option<Waiter>) {
+    fn load_entry(self: &Rc<Self>, path: Box<[u8]>, waiter: Option<Waiter>) -> bool {
         self.once(Key::Path(path.clone()), waiter, async move |loader: &Rc<Self>| {
             let answer = loader.answer(&path).await;
             let entry = Arc::new(Entry::new(answer, loader.cache.millis(Instant::now())));
             loader.cache.put_entry(&path, &entry);
             Ok(Loaded::Entry(entry))
-        });
+        })
     }
 
     fn revalidate(self: &Rc<Self>, path: Box<[u8]>, entry: &Arc<Entry>) {
-        let same = match (&entry.answer, self.resolve(&path)) {
+        if !self.is_same(&path, entry) && !self.load_entry(path, None) {
+            // Nobody would ever ask again otherwise.
+            entry.give_up();
+        }
+    }
+
+    /// Whether `entry` is still the answer to `path`; it is known as compared then.
+    fn is_same(&self, path: &[u8], entry: &Entry) -> bool {
+        let same = match (&entry.answer, self.resolve(path)) {
             (Answer::File(file), Ok(Resolved::File(at, id))) => file.id == id && *file.path == *at,
             (Answer::Redirect(_), Ok(Resolved::Redirect)) => true,
             _ => false,
         };
         if same {
             entry.touch(self.cache.millis(Instant::now()));
-        } else {
-            self.load_entry(path, None);
         }
+        same
     }
 
     /// Looks at `path`, through the index file where it is a directory.
@@ -202,7 +225,7 @@ impl Loader {
             tracing::warn!(%error, path = %file.path.escape_ascii(), "a file cannot be read");
             LoadError::Unreadable
         })?;
-        let same = identity_of(open.as_fd()).is_ok_and(|id| id == file.id);
+        let same = identity_of(open.as_fd()).is_ok_and(|id| id.same_content(&file.id));
         if octets.len() == len && same {
             Ok(Bytes::from(octets))
         } else {
@@ -223,7 +246,7 @@ impl Loader {
             Status::Unavailable => LoadError::Overloaded,
             _ => LoadError::Changed,
         })?;
-        if id != file.id {
+        if !id.same_content(&file.id) {
             return Err(LoadError::Changed);
         }
         if open.len() >= OPEN_FILES {
@@ -231,7 +254,7 @@ impl Loader {
             oldest.and_then(|id| open.remove(&id));
         }
         let opened = Rc::new(ReadFile::new(fd).map_err(|_| LoadError::Overloaded)?);
-        open.insert(id, OpenFile { file: Rc::clone(&opened), used });
+        open.insert(file.id, OpenFile { file: Rc::clone(&opened), used });
         drop(open);
         self.sweep();
         Ok(opened)

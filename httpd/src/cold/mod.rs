@@ -19,8 +19,8 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use tokio::sync::mpsc;
 
-use crate::cache::{Cache, Entry};
-use crate::limits::COLD_QUEUE;
+use crate::cache::{Cache, Entry, Millis};
+use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
 use crate::site::Wake;
 
 pub use control::StatusSource;
@@ -209,12 +209,25 @@ impl Waiter {
 }
 
 pub(crate) enum Command {
-    /// The answer to a path.
-    Load { path: Box<[u8]>, waiter: Waiter },
+    /// The answer to a path. `known` is too old to be served unless its file is still the same.
+    Load { path: Box<[u8]>, known: Option<Known>, waiter: Waiter },
     /// Is the file behind `entry` still the same?
     Revalidate { path: Box<[u8]>, entry: Arc<Entry> },
     /// A chunk of the file of `entry`; without a waiter it is read ahead.
     Chunk { entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
+}
+
+/// An entry as a worker has seen it.
+pub(crate) struct Known {
+    entry: Arc<Entry>,
+    checked: Millis,
+}
+
+impl Known {
+    /// Whether `entry` is the same one, and was not compared since.
+    fn is(&self, entry: &Arc<Entry>) -> bool {
+        Arc::ptr_eq(&self.entry, entry) && self.checked == entry.checked()
+    }
 }
 
 /// What a request to the cold side becomes; `None`: it was not taken.
@@ -235,9 +248,13 @@ pub struct ColdHandle {
 }
 
 impl ColdHandle {
-    pub(crate) fn load(&self, path: &[u8], wake: &Wake) -> Asked {
+    pub(crate) fn load(&self, path: &[u8], known: Option<&Arc<Entry>>, wake: &Wake) -> Asked {
+        if self.commands.capacity() <= COLD_QUEUE_FOR_CHUNKS {
+            return None;
+        }
         let (waiter, reply) = waiter(wake);
-        self.commands.try_send(Command::Load { path: path.into(), waiter }).ok()?;
+        let known = known.map(|entry| Known { entry: Arc::clone(entry), checked: entry.checked() });
+        self.commands.try_send(Command::Load { path: path.into(), known, waiter }).ok()?;
         Some(reply)
     }
 
@@ -250,11 +267,17 @@ impl ColdHandle {
 
     /// A hint: it may be lost when the queue is full.
     pub(crate) fn read_ahead(&self, entry: &Arc<Entry>, index: u32) {
+        if self.commands.capacity() <= COLD_QUEUE_FOR_WAITERS {
+            return;
+        }
         let entry = Arc::clone(entry);
         let _ = self.commands.try_send(Command::Chunk { entry, index, waiter: None });
     }
 
     pub(crate) fn revalidate(&self, path: &[u8], entry: Arc<Entry>) -> Result<(), LoadError> {
+        if self.commands.capacity() <= COLD_QUEUE_FOR_WAITERS {
+            return Err(LoadError::Overloaded);
+        }
         let command = Command::Revalidate { path: path.into(), entry };
         self.commands.try_send(command).map_err(|_| LoadError::Overloaded)
     }

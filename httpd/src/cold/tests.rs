@@ -37,7 +37,7 @@ fn start(root: &Path) -> ColdSide {
 
 fn load(cold: &ColdSide, path: &str) -> Arc<Entry> {
     let wake: Wake = Arc::new(|| {});
-    match block_on(answer(cold.handle().load(path.as_bytes(), &wake))).unwrap() {
+    match block_on(answer(cold.handle().load(path.as_bytes(), None, &wake))).unwrap() {
         Loaded::Entry(entry) => entry,
         Loaded::Chunk(_) => panic!("an entry was asked for"),
     }
@@ -128,7 +128,7 @@ fn one_load_for_many_waiters() {
     });
     // FIFO order on one thread: the batch is queued while the loader is busy with a first load.
     const WAITERS: usize = 1000;
-    let asked: Vec<_> = (0..WAITERS).map(|_| handle.load(b"file", &wake)).collect();
+    let asked: Vec<_> = (0..WAITERS).map(|_| handle.load(b"file", None, &wake)).collect();
     for reply in asked {
         assert!(matches!(block_on(answer(reply)), Ok(Loaded::Entry(_))));
     }
@@ -181,7 +181,7 @@ fn commands_after_the_end_are_not_taken() {
     let handle = cold.handle();
     cold.stop();
     let wake: Wake = Arc::new(|| {});
-    assert!(matches!(block_on(answer(handle.load(b"x", &wake))), Err(LoadError::Overloaded)));
+    assert!(matches!(block_on(answer(handle.load(b"x", None, &wake))), Err(LoadError::Overloaded)));
 }
 
 #[test]
@@ -229,4 +229,17 @@ fn the_control_socket_tells_the_status() {
     fs::write(&path, "precious").unwrap();
     assert!(ColdSide::start(with_control()).is_err());
     assert_eq!(fs::read(&path).unwrap(), b"precious");
+}
+
+#[test]
+fn a_scan_leaves_room_for_downloads() {
+    let wake: Wake = Arc::new(|| {});
+    let (commands, _queue) = mpsc::channel(COLD_QUEUE);
+    let handle = ColdHandle { commands };
+    let answer = Answer::Redirect("/".into());
+    let entry = Arc::new(Entry::new(answer, Millis::default()));
+    while handle.revalidate(b"x", Arc::clone(&entry)).is_ok() {}
+    assert!(handle.load(b"x", None, &wake).is_some(), "hints go last");
+    while handle.load(b"x", None, &wake).is_some() {}
+    assert!(handle.chunk(&entry, 0, &wake).is_some(), "chunks go first");
 }

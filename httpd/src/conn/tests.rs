@@ -585,13 +585,46 @@ fn a_changed_file_is_noticed_after_a_second() {
     bench.at(Duration::from_secs(1));
     downloads(&bench, "/a", b"old");
     // The request that finds the entry due is still answered from it; the load follows.
-    bench.at(Duration::from_secs(60));
+    bench.at(Duration::from_millis(1900));
     downloads(&bench, "/a", b"old");
     let loaded = Instant::now();
     while bench.cache.stats().loads < 2 || !bench.text(get("/a")).ends_with("newer") {
         assert!(loaded.elapsed() < Duration::from_secs(10));
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn what_has_rested_is_compared_before_it_is_served() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", "old");
+    bench.file("b", "same");
+    bench.file("c", "gone");
+    for (path, content) in [("/a", "old"), ("/b", "same"), ("/c", "gone")] {
+        downloads(&bench, path, content.as_bytes());
+    }
+    bench.file("a", "newer");
+    fs::remove_file(bench.root.path().join("c")).unwrap();
+    bench.at(Duration::from_secs(60));
+    downloads(&bench, "/a", b"newer");
+    downloads(&bench, "/b", b"same");
+    assert!(bench.text(get("/c")).starts_with("HTTP/1.1 404 "));
+    assert_eq!(bench.cache.stats().loads, 5, "what is the same is not loaded again");
+}
+
+#[test]
+fn a_file_that_got_its_old_time_back_is_noticed() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", "old");
+    downloads(&bench, "/a", b"old");
+    let path = bench.root.path().join("a");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    // Times are taken from a clock that ticks every few milliseconds.
+    std::thread::sleep(Duration::from_millis(20));
+    bench.file("a", "new");
+    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    bench.at(Duration::from_secs(60));
+    downloads(&bench, "/a", b"new");
 }
 
 #[test]
