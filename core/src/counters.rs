@@ -31,12 +31,15 @@ counters! {
     rx_kernel_drops,
     /// Frames handed to the kernel.
     tx_frames,
-    /// Frames that waited for room in the socket's send buffer and were sent then.
-    tx_retried,
-    /// Frames dropped: the kernel had no memory or the device no room (ENOBUFS).
+    /// Turns that left frames with the machine for want of room in the socket's send buffer.
+    tx_full,
+    /// Frames dropped: the kernel had no memory or the device no room (ENOBUFS, EAGAIN).
     tx_no_buffers,
     /// Frames dropped: longer than the device takes (EMSGSIZE).
     tx_too_long,
+    /// Frames dropped: the kernel does not take the checksum or segmentation that they ask
+    /// for (EINVAL).
+    tx_bad_offload,
     /// Frames dropped: the interface is down (ENETDOWN, ENXIO, ENODEV).
     tx_link_down,
     /// Frames dropped for another reason.

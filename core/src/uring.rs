@@ -1,6 +1,5 @@
 //! The io_uring of one worker: sends, and waiting for what may happen.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -10,17 +9,21 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::counters::{Counters, add};
 use crate::error::OpenError;
-use crate::packet::TxFrame;
 use crate::packet::tx::TxSlot;
+use crate::packet::{TxFrame, socket};
 
 /// Frames given to the kernel with one `io_uring_enter`, at the most. Enough that the system
 /// call is a small part of the cost, few enough that the receive ring is looked at in between.
 pub(crate) const BATCH: usize = 128;
 const SQ_ENTRIES: u32 = 256;
 const CQ_ENTRIES: u32 = 1024;
-/// Index of the sending socket among the registered files: sending by it spares the kernel
-/// taking a reference for each frame.
+/// The packet sockets' places among the registered files: naming them so spares the kernel
+/// taking a reference for each operation.
 const SENDER: types::Fixed = types::Fixed(0);
+const RECEIVER: types::Fixed = types::Fixed(1);
+
+/// Not named by the crate in a form that its raw `enter` takes (io_uring_enter(2)).
+const IORING_ENTER_GETEVENTS: u32 = 1;
 
 /// What a completion is about: `user_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,32 +36,31 @@ pub(crate) enum Token {
     Link,
     /// The sending socket has room again.
     Room,
-    /// The frame in this slot was not sent.
-    Send(usize),
+    /// A frame was not sent.
+    Send,
 }
 
 impl Token {
-    const SENDS: u64 = 16;
+    const ALL: [Self; 5] = [Self::Receive, Self::Wake, Self::Link, Self::Room, Self::Send];
 
     fn encode(self) -> u64 {
-        match self {
-            Self::Receive => 0,
-            Self::Wake => 1,
-            Self::Link => 2,
-            Self::Room => 3,
-            Self::Send(slot) => Self::SENDS + slot as u64,
-        }
+        self as u64
     }
 
     fn decode(data: u64) -> Option<Self> {
-        Some(match data {
-            0 => Self::Receive,
-            1 => Self::Wake,
-            2 => Self::Link,
-            3 => Self::Room,
-            _ => Self::Send(usize::try_from(data.checked_sub(Self::SENDS)?).ok()?),
-        })
+        Self::ALL.get(usize::try_from(data).ok()?).copied()
     }
+}
+
+/// How long [`Uring::enter`] may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// Until something happens or this time has passed.
+    For(Duration),
+    /// Until something happens.
+    Forever,
 }
 
 /// What has happened, as far as the loop must know.
@@ -68,8 +70,14 @@ pub(crate) struct Happened {
     pub(crate) link: bool,
     /// The receiving socket has an error pending (its interface went down).
     pub(crate) receive_error: bool,
-    /// The sending socket has room again.
-    room: bool,
+}
+
+impl Happened {
+    fn add(&mut self, other: Self) {
+        self.wake |= other.wake;
+        self.link |= other.link;
+        self.receive_error |= other.receive_error;
+    }
 }
 
 /// A file descriptor whose readability is watched by a multishot poll.
@@ -85,23 +93,39 @@ struct Watch {
 /// # Sending
 ///
 /// A send is `MSG_DONTWAIT`: io_uring then never arms a poll for it or hands it to a worker
-/// thread, so it is done, or has failed, within the `io_uring_enter` that submits it; and a
-/// packet socket copies the octets while it does. So once the submission queue is empty
-/// again no slot is referred to by the kernel. Only failures make a completion
-/// (`IOSQE_CQE_SKIP_SUCCESS`). A frame that found no room in the socket's buffer
-/// (EAGAIN) stays in its slot and is sent again, in order, when there is room; no more is
-/// asked of the machine until then.
+/// thread (`REQ_F_NOWAIT`), so it is done, or has failed, within the `io_uring_enter` that
+/// submits it; and a packet socket copies the octets while it does. So once the submission
+/// queue is empty again no slot is referred to by the kernel. Only failures make a completion
+/// (`IOSQE_CQE_SKIP_SUCCESS`), and it is there when the call returns.
+///
+/// # Room
+///
+/// The socket refuses a frame (EAGAIN) while its buffer is full. The kernel would then go on with
+/// the next frame of the batch, which may find room that has just come free: frames
+/// would overtake each other, and TCP's peers would take that for loss. So no more is asked of
+/// the machine than there is room for. What the kernel charges for a frame is
+/// estimated from above; what has left is only looked up (SIOCOUTQ) when the estimate is used up.
+///
+/// # Waiting
+///
+/// Eventfd and link monitor are watched by multishot polls: they fire rarely. The receive
+/// ring is watched by a oneshot poll that is armed by the call that goes to sleep, for that
+/// sleep. A multishot one would save the arming, but each burst of frames that arrives while
+/// the worker runs anyway would then queue task work and make a completion for nothing; and
+/// the kernel's sign that there is news ([`is_due`](Self::is_due)) would be up always.
 pub(crate) struct Uring {
     ring: IoUring,
-    sender: OwnedFd,
     slots: Box<[TxSlot]>,
     free: Vec<usize>,
     /// Slots submitted with this turn.
     batch: Vec<usize>,
-    /// Slots that wait for room, oldest first.
-    blocked: VecDeque<usize>,
+    sender: OwnedFd,
+    /// The size of the sending socket's buffer, and what is left of it at the least.
+    buffer: usize,
+    room: usize,
     waits_for_room: bool,
-    watches: [Watch; 3],
+    waits_for_frames: bool,
+    watches: [Watch; 2],
 }
 
 impl Uring {
@@ -122,43 +146,50 @@ impl Uring {
             .setup_taskrun_flag()
             .build(SQ_ENTRIES)
             .map_err(OpenError::uring)?;
-        ring.submitter().register_files(&[sender.as_raw_fd()]).map_err(OpenError::uring)?;
+        ring.submitter()
+            .register_files(&[sender.as_raw_fd(), receiver])
+            .map_err(OpenError::uring)?;
+        let buffer = socket::send_buffer(sender.as_fd())
+            .map_err(|error| OpenError::Io { what: "the size of the send buffer", error })?;
         let watch = |fd, token| Watch { fd, token, armed: false };
         Ok(Self {
             ring,
-            sender,
             slots: (0..BATCH).map(|_| TxSlot::new()).collect(),
             free: (0..BATCH).rev().collect(),
             batch: Vec::with_capacity(BATCH),
-            blocked: VecDeque::with_capacity(BATCH),
+            sender,
+            buffer,
+            room: buffer,
             waits_for_room: false,
-            watches: [
-                watch(receiver, Token::Receive),
-                watch(wake, Token::Wake),
-                watch(link, Token::Link),
-            ],
+            waits_for_frames: false,
+            watches: [watch(wake, Token::Wake), watch(link, Token::Link)],
         })
     }
 
-    /// Spares the lookup of the ring's file on each `io_uring_enter`. For the thread that runs
-    /// the loop; without it (before Linux 5.18) all works, a little slower.
-    pub(crate) fn register_thread(&mut self) {
-        let _ = self.ring.submitter().register_ring_fd();
-    }
-
-    /// The slot for the next frame, unless frames wait for room or the batch is full.
+    /// The slot for the next frame, unless the batch or the socket's buffer is full.
     pub(crate) fn next_slot(&mut self) -> Option<&mut TxSlot> {
-        if !self.blocked.is_empty() {
+        if self.is_full() {
             return None;
         }
         let index = *self.free.last()?;
         Some(&mut self.slots[index])
     }
 
+    /// Whether frames must wait for room in the socket's buffer.
+    pub(crate) fn is_full(&mut self) -> bool {
+        if self.room == 0 && !self.waits_for_room {
+            let queued: usize = self.batch.iter().map(|slot| self.slots[*slot].charge()).sum();
+            let under_way = socket::unsent(self.sender.as_fd()).unwrap_or(self.buffer);
+            self.room = self.buffer.saturating_sub(under_way + queued);
+        }
+        self.room == 0
+    }
+
     /// Queues the frame in the slot that [`next_slot`](Self::next_slot) gave.
     pub(crate) fn push(&mut self, frame: &TxFrame, counters: &Counters) {
         let Some(index) = self.free.pop() else { return };
         self.slots[index].seal(frame);
+        self.room = self.room.saturating_sub(self.slots[index].charge());
         self.push_slot(index);
         add(&counters.tx_frames, 1);
     }
@@ -172,7 +203,7 @@ impl Uring {
             }
             None => opcode::SendMsg::new(SENDER, slot.gathered()).flags(flags as u32).build(),
         };
-        let token = Token::Send(index).encode();
+        let token = Token::Send.encode();
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token);
         self.batch.push(index);
         // SAFETY: the slots never move, this one leaves the free list until this submission
@@ -190,54 +221,68 @@ impl Uring {
         debug_assert!(pushed.is_ok(), "a turn queues no more than the ring holds");
     }
 
-    fn arm_watches(&mut self) {
+    fn arm_watches(&mut self, sleeping: bool) {
+        let readable = libc::POLLIN as u32;
         for i in 0..self.watches.len() {
             let Watch { fd, token, armed } = self.watches[i];
             if !armed {
-                let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
-                    .multi(true)
-                    .build()
-                    .user_data(token.encode());
-                // SAFETY: a poll points to nothing.
-                unsafe { self.push_entry(&entry) };
+                let poll = opcode::PollAdd::new(types::Fd(fd), readable).multi(true).build();
+                self.push_poll(poll, token);
                 self.watches[i].armed = true;
             }
         }
-        if !self.blocked.is_empty() && !self.waits_for_room {
-            let fd = types::Fd(self.sender.as_fd().as_raw_fd());
-            let entry = opcode::PollAdd::new(fd, libc::POLLOUT as u32)
-                .build()
-                .user_data(Token::Room.encode());
-            // SAFETY: a poll points to nothing.
-            unsafe { self.push_entry(&entry) };
+        if sleeping && !self.waits_for_frames {
+            self.push_poll(opcode::PollAdd::new(RECEIVER, readable).build(), Token::Receive);
+            self.waits_for_frames = true;
+        }
+        if self.room == 0 && !self.waits_for_room {
+            let writable = libc::POLLOUT as u32;
+            self.push_poll(opcode::PollAdd::new(SENDER, writable).build(), Token::Room);
             self.waits_for_room = true;
         }
     }
 
-    /// Whether something is queued for submission.
+    fn push_poll(&mut self, poll: Entry, token: Token) {
+        // SAFETY: a poll points to nothing.
+        unsafe { self.push_entry(&poll.user_data(token.encode())) };
+    }
+
+    /// Whether frames are queued for submission.
     pub(crate) fn has_queued(&self) -> bool {
         !self.batch.is_empty()
     }
 
-    /// Whether frames wait for room in the socket's buffer.
-    pub(crate) fn is_blocked(&self) -> bool {
-        !self.blocked.is_empty()
+    /// Whether [`enter`](Self::enter) has something to do besides sleeping: frames to submit,
+    /// polls to arm, or news to bring. With DEFER_TASKRUN polls make no completion by themselves: a worker
+    /// that is too busy to sleep must look here, else a flood of frames would keep it from
+    /// seeing that there is room to send.
+    pub(crate) fn is_due(&mut self) -> bool {
+        self.has_queued()
+            || (self.room == 0 && !self.waits_for_room)
+            || self.watches.iter().any(|watch| !watch.armed)
+            || self.has_news()
     }
 
-    /// Submits what is queued; with `wait`, sleeps until something happens or that much time
-    /// has passed (`Some(None)`: however long).
-    pub(crate) fn enter(
-        &mut self,
-        wait: Option<Option<Duration>>,
-        counters: &Counters,
-    ) -> io::Result<Happened> {
-        self.arm_watches();
+    /// Whether the kernel has deferred work, or completions that found no room in the queue.
+    fn has_news(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Submits what is queued, brings the news, and sleeps as long as `wait` says.
+    ///
+    /// # Errors
+    /// `io_uring_enter` failed in a way that does not pass.
+    pub(crate) fn enter(&mut self, wait: Wait, counters: &Counters) -> io::Result<Happened> {
+        self.arm_watches(wait != Wait::No);
         let mut wait = wait;
+        let mut happened = Happened::default();
         loop {
             let result = match wait {
-                None => self.ring.submit(),
-                Some(None) => self.ring.submit_and_wait(1),
-                Some(Some(time)) => {
+                Wait::No if self.has_news() => self.submit_and_look(),
+                Wait::No => self.ring.submit(),
+                Wait::Forever => self.ring.submit_and_wait(1),
+                Wait::For(time) => {
                     let time = types::Timespec::new().sec(time.as_secs()).nsec(time.subsec_nanos());
                     let args = types::SubmitArgs::new().timespec(&time);
                     self.ring.submitter().submit_with_args(1, &args)
@@ -246,51 +291,57 @@ impl Uring {
             match result {
                 Ok(_) => {}
                 Err(error) => match error.raw_os_error() {
-                    // The time has passed; a signal; completions to be reaped first.
+                    // The time has passed; a signal; completions to be reaped first; no memory
+                    // for a request.
                     Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
                     _ => return Err(error),
                 },
             }
+            happened.add(self.reap(counters));
             // What the kernel has not consumed it will refer to: submit again, without a wait.
             if self.ring.submission().is_empty() {
                 break;
             }
-            wait = None;
+            wait = Wait::No;
         }
-        let happened = self.reap(counters);
-        self.settle(happened.room, counters);
+        self.settle();
         Ok(happened)
+    }
+
+    /// Submits, and lets the kernel do its deferred work without waiting for more of it.
+    fn submit_and_look(&mut self) -> io::Result<usize> {
+        let queued = self.ring.submission().len() as u32;
+        let no_signals: Option<&libc::sigset_t> = None;
+        // SAFETY: no argument is passed by pointer; what the queued entries point to is
+        // valid by the promise of `push_entry`.
+        unsafe { self.ring.submitter().enter(queued, 0, IORING_ENTER_GETEVENTS, no_signals) }
     }
 
     fn reap(&mut self, counters: &Counters) -> Happened {
         let mut happened = Happened::default();
         for completion in self.ring.completion() {
-            let ended = !io_uring::cqueue::more(completion.flags());
             match Token::decode(completion.user_data()) {
-                Some(token @ (Token::Receive | Token::Wake | Token::Link)) => {
-                    let result = completion.result();
-                    match token {
-                        Token::Wake => happened.wake = true,
-                        Token::Link => happened.link = true,
-                        _ => {
-                            let bad = i32::from(libc::POLLERR | libc::POLLHUP);
-                            happened.receive_error |= result < 0 || result & bad != 0;
-                        }
-                    }
-                    if ended && let Some(watch) = self.watches.iter_mut().find(|w| w.token == token)
+                Some(Token::Receive) => {
+                    let (result, bad) =
+                        (completion.result(), i32::from(libc::POLLERR | libc::POLLHUP));
+                    happened.receive_error |= result < 0 || result & bad != 0;
+                    self.waits_for_frames = false;
+                }
+                Some(token @ (Token::Wake | Token::Link)) => {
+                    happened.wake |= token == Token::Wake;
+                    happened.link |= token == Token::Link;
+                    // A multishot poll ends when the kernel could not queue a completion.
+                    if !io_uring::cqueue::more(completion.flags())
+                        && let Some(watch) = self.watches.iter_mut().find(|w| w.token == token)
                     {
-                        // Multishot polls end when the completion queue overflows.
                         watch.armed = false;
                     }
                 }
-                Some(Token::Room) => {
-                    self.waits_for_room = false;
-                    happened.room = true;
-                }
-                Some(Token::Send(slot)) => match -completion.result() {
-                    libc::EAGAIN => self.blocked.push_back(slot),
-                    libc::ENOBUFS | libc::ENOMEM => add(&counters.tx_no_buffers, 1),
+                Some(Token::Room) => self.waits_for_room = false,
+                Some(Token::Send) => match -completion.result() {
+                    libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => add(&counters.tx_no_buffers, 1),
                     libc::EMSGSIZE => add(&counters.tx_too_long, 1),
+                    libc::EINVAL => add(&counters.tx_bad_offload, 1),
                     libc::ENETDOWN | libc::ENXIO | libc::ENODEV => add(&counters.tx_link_down, 1),
                     _ => add(&counters.tx_errors, 1),
                 },
@@ -300,21 +351,11 @@ impl Uring {
         happened
     }
 
-    /// Frees the slots of this turn that do not wait for room; those that waited and have room
-    /// now are queued again, for the next submission.
-    fn settle(&mut self, room: bool, counters: &Counters) {
+    /// Frees the slots of this turn: the kernel has copied what it took.
+    fn settle(&mut self) {
         for index in self.batch.drain(..) {
-            if self.blocked.contains(&index) {
-                continue;
-            }
             self.slots[index].recycle();
             self.free.push(index);
-        }
-        if room {
-            for index in std::mem::take(&mut self.blocked) {
-                add(&counters.tx_retried, 1);
-                self.push_slot(index);
-            }
         }
     }
 }
@@ -325,10 +366,9 @@ mod tests {
 
     #[test]
     fn tokens_come_back_as_they_went() {
-        for token in [Token::Receive, Token::Wake, Token::Link, Token::Room, Token::Send(0)] {
+        for token in Token::ALL {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }
-        assert_eq!(Token::decode(Token::Send(BATCH).encode()), Some(Token::Send(BATCH)));
-        assert_eq!(Token::decode(9), None);
+        assert_eq!(Token::decode(Token::ALL.len() as u64), None);
     }
 }

@@ -13,12 +13,16 @@ use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
 use crate::packet::ring::{CLOCK_REFRESH, RxRing};
 use crate::packet::{RxFrame, TxFrame, socket};
-use crate::uring::Uring;
+use crate::uring::{Uring, Wait};
 use crate::waker::Waker;
 
 /// Frames taken from the ring before what they cause is done and sent: bounds the time to
 /// the first answer under a flood, and the answers' memory.
 const RX_BATCH: usize = 128;
+
+/// How long the last frames may wait for room in the socket's buffer before the worker ends
+/// without them. A device that takes nothing for so long has no link.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// What a worker drives. All calls come from the worker's thread, in this order within a
 /// turn: `frame` for each frame, `advance` once, `transmit` until it has no more, `deadline`.
@@ -117,13 +121,14 @@ impl Worker {
         Rc::clone(&self.counters)
     }
 
-    /// Drives `machine` until it is finished.
+    /// Drives `machine` until it is finished. On the thread that opened this: the kernel
+    /// takes submissions from no other.
     ///
     /// # Errors
     /// The ring itself failed; single frames that could not be sent are counted instead.
     pub fn run(mut self, machine: &mut impl Machine) -> io::Result<()> {
-        self.uring.register_thread();
         let mut next_refresh = Nanos(0);
+        let mut ends_at = None;
         loop {
             let now = clock::now();
             add(&self.counters.turns, 1);
@@ -142,22 +147,25 @@ impl Worker {
             }
             machine.advance(now);
             let more = self.collect(now, machine);
-            if machine.finished() && !more {
-                if self.uring.has_queued() || self.uring.is_blocked() {
-                    // The last frames: a short wait in case they must wait for room.
-                    self.uring.enter(Some(Some(Duration::from_millis(100))), &self.counters)?;
+            let wait = if more || self.rx.has_frame() || self.waker.is_pending() {
+                Wait::No
+            } else if machine.finished() {
+                let ends_at = *ends_at.get_or_insert(now.after(LAST_FRAMES));
+                match (self.uring.has_queued(), self.uring.is_full()) {
+                    (true, _) => Wait::No,
+                    (false, true) if now < ends_at => Wait::For(ends_at.since(now)),
+                    (false, _) => return Ok(()),
                 }
-                if !self.uring.is_blocked() {
-                    return Ok(());
-                }
+            } else {
+                self.time_to_sleep(machine)
+            };
+            if wait == Wait::No && !self.uring.is_due() {
                 continue;
             }
-            let sleep = !more && !self.rx.has_frame() && !self.waker.is_pending();
-            if !sleep && !self.uring.has_queued() {
-                continue;
-            }
-            let wait = if sleep { self.time_to_sleep(machine) } else { None };
             let happened = self.uring.enter(wait, &self.counters)?;
+            if wait != Wait::No {
+                add(&self.counters.waits, 1);
+            }
             if happened.wake {
                 self.waker.clear();
             }
@@ -170,7 +178,11 @@ impl Worker {
     /// Asks the machine for frames; true if it may have more than fit.
     fn collect(&mut self, now: Nanos, machine: &mut impl Machine) -> bool {
         loop {
-            let Some(slot) = self.uring.next_slot() else { return !self.uring.is_blocked() };
+            let Some(slot) = self.uring.next_slot() else {
+                let full = self.uring.is_full();
+                add(&self.counters.tx_full, full.into());
+                return !full;
+            };
             let (octets, payload) = slot.parts();
             match machine.transmit(now, octets, payload) {
                 Some(frame) => self.uring.push(&frame, &self.counters),
@@ -179,38 +191,35 @@ impl Worker {
         }
     }
 
-    /// How long to sleep; `None`: not at all. Spins first where that is asked for.
-    fn time_to_sleep(&mut self, machine: &mut impl Machine) -> Option<Option<Duration>> {
+    /// How long to sleep. Spins first where that is asked for.
+    fn time_to_sleep(&mut self, machine: &mut impl Machine) -> Wait {
         let deadline = machine.deadline();
         if !self.busy_poll.is_zero() {
             // What is queued must go out before we look for its answer.
-            if self.uring.has_queued() {
-                return None;
+            if self.uring.is_due() {
+                return Wait::No;
             }
-            let start = clock::now();
-            let until = start.after(self.busy_poll);
+            let until = clock::now().after(self.busy_poll);
             loop {
                 for _ in 0..16 {
-                    if self.rx.has_frame() || self.waker.is_pending() {
-                        return None;
+                    if self.rx.has_frame() || self.waker.is_pending() || self.uring.is_due() {
+                        return Wait::No;
                     }
                     std::hint::spin_loop();
                 }
                 let now = clock::now();
                 if deadline.is_some_and(|deadline| deadline <= now) {
-                    return None;
+                    return Wait::No;
                 }
                 if now >= until {
                     break;
                 }
             }
         }
-        add(&self.counters.waits, 1);
-        let now = clock::now();
-        match deadline {
-            Some(deadline) if deadline <= now => None,
-            Some(deadline) => Some(Some(deadline.since(now))),
-            None => Some(None),
+        let Some(deadline) = deadline else { return Wait::Forever };
+        match deadline.since(clock::now()) {
+            Duration::ZERO => Wait::No,
+            time => Wait::For(time),
         }
     }
 

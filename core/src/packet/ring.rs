@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use libc::{TP_STATUS_COPY, TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_USER, tpacket2_hdr};
 
@@ -28,6 +29,10 @@ const SLOT: usize = 2048;
 const BLOCK: usize = 1 << 16;
 /// Octets of the largest frame: GRO's 64 KiB with headers to spare.
 const LARGEST: usize = (1 << 16) + 256;
+
+/// How often the offset between the clocks is read: it moves by less than a millisecond in
+/// that time unless somebody sets the wall clock.
+pub(crate) const CLOCK_REFRESH: Duration = Duration::from_secs(1);
 
 /// The status bits that libc does not name.
 const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
@@ -184,16 +189,22 @@ impl RxRing {
         if self.oversize.is_empty() {
             self.oversize.resize(LARGEST, 0);
         }
-        // SAFETY: the buffer is valid for its length for the length of the call.
-        let got = unsafe {
-            libc::recv(
-                self.socket.as_raw_fd(),
-                self.oversize.as_mut_ptr().cast(),
-                self.oversize.len(),
-                libc::MSG_DONTWAIT,
-            )
+        let mut read = || {
+            // SAFETY: the buffer is valid for its length for the length of the call.
+            let got = unsafe {
+                libc::recv(
+                    self.socket.as_raw_fd(),
+                    self.oversize.as_mut_ptr().cast(),
+                    self.oversize.len(),
+                    libc::MSG_DONTWAIT,
+                )
+            };
+            usize::try_from(got)
         };
-        got == length as isize
+        // A pending error of the socket (its interface went down) comes out first, once. The
+        // frame must still be taken: left there, it would be read in place of the next one.
+        let got = read().or_else(|_| read());
+        got == Ok(length)
     }
 }
 
@@ -203,12 +214,6 @@ impl Drop for RxRing {
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.slots * SLOT) };
     }
 }
-
-// SAFETY: the mapping is owned; nothing about it is tied to a thread.
-unsafe impl Send for RxRing {}
-
-/// The offset between the clocks need not be exact to the microsecond; how often it is read.
-pub(crate) const CLOCK_REFRESH: std::time::Duration = std::time::Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -118,6 +118,32 @@ pub(crate) fn kernel_drops(fd: BorrowedFd<'_>) -> u64 {
     if result < 0 { 0 } else { stats.tp_drops.into() }
 }
 
+/// The size of a socket's send buffer, as the kernel has granted it.
+pub(crate) fn send_buffer(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut size = 0i32;
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `size` and `length` are valid for writing for the length of the call.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUF,
+            (&raw mut size).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(size.max(0) as usize) }
+}
+
+/// What of a socket's send buffer is taken up by frames that have not left (SIOCOUTQ, which is
+/// TIOCOUTQ by number).
+pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut size = 0i32;
+    // SAFETY: the request writes an int to where `size` is.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(size.max(0) as usize) }
+}
+
 /// Takes a pending error off a socket.
 pub(crate) fn take_error(fd: BorrowedFd<'_>) {
     let mut error = 0i32;

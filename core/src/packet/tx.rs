@@ -8,6 +8,10 @@ use bytes::Bytes;
 const SLOT: usize = 2048;
 /// `struct virtio_net_hdr` (virtio 1.2, 5.1.6): what PACKET_VNET_HDR expects before a frame.
 pub(crate) const VNET_HEADER: usize = 10;
+/// Octets of a page, above which the kernel does not keep a frame in one piece.
+const PAGE: usize = 4096;
+/// `struct sk_buff` and `struct skb_shared_info`, generously.
+const SKB: usize = 2048;
 const VIRTIO_NET_HDR_F_NEEDS_CSUM: u8 = 1;
 const VIRTIO_NET_HDR_GSO_TCPV4: u8 = 1;
 const VIRTIO_NET_HDR_GSO_TCPV6: u8 = 4;
@@ -104,6 +108,14 @@ impl TxSlot {
     pub(crate) fn seal(&mut self, frame: &TxFrame) {
         self.octets[..VNET_HEADER].copy_from_slice(&vnet_header(frame));
         self.len = VNET_HEADER + frame.len.min(SLOT);
+    }
+
+    /// What the kernel charges the socket's buffer for the frame, at the most: it rounds small
+    /// frames up to the next power of two and large ones to pages, and adds its own headers.
+    pub(crate) fn charge(&self) -> usize {
+        let body: usize = self.payload.iter().map(Bytes::len).sum();
+        let len = self.len + body;
+        if len < PAGE { 2 * len + SKB } else { len + PAGE + 2 * SKB }
     }
 
     /// The whole frame, if it lies in the slot.
