@@ -36,6 +36,9 @@ pub(super) struct Peer {
     own_scale: u8,
     /// The furthest that the stack was ever allowed to send, counted from `iss`.
     allowed: u32,
+    /// The peer has sent a SYN since it last saw a SYN-ACK. A connection that then opens was
+    /// opened by a lucky guess at the stack's number, and nothing is known of it.
+    pub(super) guessing: bool,
 }
 
 impl Peer {
@@ -44,6 +47,7 @@ impl Peer {
         if segment.flags.has(Flags::SYN) {
             let shift = segment.options.window_scale.unwrap_or(0);
             self.own_scale = self.own_scale.max(shift);
+            self.guessing = true;
         }
         let Some(iss) = self.iss else { return };
         // Only an acknowledgement of what was sent can be believed.
@@ -74,6 +78,11 @@ impl Peer {
                 self.allowed = 1;
             }
             self.scale = segment.options.window_scale.unwrap_or(0);
+            self.guessing = false;
+            return;
+        }
+        if self.guessing {
+            (self.expected, self.seen) = (segment.ack, segment.seq + segment.sequence_len());
             return;
         }
         let Some(iss) = self.iss else { panic!("a segment before any SYN-ACK") };
