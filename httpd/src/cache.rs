@@ -8,12 +8,13 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
+use crate::date::unix_seconds;
 use crate::limits::{
     CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, REFUSAL_LIFETIME, REVALIDATE_AFTER, STALE_AT_MOST,
 };
@@ -140,12 +141,13 @@ pub struct File {
 }
 
 impl File {
-    /// Prepares what is sent for the file `id` found at `path`.
-    pub fn new(path: &[u8], id: FileId, body: Option<Bytes>) -> Self {
-        // Files from before 1970 are rare enough to look like 1970.
-        let modified = u64::try_from(id.modified).unwrap_or(0);
+    /// Prepares what is sent for the file `id` found at `path`, at the time `now`.
+    pub fn new(path: &[u8], id: FileId, body: Option<Bytes>, now: SystemTime) -> Self {
+        // Files from before 1970 are rare enough to look like 1970. RFC 9110 8.8.2.1: a time in
+        // the future is not sent.
+        let modified = u64::try_from(id.modified).unwrap_or(0).min(unix_seconds(now));
         // No inode: replicas of the same content on several nodes share their validators.
-        let etag = format!("\"{modified:x}.{:x}-{:x}\"", id.modified_ns, id.len);
+        let etag = format!("\"{:x}.{:x}-{:x}\"", id.modified, id.modified_ns, id.len);
         Self {
             id,
             path: path.into(),
@@ -395,7 +397,12 @@ mod tests {
     }
 
     fn file(path: &[u8], len: usize) -> Arc<Entry> {
-        let file = File::new(path, id(1, len as u64), Some(Bytes::from(vec![b'x'; len])));
+        let file = File::new(
+            path,
+            id(1, len as u64),
+            Some(Bytes::from(vec![b'x'; len])),
+            SystemTime::now(),
+        );
         Arc::new(Entry::new(Answer::File(file), Millis(0)))
     }
 
@@ -426,6 +433,17 @@ mod tests {
         assert!(cache.entry(b"a", Millis(0)).is_none());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[test]
+    fn no_file_is_from_the_future() {
+        let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        let from = |modified| {
+            File::new(b"a", FileId { modified, ..id(1, 1) }, Some(Bytes::from_static(b"x")), now)
+        };
+        assert_eq!((from(999).modified, from(1001).modified, from(-5).modified), (999, 1000, 0));
+        assert_ne!(from(1001).etag, from(1002).etag);
+        assert_ne!(from(-5).etag, from(-6).etag);
     }
 
     #[test]

@@ -15,7 +15,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
+use super::runtime::spawn;
 use crate::cache::Cache;
 
 /// What the rest of the appliance has to say in `status`.
@@ -29,6 +31,8 @@ pub trait StatusSource: Send + Sync {
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Octets of a command line.
 const MAX_LINE: usize = 256;
+/// Clients at one time: some that say nothing do not keep the others waiting.
+const CLIENTS: usize = 16;
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 16;
 
@@ -88,7 +92,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Answers one client after the other until it is dropped.
+/// Answers clients until it is dropped.
 pub(super) async fn serve(listener: Listener, status: Arc<dyn StatusSource>, cache: Arc<Cache>) {
     let clients = match listener.socket.try_clone().and_then(UnixListener::from_std) {
         Ok(clients) => clients,
@@ -97,14 +101,20 @@ pub(super) async fn serve(listener: Listener, status: Arc<dyn StatusSource>, cac
             return;
         }
     };
+    let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match clients.accept().await {
             Ok((client, _)) => {
-                // One at a time, each for a bounded time: this is for the operator alone.
-                let served = answer(client, status.as_ref(), &cache);
-                if let Ok(Err(error)) = tokio::time::timeout(2 * PATIENCE, served).await {
-                    tracing::debug!(%error, "a client of the control socket went away");
-                }
+                let (status, cache) = (Arc::clone(&status), Arc::clone(&cache));
+                spawn(async move {
+                    let served = answer(client, status.as_ref(), &cache);
+                    if let Ok(Err(error)) = tokio::time::timeout(2 * PATIENCE, served).await {
+                        tracing::debug!(%error, "a client of the control socket went away");
+                    }
+                    drop(place);
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket takes no client");

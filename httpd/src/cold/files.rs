@@ -5,15 +5,37 @@
 //!    without being touched.
 //! 3. Only a regular file is then opened for reading, and compared with what step 2 saw.
 
+use std::cell::Cell;
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
 use crate::cache::FileId;
 use crate::respond::Status;
+
+/// Complaints about files are this far apart: a peer can ask for a broken one as fast as it likes.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Logs what is wrong with the file at `path`, now and then.
+pub(super) fn complain(what: &str, path: &[u8], error: &dyn Display) {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+        static UNSAID: Cell<u64> = const { Cell::new(0) };
+    }
+    let now = Instant::now();
+    if LAST.get().is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
+        UNSAID.set(UNSAID.get() + 1);
+        return;
+    }
+    LAST.set(Some(now));
+    let unsaid = UNSAID.take();
+    tracing::warn!(error = %error, path = %path.escape_ascii(), unsaid, "a file cannot be {what}");
+}
 
 /// www-root, held open: it stays the same directory whatever its name leads to later.
 pub(super) struct Root(OwnedFd);
@@ -39,8 +61,8 @@ impl Root {
     /// Looks at `path` without opening it.
     pub(super) fn find(&self, path: &[u8]) -> Result<Found, Status> {
         let path = if path.is_empty() { b"." } else { path };
-        let found = self.open_beneath(path, OFlags::PATH).map_err(refusal)?;
-        let stat = fstat(&found).map_err(refusal)?;
+        let found = self.open_beneath(path, OFlags::PATH).map_err(|error| refusal(path, error))?;
+        let stat = fstat(&found).map_err(|error| refusal(path, error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Found::File(identity(&stat))),
             FileType::Directory => Ok(Found::Directory),
@@ -52,13 +74,13 @@ impl Root {
     pub(super) fn open_file(&self, path: &[u8]) -> Result<(OwnedFd, FileId), Status> {
         // NONBLOCK: should a FIFO have taken the file's place since, opening it does not hang.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self.open_beneath(path, flags).map_err(refusal)?;
-        let stat = fstat(&file).map_err(refusal)?;
+        let file = self.open_beneath(path, flags).map_err(|error| refusal(path, error))?;
+        let stat = fstat(&file).map_err(|error| refusal(path, error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Status::Forbidden);
         }
         // io_uring would answer EAGAIN instead of waiting for the disk.
-        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(refusal)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|error| refusal(path, error))?;
         Ok((file, identity(&stat)))
     }
 
@@ -79,8 +101,8 @@ impl Root {
 }
 
 /// The identity of an open file as it is now.
-pub(super) fn identity_of(file: BorrowedFd<'_>) -> Result<FileId, Status> {
-    fstat(file).map(|stat| identity(&stat)).map_err(refusal)
+pub(super) fn identity_of(file: BorrowedFd<'_>) -> Result<FileId, Errno> {
+    fstat(file).map(|stat| identity(&stat))
 }
 
 fn identity(stat: &Stat) -> FileId {
@@ -97,16 +119,19 @@ fn identity(stat: &Stat) -> FileId {
 }
 
 /// What a failed open means to the client.
-fn refusal(error: Errno) -> Status {
+fn refusal(path: &[u8], error: Errno) -> Status {
     match error {
-        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL => Status::NotFound,
+        // ILSEQ: a file system that wants UTF-8, and a name that is none.
+        Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => {
+            Status::NotFound
+        }
         // XDEV: it leads out of www-root. NXIO: a socket, or a FIFO nobody writes to.
         Errno::ACCESS | Errno::PERM | Errno::XDEV | Errno::LOOP | Errno::NXIO => Status::Forbidden,
         Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR => {
             Status::Unavailable
         }
         error => {
-            tracing::warn!(%error, "a file cannot be opened");
+            complain("opened", path, &error);
             Status::Internal
         }
     }

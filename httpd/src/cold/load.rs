@@ -4,13 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::files::{Found, Root, identity_of};
+use super::files::{Found, Root, complain, identity_of};
 use super::runtime::{ReadFile, spawn};
 use super::{Command, LoadError, Loaded, Waiter};
 use crate::cache::{Answer, Cache, Entry, File, FileId, Key};
@@ -180,16 +180,16 @@ impl Loader {
             let (fd, id) = self.root.open_file(path)?;
             let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
             if id.len > CHUNK as u64 {
-                return Ok(File::new(path, id, None));
+                return Ok(File::new(path, id, None, SystemTime::now()));
             }
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
-                tracing::warn!(%error, path = %path.escape_ascii(), "a file cannot be read");
+                complain("read", path, &error);
                 Status::Internal
             })?;
             // Half an old and half a new file would pass for whole otherwise.
-            if octets.len() as u64 == id.len && identity_of(file.as_fd())? == id {
-                return Ok(File::new(path, id, Some(Bytes::from(octets))));
+            if octets.len() as u64 == id.len && identity_of(file.as_fd()) == Ok(id) {
+                return Ok(File::new(path, id, Some(Bytes::from(octets)), SystemTime::now()));
             }
         }
         Err(Status::Unavailable)
@@ -222,7 +222,7 @@ impl Loader {
         // At most a chunk, so it fits.
         let len = file.id.len.saturating_sub(offset).min(CHUNK as u64) as usize;
         let octets = open.read(offset, len).await.map_err(|error| {
-            tracing::warn!(%error, path = %file.path.escape_ascii(), "a file cannot be read");
+            complain("read", &file.path, &error);
             LoadError::Unreadable
         })?;
         let same = identity_of(open.as_fd()).is_ok_and(|id| id.same_content(&file.id));

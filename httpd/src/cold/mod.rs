@@ -13,7 +13,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -24,6 +26,9 @@ use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
 use crate::site::Wake;
 
 pub use control::StatusSource;
+
+/// How long its end may take.
+const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// What the cold side works on.
 pub struct ColdConfig {
@@ -41,6 +46,8 @@ pub struct ColdConfig {
 pub struct ColdSide {
     handle: ColdHandle,
     stop: Option<oneshot::Sender<()>>,
+    /// Disconnected once the thread has ended.
+    ended: std::sync::mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,10 +69,12 @@ impl ColdSide {
         let (commands, queue) = mpsc::channel(COLD_QUEUE);
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std::sync::mpsc::channel();
+        let (running, ended) = std::sync::mpsc::channel::<()>();
         let ColdConfig { status, cache, .. } = config;
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
             .spawn(move || {
+                let _running = running;
                 let runtime = match runtime::Runtime::start() {
                     Ok(runtime) => runtime,
                     Err(error) => {
@@ -94,7 +103,7 @@ impl ColdSide {
         match start.recv() {
             Ok(Ok(())) => {
                 let handle = ColdHandle { commands };
-                Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+                Ok(Self { handle, stop: Some(stop), ended, thread: Some(thread) })
             }
             Ok(Err(error)) => Err(ColdError::Runtime(error)),
             Err(_) => Err(ColdError::Runtime(io::Error::other("its thread died"))),
@@ -106,7 +115,8 @@ impl ColdSide {
         self.handle.clone()
     }
 
-    /// Ends the thread, whatever waits; removes the control socket.
+    /// Ends the thread, whatever waits; removes the control socket. A thread that a disk does
+    /// not let go is left behind after [`STOP_TIME`].
     pub fn stop(self) {
         drop(self);
     }
@@ -115,6 +125,10 @@ impl ColdSide {
 impl Drop for ColdSide {
     fn drop(&mut self) {
         drop(self.stop.take());
+        if self.ended.recv_timeout(STOP_TIME) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a disk does not answer: ending without its files being closed");
+            return;
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -243,3 +243,44 @@ fn a_scan_leaves_room_for_downloads() {
     while handle.load(b"x", None, &wake).is_some() {}
     assert!(handle.chunk(&entry, 0, &wake).is_some(), "chunks go first");
 }
+
+#[test]
+fn clients_that_say_nothing_do_not_keep_the_others_waiting() {
+    let root = TempDir::new().unwrap();
+    let control = root.path().join("control");
+    let config = ColdConfig { control: Some(control.clone()), ..config(root.path(), 0) };
+    let _cold = ColdSide::start(config).unwrap();
+    let _silent: Vec<_> = (0..8).map(|_| UnixStream::connect(&control).unwrap()).collect();
+    let asked = std::time::Instant::now();
+    let mut client = UnixStream::connect(&control).unwrap();
+    client.write_all(b"status\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\"connections\":7"), "{answer}");
+    assert!(asked.elapsed() < Duration::from_secs(2));
+}
+
+/// Stands for a disk that does not answer.
+struct Stuck(std::sync::mpsc::Sender<()>);
+
+impl StatusSource for Stuck {
+    fn request(&self, _: oneshot::Sender<Value>) {
+        self.0.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn a_stuck_thread_does_not_stop_the_end() {
+    let root = TempDir::new().unwrap();
+    let control = root.path().join("control");
+    let (stuck, reached) = std::sync::mpsc::channel();
+    let status = Arc::new(Stuck(stuck));
+    let config = ColdConfig { control: Some(control.clone()), status, ..config(root.path(), 0) };
+    let cold = ColdSide::start(config).unwrap();
+    UnixStream::connect(&control).unwrap().write_all(b"status\n").unwrap();
+    reached.recv().unwrap();
+    let asked = std::time::Instant::now();
+    cold.stop();
+    assert!(asked.elapsed() < 2 * STOP_TIME);
+}
