@@ -111,6 +111,8 @@ pub(crate) enum LinkNews {
     None,
     /// The last state told.
     Up(bool),
+    /// The interface was deleted, or moved to another namespace.
+    Gone,
     /// Messages were lost (ENOBUFS): look at the interface itself.
     Lost,
 }
@@ -151,8 +153,9 @@ impl LinkMonitor {
                     _ => news,
                 };
             };
-            if let Some(up) = last_state(&buffer[..got], self.index) {
-                news = LinkNews::Up(up);
+            match last_state(&buffer[..got], self.index) {
+                LinkNews::None => {}
+                told => news = told,
             }
         }
     }
@@ -161,9 +164,9 @@ impl LinkMonitor {
 /// The last state of interface `index` in a batch of rtnetlink messages (rtnetlink(7)):
 /// nlmsghdr { len u32, type u16, flags u16, seq u32, pid u32 }, then for links
 /// ifinfomsg { family u8, pad u8, type u16, index i32, flags u32, change u32 }.
-fn last_state(mut octets: &[u8], index: i32) -> Option<bool> {
+fn last_state(mut octets: &[u8], index: i32) -> LinkNews {
     const HEADER: usize = 16;
-    let mut state = None;
+    let mut state = LinkNews::None;
     while let Some(length) = octets.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
         let Some(message) = octets.get(..length).filter(|m| m.len() >= HEADER + 16) else { break };
         let kind = u16::from_ne_bytes([message[4], message[5]]);
@@ -173,8 +176,8 @@ fn last_state(mut octets: &[u8], index: i32) -> Option<bool> {
         };
         if field(4) == index {
             match kind {
-                libc::RTM_NEWLINK => state = Some(is_up(field(8))),
-                libc::RTM_DELLINK => state = Some(false),
+                libc::RTM_NEWLINK => state = LinkNews::Up(is_up(field(8))),
+                libc::RTM_DELLINK => state = LinkNews::Gone,
                 _ => {}
             }
         }
@@ -204,14 +207,17 @@ mod tests {
         let mut batch = message(libc::RTM_NEWLINK, 3, 0);
         batch.extend(message(libc::RTM_NEWLINK, 3, up));
         batch.extend(message(libc::RTM_NEWLINK, 4, 0));
-        assert_eq!(last_state(&batch, 3), Some(true));
-        assert_eq!(last_state(&batch, 4), Some(false));
-        assert_eq!(last_state(&batch, 5), None);
-        assert_eq!(last_state(&message(libc::RTM_DELLINK, 3, up), 3), Some(false));
+        assert_eq!(last_state(&batch, 3), LinkNews::Up(true));
+        assert_eq!(last_state(&batch, 4), LinkNews::Up(false));
+        assert_eq!(last_state(&batch, 5), LinkNews::None);
+        assert_eq!(last_state(&message(libc::RTM_DELLINK, 3, up), 3), LinkNews::Gone);
         // Up without a carrier is down; cut messages are not read.
-        assert_eq!(last_state(&message(libc::RTM_NEWLINK, 3, libc::IFF_UP), 3), Some(false));
+        assert_eq!(
+            last_state(&message(libc::RTM_NEWLINK, 3, libc::IFF_UP), 3),
+            LinkNews::Up(false)
+        );
         for cut in 0..32 {
-            assert_eq!(last_state(&batch[..cut], 3), None);
+            assert_eq!(last_state(&batch[..cut], 3), LinkNews::None);
         }
     }
 

@@ -125,7 +125,9 @@ impl Worker {
     /// takes submissions from no other.
     ///
     /// # Errors
-    /// The ring itself failed; single frames that could not be sent are counted instead.
+    /// The ring itself failed, or the interface is gone (`ENODEV`): one of the same name that
+    /// comes later is another, and needs another start. Single frames that could not be sent
+    /// are counted instead.
     pub fn run(mut self, machine: &mut impl Machine) -> io::Result<()> {
         let mut next_refresh = Nanos(0);
         let mut ends_at = None;
@@ -170,7 +172,7 @@ impl Worker {
                 self.waker.clear();
             }
             if happened.link || happened.receive_error {
-                self.look_at_link(machine);
+                self.look_at_link(machine)?;
             }
         }
     }
@@ -227,10 +229,15 @@ impl Worker {
         add(&self.counters.rx_kernel_drops, socket::kernel_drops(self.rx.fd()));
     }
 
-    fn look_at_link(&mut self, machine: &mut impl Machine) {
+    fn look_at_link(&mut self, machine: &mut impl Machine) -> io::Result<()> {
+        let gone = || io::Error::from_raw_os_error(libc::ENODEV);
         let up = match self.link.read() {
             LinkNews::Up(up) => Some(up),
-            LinkNews::Lost => Interface::find(&self.interface.name).ok().map(|found| found.up),
+            LinkNews::Gone => return Err(gone()),
+            LinkNews::Lost => match Interface::find(&self.interface.name) {
+                Ok(found) if found.index == self.interface.index => Some(found.up),
+                _ => return Err(gone()),
+            },
             LinkNews::None => None,
         };
         // Reading the error clears it; else the poll would report it for ever.
@@ -239,5 +246,6 @@ impl Worker {
             self.interface.up = up;
             machine.link_changed(clock::now(), up);
         }
+        Ok(())
     }
 }
