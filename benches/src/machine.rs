@@ -1,6 +1,6 @@
 //! What the machine says of itself: CPU time, memory, and who else is at work on it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -62,9 +62,10 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
 }
 
 /// The work of others on this machine up to a moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Others {
-    ticks: u64,
+    /// CPU time of each process.
+    ticks: HashMap<u32, u64>,
     forks: u64,
 }
 
@@ -74,30 +75,31 @@ impl Others {
     /// # Errors
     /// When /proc cannot be read.
     pub fn look(ours: &HashSet<u32>) -> io::Result<Self> {
-        let mut ticks = 0;
+        let mut ticks = HashMap::new();
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
-            if ours.contains(&pid) {
-                continue;
-            }
+            let pid = name.to_str().and_then(|name| name.parse::<u32>().ok());
+            let Some(pid) = pid.filter(|pid| !ours.contains(pid)) else { continue };
             // It may have ended since.
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            ticks += user_ticks(&stat).unwrap_or(0);
+            ticks.extend(user_ticks(&stat).map(|time| (pid, time)));
         }
         let stat = fs::read_to_string("/proc/stat")?;
         let forks = stat.lines().find_map(|line| line.strip_prefix("processes ")?.parse().ok());
         Ok(Self { ticks, forks: forks.unwrap_or(0) })
     }
 
-    /// Whether others worked for more than two per cent of `time` since `before`, or
-    /// started processes: then what was measured between is not ours alone.
+    /// Whether others worked for more than two per cent of `time` since `before`, started
+    /// processes or ended: then what was measured between is not ours alone.
     pub fn disturbed(&self, before: &Self, time: Duration) -> bool {
-        let ticks = self.ticks.saturating_sub(before.ticks);
+        let spent = |(pid, now): (&u32, &u64)| {
+            now.saturating_sub(before.ticks.get(pid).copied().unwrap_or(0))
+        };
+        let ticks: u64 = self.ticks.iter().map(spent).sum();
         let allowed = time.as_secs_f64() * TICKS as f64 * 0.02;
-        ticks as f64 > allowed || self.forks - before.forks > OWN_FORKS
+        ticks as f64 > allowed
+            || self.forks.saturating_sub(before.forks) > OWN_FORKS
+            || before.ticks.keys().any(|pid| !self.ticks.contains_key(pid))
     }
 }
 
@@ -142,6 +144,18 @@ mod tests {
         assert_eq!(user_ticks(stat), Some(42));
         let kthread = "7 (kworker) I 2 0 0 0 -1 2129984 1 0 0 0 30 12 0 0 20 0";
         assert_eq!(user_ticks(kthread), None);
+    }
+
+    #[test]
+    fn others_disturb_by_working_starting_and_ending() {
+        let others =
+            |ticks: &[(u32, u64)], forks| Others { ticks: ticks.iter().copied().collect(), forks };
+        let (before, second) = (others(&[(1, 100), (2, 50)], 10), Duration::from_secs(1));
+        assert!(!others(&[(1, 101), (2, 51)], 12).disturbed(&before, second));
+        assert!(others(&[(1, 103), (2, 50)], 12).disturbed(&before, second));
+        assert!(others(&[(1, 100), (2, 50), (3, 9)], 12).disturbed(&before, second));
+        assert!(others(&[(1, 100), (2, 50)], 90).disturbed(&before, second));
+        assert!(others(&[(1, 100)], 10).disturbed(&before, second));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::machine::{self, Others};
 use crate::report::median;
 
 /// How often a round that others disturbed is repeated before it counts all the same.
-const REPEATS: usize = 10;
+const REPEATS: usize = 4;
 /// Between a disturbed round and the next try.
 const PATIENCE: Duration = Duration::from_millis(500);
 
