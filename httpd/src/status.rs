@@ -1,12 +1,12 @@
 //! `tagwire status`: asks a running appliance over its control socket.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Read, Write as _};
+use std::fmt;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How long the appliance may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,19 +63,197 @@ fn exchange(control: &Path) -> io::Result<String> {
     Ok(answer)
 }
 
-/// One line per figure, the names of nested ones joined by dots.
+/// The status for people: grouped, in human units, without counters that stand at zero. Each line
+/// says by itself what it is about, for `grep`; what has no place of its own comes at the end, so
+/// that nothing is kept back.
 fn table(status: &Value) -> String {
-    let mut rows = Vec::new();
-    flatten(status, String::new(), &mut rows);
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let mut table = String::new();
-    for (name, value) in rows {
-        // Writing to a String does not fail.
-        let _ = writeln!(table, "{name:width$}  {value}");
-    }
-    table
+    let mut report = Report::new(status);
+    report.appliance();
+    report.connections();
+    report.cache();
+    report.counters("stack");
+    report.counters("driver");
+    report.rest();
+    report.text()
 }
 
+/// A table under way: what is shown is taken out of `left`.
+struct Report {
+    left: Map<String, Value>,
+    groups: Vec<Vec<(String, String)>>,
+}
+
+impl Report {
+    fn new(status: &Value) -> Self {
+        let left = match status {
+            Value::Object(members) => members.clone(),
+            other => Map::from_iter([("status".to_owned(), other.clone())]),
+        };
+        Self { left, groups: Vec::new() }
+    }
+
+    /// What stands at `path`, which is a member or a member of a member.
+    fn take(&mut self, path: &str) -> Option<Value> {
+        match path.split_once('.') {
+            Some((outer, inner)) => self.left.get_mut(outer)?.as_object_mut()?.remove(inner),
+            None => self.left.remove(path),
+        }
+    }
+
+    fn word(&mut self, path: &str) -> Option<String> {
+        self.take(path).filter(|value| !value.is_null()).map(|value| plain(&value))
+    }
+
+    fn number(&mut self, path: &str) -> Option<u64> {
+        self.take(path)?.as_u64()
+    }
+
+    fn text(self) -> String {
+        let rows = || self.groups.iter().flatten();
+        let width = rows().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let groups = self.groups.iter().filter(|group| !group.is_empty()).map(|group| {
+            let line = |(name, value): &(String, String)| format!("{name:width$}  {value}\n");
+            group.iter().map(line).collect::<String>()
+        });
+        groups.collect::<Vec<_>>().join("\n")
+    }
+
+    fn appliance(&mut self) {
+        let mut rows = Vec::new();
+        let mut row = |name: &str, value: Option<String>| {
+            rows.extend(value.map(|value| (name.to_owned(), value)));
+        };
+        row("error", self.word("error"));
+        row("version", self.word("version"));
+        let draining = self.take("draining").and_then(|value| value.as_bool());
+        row("state", draining.map(|is| if is { "shutting down" } else { "serving" }.to_owned()));
+        let uptime = self.take("uptime_seconds").and_then(|value| value.as_f64());
+        row("uptime", uptime.map(|seconds| duration(seconds as u64)));
+        row("process", self.word("pid"));
+        let link = self.take("link_up").and_then(|value| value.as_bool());
+        let interface = [
+            self.word("interface"),
+            self.word("mac"),
+            self.word("mtu").map(|mtu| format!("MTU {mtu}")),
+            link.map(|up| if up { "link up" } else { "LINK DOWN" }.to_owned()),
+        ];
+        row("interface", joined(interface));
+        let untagged = self.left.get("vlan").is_some_and(Value::is_null);
+        row("VLAN", self.word("vlan").or(untagged.then(|| "none".to_owned())));
+        let port = self.word("port");
+        let address = self.word("address");
+        row("address", joined([address, port.map(|port| format!("port {port}"))]));
+        let ungated = self.left.get("gateway").is_some_and(Value::is_null);
+        row("gateway", self.word("gateway").or(ungated.then(|| "none".to_owned())));
+        self.left.remove("vlan");
+        self.left.remove("gateway");
+        row("neighbours", self.number("neighbors").map(grouped));
+        row("www-root", self.word("www_root"));
+        row("packets by", self.word("io"));
+        self.groups.push(rows);
+    }
+
+    fn connections(&mut self) {
+        let mut rows = Vec::new();
+        for (name, path) in [
+            ("connections", "connections"),
+            ("half open", "half_open"),
+            ("in TIME-WAIT", "time_wait"),
+        ] {
+            rows.extend(self.number(path).map(|count| (name.to_owned(), grouped(count))));
+        }
+        self.groups.push(rows);
+    }
+
+    fn cache(&mut self) {
+        let mut rows = Vec::new();
+        if let (Some(used), Some(capacity)) =
+            (self.number("cache.bytes"), self.number("cache.capacity"))
+        {
+            let entries = self.number("cache.entries").unwrap_or(0);
+            let held = format!("{} of {}, {}", size(used), size(capacity), grouped(entries));
+            rows.push(("cache".to_owned(), format!("{held} entries")));
+        }
+        if let (Some(hits), Some(misses)) = (self.number("cache.hits"), self.number("cache.misses"))
+        {
+            let lookups = hits.saturating_add(misses);
+            let rate = match lookups {
+                0 => "none yet".to_owned(),
+                _ => {
+                    let percent = hits as f64 * 100.0 / lookups as f64;
+                    format!("{}, {percent:.1} % hits", grouped(lookups))
+                }
+            };
+            rows.push(("cache lookups".to_owned(), rate));
+        }
+        let loads = self.number("cache.loads");
+        rows.extend(loads.map(|loads| ("cache loads".to_owned(), grouped(loads))));
+        self.groups.push(rows);
+    }
+
+    /// The counters of `group` that have counted anything.
+    fn counters(&mut self, group: &str) {
+        let Some(Value::Object(counters)) = self.left.remove(group) else { return };
+        let rows = counters
+            .iter()
+            .filter(|(_, value)| value.as_u64() != Some(0))
+            .map(|(name, value)| {
+                (format!("{group}.{name}"), value.as_u64().map_or(plain(value), grouped))
+            })
+            .collect();
+        self.groups.push(rows);
+    }
+
+    fn rest(&mut self) {
+        let mut rows = Vec::new();
+        flatten(&Value::Object(std::mem::take(&mut self.left)), String::new(), &mut rows);
+        self.groups.push(rows);
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn joined<const N: usize>(parts: [Option<String>; N]) -> Option<String> {
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// The two largest units.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn size(octets: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.iter().find(|(unit, _)| octets >= *unit) {
+        Some((unit, name)) if octets.is_multiple_of(*unit) => format!("{} {name}", octets / unit),
+        Some((unit, name)) => format!("{:.1} {name}", octets as f64 / *unit as f64),
+        None => format!("{octets} B"),
+    }
+}
+
+/// Thousands apart: 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// One row per figure, the names of nested ones joined by dots.
 fn flatten(value: &Value, name: String, rows: &mut Vec<(String, String)>) {
     let inner = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
     match value {
@@ -88,8 +266,7 @@ fn flatten(value: &Value, name: String, rows: &mut Vec<(String, String)>) {
                 .enumerate()
                 .for_each(|(at, item)| flatten(item, inner(&at.to_string()), rows));
         }
-        Value::String(text) => rows.push((name, text.clone())),
-        other => rows.push((name, other.to_string())),
+        other => rows.push((name, plain(other))),
     }
 }
 
@@ -100,12 +277,75 @@ mod tests {
 
     #[test]
     fn a_table_for_people() {
-        let status =
-            json!({ "version": "1", "cache": { "hits": 7, "bytes": 0 }, "ips": ["a", "b"] });
-        let text = table(&status);
-        for line in ["version      1", "cache.hits   7", "ips.1        b"] {
-            assert!(text.lines().any(|row| row == line), "{line} in {text}");
+        let status = json!({
+            "version": "0.1.0", "pid": 7, "uptime_seconds": 11_530.2, "draining": false,
+            "interface": "macvlan0", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
+            "vlan": 123, "address": "192.168.123.150/24", "port": 80, "gateway": null,
+            "www_root": "/www", "io": "io_uring", "neighbors": 2,
+            "connections": 12, "half_open": 0, "time_wait": 1020,
+            "cache": {
+                "capacity": 536_870_912, "bytes": 14_448_651, "entries": 28, "hits": 997,
+                "misses": 3, "loads": 31, "novel": 1
+            },
+            "stack": { "tcp_accepted": 1_234_567, "frames_in": 365, "drop_vlan": 0 },
+            "driver": { "rx_frames": 365, "rx_kernel_drops": 0 },
+            "ips": ["a", "b"],
+        });
+        let expected = "\
+version             0.1.0
+state               serving
+uptime              3 h 12 min
+process             7
+interface           macvlan0, 02:00:00:00:00:01, MTU 1500, link up
+VLAN                123
+address             192.168.123.150/24, port 80
+gateway             none
+neighbours          2
+www-root            /www
+packets by          io_uring
+
+connections         12
+half open           0
+in TIME-WAIT        1,020
+
+cache               13.8 MiB of 512 MiB, 28 entries
+cache lookups       1,000, 99.7 % hits
+cache loads         31
+
+stack.frames_in     365
+stack.tcp_accepted  1,234,567
+
+driver.rx_frames    365
+
+cache.novel         1
+ips.0               a
+ips.1               b
+";
+        assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn a_table_of_anything() {
+        assert_eq!(table(&json!({ "error": "no" })), "error  no\n");
+        assert_eq!(table(&json!([1])), "status.0  1\n");
+        assert_eq!(table(&json!({})), "");
+    }
+
+    #[test]
+    fn human_units() {
+        for (seconds, text) in
+            [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (7265, "2 h 1 min"), (90_000, "1 d 1 h")]
+        {
+            assert_eq!(duration(seconds), text);
         }
+        for (octets, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1 GiB")]
+        {
+            assert_eq!(size(octets), text);
+        }
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(1000)),
+            ("0".into(), "999".into(), "1,000".into())
+        );
     }
 
     #[test]
