@@ -21,7 +21,7 @@ use crate::cache::{Answer, Entry, File};
 use crate::conditional;
 use crate::limits::{
     BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_HEAD,
-    MERGED_RESPONSE, PIPELINE_QUEUE, SEND_TIMEOUT, STREAM_LOW_WATER,
+    MERGED_RESPONSE, PIPELINE_QUEUE, SEND_TIMEOUT,
 };
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
@@ -330,11 +330,12 @@ async fn stream<T: Transport>(
     entry: &Arc<Entry>,
 ) -> Result<(), End> {
     let Answer::File(file) = &entry.answer else { return Err(End::Abort) };
+    let streaming = site.streaming();
     for index in 0..file.chunks() {
         // A file that changes under way ends in a connection cut short, never in a mixture.
         let chunk = site.chunk(entry, index).await.map_err(|_| End::Abort)?;
         transport.send(chunk).map_err(|_| End::Abort)?;
-        drain(transport, STREAM_LOW_WATER).await?;
+        drain(transport, streaming.low_water()).await?;
     }
     Ok(())
 }

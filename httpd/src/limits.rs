@@ -44,6 +44,10 @@ pub const PIPELINE_QUEUE: usize = 256 * 1024;
 /// sender of 20 Gbit/s for 0.8 ms, many turns of the worker's loop.
 pub const STREAM_LOW_WATER: usize = 2 * 1024 * 1024;
 
+/// Octets that all large files being sent keep queued together beyond the chunk that each of
+/// them is at: many slow clients share it, so that each holds less.
+pub const STREAM_QUEUES: usize = 64 * 1024 * 1024;
+
 /// Head and body are copied into one buffer up to this many octets: they fit one segment at an
 /// MTU of 1500 then, and one slot in the send queue costs less than two.
 pub const MERGED_RESPONSE: usize = 1400;

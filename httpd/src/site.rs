@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::cache::{Answer, Cache, Entry, File, Millis};
 use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
-use crate::limits::READ_AHEAD;
+use crate::limits::{READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::respond::Status;
 
 /// Called by the cold side after it has answered, from its own thread: wakes the worker that
@@ -35,6 +35,24 @@ pub struct Site {
     now: Cell<Millis>,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    /// Responses in chunks that are being sent.
+    streams: Cell<usize>,
+}
+
+/// A response in chunks under way: its share of [`STREAM_QUEUES`].
+pub(crate) struct Streaming<'a>(&'a Site);
+
+impl Streaming<'_> {
+    /// How far the queue runs down before the next chunk follows.
+    pub(crate) fn low_water(&self) -> usize {
+        (STREAM_QUEUES / self.0.streams.get()).min(STREAM_LOW_WATER)
+    }
+}
+
+impl Drop for Streaming<'_> {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
 }
 
 impl Site {
@@ -48,6 +66,7 @@ impl Site {
             now: Cell::default(),
             hits: Cell::default(),
             misses: Cell::default(),
+            streams: Cell::default(),
         }
     }
 
@@ -102,6 +121,12 @@ impl Site {
                 }),
             }
         }
+    }
+
+    /// Counts a response in chunks until the result is dropped.
+    pub(crate) fn streaming(&self) -> Streaming<'_> {
+        self.streams.set(self.streams.get() + 1);
+        Streaming(self)
     }
 
     /// Chunk `index` of a file that comes in chunks, from the cache or through it.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdSide, StatusSource};
-use crate::limits::{CHUNK, MAX_HEAD};
+use crate::limits::{CHUNK, MAX_HEAD, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::transport::memory::{Client, Memory, pair};
 
 struct NoStatus;
@@ -531,6 +531,36 @@ fn a_slow_client_bounds_the_queue_and_is_waited_for() {
         client.expire();
         assert!(!client.ended().await, "aborted");
     });
+}
+
+#[test]
+fn many_slow_clients_share_what_is_queued() {
+    const CLIENTS: usize = 256;
+    let bench = Bench::new(1 << 26);
+    bench.file("big", pattern(8 * CHUNK));
+    let clients: Vec<_> = (0..CLIENTS).map(|_| bench.connect()).collect();
+    bench.run(async {
+        // They come one by one, and then take a little, again and again.
+        for client in &clients {
+            client.take_only(0);
+            client.write(get("/big"));
+            client.resting().await;
+        }
+        for client in &clients {
+            client.take_only(2 * CHUNK + CHUNK / 2);
+            client.resting().await;
+        }
+    });
+    let queued: usize = clients.iter().map(Client::queued).sum();
+    assert!(queued <= STREAM_QUEUES + CLIENTS * (CHUNK + 1024), "{queued}");
+    // All of them are gone: nobody counts any more.
+    clients.iter().for_each(Client::reset);
+    bench.run(async {
+        for client in &clients {
+            client.dropped().await;
+        }
+    });
+    assert_eq!(bench.site.streaming().low_water(), STREAM_LOW_WATER);
 }
 
 #[test]

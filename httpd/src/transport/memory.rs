@@ -245,6 +245,11 @@ impl Client {
         self.0.borrow().most_queued
     }
 
+    /// Octets that the server has queued and the client has not taken.
+    pub(crate) fn queued(&self) -> usize {
+        self.0.borrow().queued
+    }
+
     async fn until(&self, done: impl Fn(&Wire) -> bool) {
         poll_fn(|context| {
             let mut wire = self.0.borrow_mut();
