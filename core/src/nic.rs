@@ -3,9 +3,14 @@
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use crate::clock;
 use crate::error::OpenError;
 use crate::sys;
+
+/// How long [`Interface::wait_until_up`] waits.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// An Ethernet interface of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +64,30 @@ impl Interface {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         Ok(Self { name: name.to_owned(), index, mac, mtu, up: is_up(flags) })
     }
+
+    /// Waits a little for a link that is only about to come up: of an interface that was just
+    /// set up the kernel tells the carrier up to a second late.
+    pub(crate) fn wait_until_up(&mut self, monitor: &LinkMonitor) -> Result<(), OpenError> {
+        let until = clock::now().after(LINK_PATIENCE);
+        while !self.up {
+            monitor.read();
+            *self = Self::find(&self.name)?;
+            let left = until.since(clock::now());
+            let hopeless = || left.is_zero() || !is_set_up(&self.name) || !monitor.wait(left);
+            if !self.up && hopeless() {
+                return Err(OpenError::LinkDown { name: self.name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody has set the interface up, carrier or not.
+fn is_set_up(name: &str) -> bool {
+    let flags = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
+        .and_then(|socket| ioctl(socket.as_fd(), name, libc::SIOCGIFFLAGS));
+    // SAFETY: the union field is the one that the request has filled.
+    flags.is_ok_and(|ifreq| i32::from(unsafe { ifreq.ifr_ifru.ifru_flags }) & libc::IFF_UP != 0)
 }
 
 fn is_up(flags: i32) -> bool {
@@ -131,6 +160,15 @@ impl LinkMonitor {
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Waits for a message; false if none came in that time.
+    fn wait(&self, time: Duration) -> bool {
+        let fd = self.socket.as_raw_fd();
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let milliseconds = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one pollfd, valid for the length of the call.
+        unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
     }
 
     /// Reads all messages that wait.

@@ -90,12 +90,10 @@ impl Worker {
     /// # Errors
     /// [`OpenError`], whose text says what to do. Needs `CAP_NET_RAW`.
     pub fn open(config: &WorkerConfig) -> Result<Self, OpenError> {
-        let interface = config.interface.clone();
-        if !interface.up {
-            return Err(OpenError::LinkDown { name: interface.name });
-        }
+        let mut interface = config.interface.clone();
         let io_error = |what| move |error| OpenError::Io { what, error };
         let link = LinkMonitor::open(interface.index).map_err(io_error("the link monitor"))?;
+        interface.wait_until_up(&link)?;
         let receiver = socket::open_receiver(&interface, config.vlan)?;
         let sender = socket::open_sender(&interface)?;
         let waker = Waker::new().map_err(io_error("an eventfd"))?;
@@ -149,7 +147,7 @@ impl Worker {
             }
             machine.advance(now);
             let more = self.collect(now, machine);
-            let wait = if more || self.rx.has_frame() || self.waker.is_pending() {
+            let wait = if more || self.rx.has_frame() {
                 Wait::No
             } else if machine.finished() {
                 let ends_at = *ends_at.get_or_insert(now.after(LAST_FRAMES));
@@ -161,12 +159,14 @@ impl Worker {
             } else {
                 self.time_to_sleep(machine)
             };
+            let wait = if wait == Wait::No || self.waker.sleep() { wait } else { Wait::No };
             if wait == Wait::No && !self.uring.is_due() {
                 continue;
             }
             let happened = self.uring.enter(wait, &self.counters)?;
             if wait != Wait::No {
                 add(&self.counters.waits, 1);
+                self.waker.awake();
             }
             if happened.wake {
                 self.waker.clear();
