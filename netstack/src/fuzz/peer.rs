@@ -36,8 +36,10 @@ pub(super) struct Peer {
     own_scale: u8,
     /// The furthest that the stack was ever allowed to send, counted from `iss`.
     allowed: u32,
-    /// The peer has sent a SYN since it last saw a SYN-ACK. A connection that then opens was
-    /// opened by a lucky guess at the stack's number, and nothing is known of it.
+    /// The number of the peer's last SYN.
+    syn: SeqNum,
+    /// No SYN-ACK for that was seen. A connection that then opens was opened by a lucky guess
+    /// at the stack's number, and nothing is known of it.
     pub(super) guessing: bool,
 }
 
@@ -47,7 +49,7 @@ impl Peer {
         if segment.flags.has(Flags::SYN) {
             let shift = segment.options.window_scale.unwrap_or(0);
             self.own_scale = self.own_scale.max(shift);
-            self.guessing = true;
+            (self.syn, self.guessing) = (segment.seq, true);
         }
         let Some(iss) = self.iss else { return };
         // Only an acknowledgement of what was sent can be believed.
@@ -78,7 +80,7 @@ impl Peer {
                 self.allowed = 1;
             }
             self.scale = segment.options.window_scale.unwrap_or(0);
-            self.guessing = false;
+            self.guessing = segment.ack != self.syn + 1;
             return;
         }
         if self.guessing {

@@ -208,6 +208,12 @@ impl Tcp {
             send_reset(env, &tuple, segment);
             return;
         }
+        let window = self.config.receive_buffer.min(0xffff) as u32;
+        if segment.seq.before(rcv_nxt) || segment.seq.after(rcv_nxt + window) {
+            // Not acceptable: it belongs to a SYN that another has replaced. Our SYN-ACK, sent
+            // again in its time, is the acknowledgement that it should get.
+            return;
+        }
         if self.connections.len() >= self.config.max_connections {
             // The record stays; the peer's data, sent again, will find room or an end.
             env.stats.tcp_syn_dropped += 1;

@@ -144,6 +144,21 @@ fn half_open_takes_only_the_right_ack_and_the_right_reset() {
 }
 
 #[test]
+fn half_open_takes_no_ack_for_a_syn_that_was_replaced() {
+    // The initial sequence number is that of the moment, so it may be the same for both.
+    let mut t = Fixture::new(config());
+    t.send(seg("S", 0, 0));
+    t.recv();
+    t.send(seg("S", 1_000_000, 0));
+    assert_eq!(t.recv().ack, 1_000_001);
+    t.send(seg(".", 1, 1));
+    t.nothing();
+    assert_eq!(t.held(), (0, 1, 0));
+    t.send(seg(".", 1_000_001, 1));
+    assert_eq!(t.held(), (1, 0, 0));
+}
+
+#[test]
 fn a_full_backlog_is_silent_and_counted() {
     let tcp = TcpConfig { backlog: 3, ..TcpConfig::default() };
     let mut t = Fixture::new(Config { tcp, ..config() });
