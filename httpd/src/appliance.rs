@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use futures_channel::oneshot;
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -56,6 +57,12 @@ impl fmt::Display for StartError {
             ),
             Self::System(what, error) => {
                 write!(f, "{what} cannot be had ({error}); check the container's limits")
+            }
+            Self::Loop(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
+                f.write_str(
+                    "the interface is gone: it was deleted or moved away; attach it again, then \
+                     restart (a supervisor does by itself)",
+                )
             }
             Self::Loop(error) => {
                 write!(f, "the packet loop failed ({error}); restart, and check the kernel's log")
