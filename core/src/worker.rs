@@ -153,7 +153,7 @@ impl Worker {
                 let ends_at = *ends_at.get_or_insert(now.after(LAST_FRAMES));
                 match (self.uring.has_queued(), self.uring.is_full()) {
                     (true, _) => Wait::No,
-                    (false, true) if now < ends_at => Wait::For(ends_at.since(now)),
+                    (false, true) if now < ends_at => Wait::Until(ends_at),
                     (false, _) => return Ok(()),
                 }
             } else {
@@ -219,10 +219,7 @@ impl Worker {
             }
         }
         let Some(deadline) = deadline else { return Wait::Forever };
-        match deadline.since(clock::now()) {
-            Duration::ZERO => Wait::No,
-            time => Wait::For(time),
-        }
+        if deadline <= clock::now() { Wait::No } else { Wait::Until(deadline) }
     }
 
     fn count_kernel_drops(&self) {

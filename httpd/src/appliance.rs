@@ -58,12 +58,11 @@ impl fmt::Display for StartError {
             Self::System(what, error) => {
                 write!(f, "{what} cannot be had ({error}); check the container's limits")
             }
-            Self::Loop(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
-                f.write_str(
+            Self::Loop(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => f
+                .write_str(
                     "the interface is gone: it was deleted or moved away; attach it again, then \
                      restart (a supervisor does by itself)",
-                )
-            }
+                ),
             Self::Loop(error) => {
                 write!(f, "the packet loop failed ({error}); restart, and check the kernel's log")
             }
