@@ -72,12 +72,6 @@ impl Connection {
         if !segment.flags.has(Flags::ACK) {
             return Outcome::Continue;
         }
-        // RFC 7323 4.3 (2).
-        if let (Some(state), Some(theirs)) = (&mut self.timestamps, segment.options.timestamp)
-            && segment.seq.at_or_before(self.last_ack_sent)
-        {
-            state.recent = theirs.value;
-        }
         // RFC 5961 5.2: an acknowledgement of what was never sent, or far too old.
         if segment.ack.after(self.snd_max)
             || segment.ack.before(self.snd_una)
@@ -85,6 +79,14 @@ impl Connection {
         {
             self.challenge(cx, segment);
             return Outcome::Continue;
+        }
+        // RFC 7323 4.3 (2); behind RFC 5961's check, as Linux: a forged value from the future
+        // would make every true segment look old, and to have it taken must be no easier
+        // than to have data taken.
+        if let (Some(state), Some(theirs)) = (&mut self.timestamps, segment.options.timestamp)
+            && segment.seq.at_or_before(self.last_ack_sent)
+        {
+            state.recent = theirs.value;
         }
         let outcome = self.on_ack(cx, segment);
         if outcome != Outcome::Continue {

@@ -272,6 +272,21 @@ fn paws_drops_what_is_older_than_what_was_seen() {
 }
 
 #[test]
+fn a_forged_timestamp_does_not_end_the_true_ones() {
+    // Who guesses a sequence number, but no acknowledgement, must not make all that the true
+    // peer says look old.
+    let mut t = Fixture::new(config());
+    let id = t.open(seg("S", 0, 0).mss(1012).timestamp(5000, 0));
+    for ack in [1_000_000, 0u32.wrapping_sub(100_000)] {
+        t.send(seg(".", 1, ack).data(b"forged").timestamp(1 << 30, 0));
+        assert_eq!(t.expect(seg(".", 1, 1)).options.timestamp.unwrap().echo, 5000);
+    }
+    t.send(seg(".", 1, 1).data(b"true").timestamp(5010, 0));
+    assert_eq!(t.app_recv(id).0, b"true");
+    assert_eq!(t.stack.stats().tcp_paws, 0);
+}
+
+#[test]
 fn the_echoed_timestamp_is_that_of_the_first_unacknowledged_segment() {
     // RFC 7323 4.3: two segments wait for one acknowledgement; it echoes the first.
     let mut t = Fixture::new(config());
