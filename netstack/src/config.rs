@@ -106,8 +106,8 @@ pub struct TcpConfig {
     /// Octets of received data a connection holds for a reader, and so the largest
     /// window it offers. 4 KiB to 1 GiB.
     pub receive_buffer: usize,
-    /// Connections that may wait half-open (SYN received) at one time. A SYN over this is
-    /// dropped and counted.
+    /// Connections that may wait half-open (SYN received) at one time. The oldest gives way to
+    /// a SYN over this, and is counted.
     pub backlog: usize,
     /// Connections at one time, of all states but SYN-RECEIVED and TIME-WAIT.
     pub max_connections: usize,

@@ -118,7 +118,9 @@ impl Stack {
             self.stats.arp_conflict += 1;
             return;
         }
-        let sane = !packet.sender_mac.is_group() && packet.sender_mac != MacAddr::ZERO;
+        let sane = !packet.sender_mac.is_group()
+            && packet.sender_mac != MacAddr::ZERO
+            && packet.sender_mac != self.mac;
         // RFC 5227 1.1: a probe (sender 0.0.0.0) is answered and teaches nothing.
         let probe = packet.sender.is_unspecified();
         let on_link = subnet.contains(packet.sender)

@@ -66,7 +66,8 @@ counters! {
         tcp_out,
         /// SYNs taken into the half-open table.
         tcp_syn,
-        /// SYNs dropped: the half-open table or the connection table is full.
+        /// SYNs dropped as the connection table is full, and half-open connections given up for
+        /// newer ones.
         tcp_syn_dropped,
         /// Connections established.
         tcp_accepted,

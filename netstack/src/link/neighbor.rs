@@ -26,6 +26,10 @@ use crate::time::Instant;
 const MAX_NEIGHBORS: usize = 1024;
 /// Packets that wait for one neighbour's address (RFC 1122 2.3.2.2 asks for at least one).
 const MAX_WAITING_PACKETS: usize = 16;
+/// Neighbours whose first answer is awaited at one time. Each of them is asked for by broadcasts, so
+/// this bounds what a flood of packets from invented addresses can make us shout; and
+/// neighbours that did answer are never forgotten for ones that may not exist.
+const MAX_UNRESOLVED: usize = 256;
 /// How long an answer is trusted without another (RFC 1122 2.3.2.1 suggests a minute).
 const REACHABLE: Duration = Duration::from_secs(60);
 /// RFC 1122 2.3.2.1: at most one request a second for each neighbour.
@@ -86,13 +90,20 @@ pub(crate) struct Neighbors {
     table: HashMap<Ipv4Addr, Neighbor, Keys>,
     /// Connections that waited for a neighbour that had to make room: they ask again.
     orphans: BTreeSet<ConnId>,
+    /// Entries in [`State::Incomplete`].
+    unresolved: usize,
     /// The earliest time at which something is due; exact after each scan, never too late.
     next: Instant,
 }
 
 impl Neighbors {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self { table: HashMap::with_hasher(keys), orphans: BTreeSet::new(), next: Instant::NEVER }
+        Self {
+            table: HashMap::with_hasher(keys),
+            orphans: BTreeSet::new(),
+            unresolved: 0,
+            next: Instant::NEVER,
+        }
     }
 
     /// The next hop's address, starting its resolution or confirmation if it is due:
@@ -123,11 +134,18 @@ impl Neighbors {
                     return Lookup::Known(mac);
                 }
             }
-            None => self.make_room(now, stats),
+            None => {}
+        }
+        if self.unresolved >= MAX_UNRESOLVED {
+            return Lookup::Failed;
+        }
+        if !self.table.contains_key(&hop) {
+            self.make_room(now, stats);
         }
         let next = now + RETRY;
         let state = State::Incomplete { tries: 1, next };
         self.table.insert(hop, Neighbor::new(state));
+        self.unresolved += 1;
         self.next = self.next.min(next);
         requests.push(Request { to: MacAddr::BROADCAST, target: hop });
         Lookup::Pending
@@ -163,7 +181,9 @@ impl Neighbors {
     ) -> Released {
         let state = State::Reachable { mac, until: now + REACHABLE };
         if let Some(neighbor) = self.table.get_mut(&address) {
-            neighbor.state = state;
+            if matches!(std::mem::replace(&mut neighbor.state, state), State::Incomplete { .. }) {
+                self.unresolved -= 1;
+            }
             return Released {
                 packets: std::mem::take(&mut neighbor.packets),
                 connections: std::mem::take(&mut neighbor.connections),
@@ -195,6 +215,9 @@ impl Neighbors {
             })
             .map(|(address, _)| *address);
         if let Some(neighbor) = victim.and_then(|address| self.table.remove(&address)) {
+            if matches!(neighbor.state, State::Incomplete { .. }) {
+                self.unresolved -= 1;
+            }
             stats.neighbor_evicted += 1;
             stats.drop_unresolved += neighbor.packets.len() as u64;
             if !neighbor.connections.is_empty() {
@@ -222,6 +245,7 @@ impl Neighbors {
         }
         let mut freed = std::mem::take(&mut self.orphans);
         let mut earliest = Instant::NEVER;
+        self.unresolved = 0;
         for (&target, neighbor) in &mut self.table {
             match &mut neighbor.state {
                 State::Incomplete { tries, next } if *next <= now => {
@@ -252,6 +276,7 @@ impl Neighbors {
             if let State::Incomplete { next, .. } | State::Probing { next, .. } = neighbor.state {
                 earliest = earliest.min(next);
             }
+            self.unresolved += usize::from(matches!(neighbor.state, State::Incomplete { .. }));
         }
         self.next = earliest;
         // The table's order is its hash's; a wire trace should not depend on that.
@@ -290,6 +315,10 @@ mod tests {
 
         fn learn(&mut self, ms: u64, create: bool) -> Released {
             self.neighbors.learn(Instant::from_millis(ms), HOP, MAC, create, &mut self.stats)
+        }
+
+        fn hear(&mut self, ms: u64, address: Ipv4Addr) {
+            self.neighbors.learn(Instant::from_millis(ms), address, MAC, true, &mut self.stats);
         }
 
         fn tick(&mut self, ms: u64) -> BTreeSet<ConnId> {
@@ -353,12 +382,33 @@ mod tests {
         f.learn(0, false);
         assert_eq!(f.neighbors.len(), 0);
         f.learn(0, true);
+        // What does not answer is asked for within bounds, and costs no neighbour that did.
         for i in 0..2 * MAX_NEIGHBORS as u32 {
             f.lookup(1, Ipv4Addr::from(0x0b00_0000 + i));
         }
-        assert_eq!(f.neighbors.len(), MAX_NEIGHBORS);
-        // A neighbour that answered outlives a flood of addresses that do not.
+        assert_eq!((f.neighbors.len(), f.requests.len()), (1 + MAX_UNRESOLVED, MAX_UNRESOLVED));
+        assert_eq!(f.lookup(1, Ipv4Addr::new(12, 0, 0, 1)), Lookup::Failed);
         assert_eq!(f.lookup(2, HOP), Lookup::Known(MAC));
+        // Those that talk to us make room for themselves.
+        for i in 0..2 * MAX_NEIGHBORS as u32 {
+            f.hear(3, Ipv4Addr::from(0x0c00_0000 + i));
+        }
+        assert_eq!(f.neighbors.len(), MAX_NEIGHBORS);
+        // With none of them unanswered any more, others may be asked for.
+        assert_eq!(f.lookup(4, Ipv4Addr::new(13, 0, 0, 1)), Lookup::Pending);
+    }
+
+    #[test]
+    fn unanswered_questions_end_and_make_place_for_others() {
+        let mut f = Fixture::new();
+        for i in 0..MAX_UNRESOLVED as u32 {
+            assert_eq!(f.lookup(0, Ipv4Addr::from(0x0b00_0000 + i)), Lookup::Pending);
+        }
+        assert_eq!(f.lookup(0, HOP), Lookup::Failed);
+        for second in 1..=3 {
+            f.tick(second * 1000);
+        }
+        assert_eq!(f.lookup(3000, HOP), Lookup::Pending);
     }
 
     #[test]
@@ -368,7 +418,7 @@ mod tests {
         let id = ConnId { index: 1, generation: 0 };
         f.neighbors.wait_connection(HOP, id);
         for i in 0..MAX_NEIGHBORS as u32 {
-            f.lookup(1, Ipv4Addr::from(0x0b00_0000 + i));
+            f.hear(1, Ipv4Addr::from(0x0b00_0000 + i));
         }
         assert!(f.tick(5000).contains(&id));
     }

@@ -1,9 +1,12 @@
 //! Passive open: connections between SYN and ACK (RFC 9293 3.10.7.2 and SYN-RECEIVED).
 //!
 //! A half-open connection is a small record, not a connection: a flood of SYNs costs
-//! little memory and is bounded by [`TcpConfig::backlog`](crate::TcpConfig::backlog).
+//! little memory and is bounded by [`TcpConfig::backlog`](crate::TcpConfig::backlog). When the
+//! bound is reached the oldest record gives way to the newest SYN: a true client answers within
+//! a round trip and so is lost only to a flood of more than the backlog in that time, while
+//! refusing the newest would let a few dozen SYNs a second shut everybody out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::demux::FourTuple;
@@ -46,12 +49,18 @@ pub(crate) struct HalfOpen {
 #[derive(Debug)]
 pub(crate) struct HalfOpenTable {
     records: HashMap<FourTuple, HalfOpen, Keys>,
+    /// The same records by age.
+    order: BTreeSet<(Instant, FourTuple)>,
     timers: TimerQueue<FourTuple>,
 }
 
 impl HalfOpenTable {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self { records: HashMap::with_hasher(keys), timers: TimerQueue::default() }
+        Self {
+            records: HashMap::with_hasher(keys),
+            order: BTreeSet::new(),
+            timers: TimerQueue::default(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -64,8 +73,16 @@ impl HalfOpenTable {
 
     pub(crate) fn remove(&mut self, tuple: &FourTuple) -> Option<HalfOpen> {
         let record = self.records.remove(tuple)?;
+        self.order.remove(&(record.sent_at, *tuple));
         self.timers.disarm(*tuple, record.hint);
         Some(record)
+    }
+
+    /// Gives up the oldest record.
+    pub(crate) fn evict_oldest(&mut self) {
+        if let Some((_, tuple)) = self.order.first().copied() {
+            self.remove(&tuple);
+        }
     }
 
     /// A SYN for a port that listens. The caller has checked the backlog and sends the
@@ -96,6 +113,7 @@ impl HalfOpenTable {
             hint: Instant::NEVER,
         };
         self.timers.arm(tuple, deadline, &mut record.hint);
+        self.order.insert((now, tuple));
         self.records.entry(tuple).insert_entry(record).into_mut()
     }
 
@@ -121,7 +139,7 @@ impl HalfOpenTable {
                 continue;
             }
             if record.retries == SYN_ACK_RETRIES {
-                self.records.remove(&tuple);
+                self.remove(&tuple);
                 return Some((tuple, None));
             }
             record.retries += 1;

@@ -156,12 +156,14 @@ impl Tcp {
             send_reset(env, &tuple, segment);
             return;
         }
-        if self.half_open.len() >= self.config.backlog
-            || self.connections.len() >= self.config.max_connections
-        {
+        if self.connections.len() >= self.config.max_connections {
             // Silence: the peer tries again, by when there may be room.
             env.stats.tcp_syn_dropped += 1;
             return;
+        }
+        if self.half_open.len() >= self.config.backlog {
+            self.half_open.evict_oldest();
+            env.stats.tcp_syn_dropped += 1;
         }
         env.stats.tcp_syn += 1;
         let mut iss = isn::initial_sequence(&self.keys, &tuple, env.now);

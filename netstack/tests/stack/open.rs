@@ -159,21 +159,27 @@ fn half_open_takes_no_ack_for_a_syn_that_was_replaced() {
 }
 
 #[test]
-fn a_full_backlog_is_silent_and_counted() {
+fn a_full_backlog_gives_up_its_oldest_for_the_newest() {
     let tcp = TcpConfig { backlog: 3, ..TcpConfig::default() };
     let mut t = Fixture::new(Config { tcp, ..config() });
+    let first = t.port;
     for _ in 0..5 {
         t.send(seg("S", 0, 0));
+        // Every SYN is answered.
+        assert_eq!(t.recv().flags, "S.");
         t.port += 1;
+        t.advance(Duration::from_millis(1));
     }
-    assert_eq!((t.sent.len(), t.held()), (3, (0, 3, 0)));
+    assert_eq!(t.held(), (0, 3, 0));
     assert_eq!(t.stack.stats().tcp_syn_dropped, 2);
-    // As places become free, the next SYN is taken.
-    t.sent.clear();
-    t.advance(Duration::from_secs(63));
-    t.sent.clear();
-    t.send(seg("S", 0, 0));
-    assert_eq!(t.recv().flags, "S.");
+    // The newest can finish its handshake, the oldest is forgotten.
+    t.port -= 1;
+    t.send(seg(".", 1, 1));
+    assert_eq!(t.held(), (1, 2, 0));
+    t.nothing();
+    t.port = first;
+    t.send(seg(".", 1, 1));
+    assert_eq!(t.recv().flags, "R");
 }
 
 #[test]
