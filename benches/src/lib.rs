@@ -5,8 +5,10 @@
 //! Each of two cores is treated as one machine. The client (wrk) is pinned to CPU 0, every
 //! server to CPU 1; receive-packet steering keeps the receive work of the client's
 //! interface on CPU 0 and that of the node's `nic0` on CPU 1. So the busy time of CPU 1
-//! (user, nice, system, irq and softirq in /proc/stat) over the requests served is the server's whole
-//! cost, whether it arises in its process or in the kernel on its behalf.
+//! (/proc/stat) over the requests served is the server's whole cost, whether it arises in its
+//! process or in the kernel on its behalf. Busy is what is not idle, waiting or stolen: kernels measure
+//! idle time exactly, while they sample user, system and softirq time with the timer tick, which
+//! a CPU that sleeps for microseconds evades. The samples are in the JSON beside it.
 //!
 //! - The contenders ([`contender`]) have a pod each, with an address of its own, on the same
 //!   `nic0`. All run all the time; those that are not asked are idle. Tagwire and the
@@ -14,7 +16,8 @@
 //!   and gets its VLAN tag from the same BPF programs as the client.
 //! - They take turns, round after round ([`rounds`]); what counts is the median, and the ratio
 //!   of medians: machines are shared, single figures swing by half. A round in which other
-//!   processes worked for more than 2 % of the time is measured again.
+//!   processes worked for more than 2 % of the time is measured again, and left out if it
+//!   stays so and enough others are left.
 //! - The [`reflector`] keeps no state and checks nothing: it marks what the wire path costs.
 //! - Memory, rest and start are measured on an appliance of its own ([`lone`]).
 //!

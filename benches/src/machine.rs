@@ -12,23 +12,40 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 /// Processes and threads that one measured round starts itself, at the most.
 const OWN_FORKS: u64 = 16;
 
-/// The busy time of one CPU: user, nice, system, irq and softirq.
-///
-/// # Errors
-/// When /proc/stat cannot be read, or the machine has no such CPU.
-pub fn busy(cpu: usize) -> io::Result<Duration> {
-    let stat = fs::read_to_string("/proc/stat")?;
-    parse_busy(&stat, cpu).ok_or_else(|| io::Error::other(format!("this machine has no CPU {cpu}")))
+/// What a CPU has done up to a moment, by /proc/stat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// User, nice, system, irq and softirq: most kernels sample these with the timer tick.
+    pub sampled: Duration,
+    /// Idle, waiting for a disk, stolen by the host: most kernels measure these exactly.
+    pub unused: Duration,
 }
 
-fn parse_busy(stat: &str, cpu: usize) -> Option<Duration> {
-    let name = format!("cpu{cpu}");
-    let line = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
-    let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-    let &[user, nice, system, _idle, _iowait, irq, softirq, ..] = fields.as_slice() else {
-        return None;
-    };
-    Some(Duration::from_millis((user + nice + system + irq + softirq) * 1000 / TICKS))
+impl CpuTimes {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When /proc/stat cannot be read, or the machine has no such CPU.
+    pub fn read(cpu: usize) -> io::Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let missing = || io::Error::other(format!("this machine has no CPU {cpu}"));
+        Self::parse(&stat, cpu).ok_or_else(missing)
+    }
+
+    fn parse(stat: &str, cpu: usize) -> Option<Self> {
+        let name = format!("cpu{cpu}");
+        let line = stat.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))?;
+        let fields: Vec<u64> =
+            line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let &[user, nice, system, idle, iowait, irq, softirq, steal, ..] = fields.as_slice() else {
+            return None;
+        };
+        let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS);
+        Some(Self {
+            sampled: time(user + nice + system + irq + softirq),
+            unused: time(idle + iowait + steal),
+        })
+    }
 }
 
 /// A field of /proc/PID/status in KiB.
@@ -133,9 +150,10 @@ mod tests {
     #[test]
     fn the_busy_time_of_a_cpu_is_all_but_idle_waiting_and_stolen() {
         let stat = "cpu  1 1 1 1 1 1 1 1\ncpu1 100 20 3 999 999 4 5 999 0 0\ncpu10 1 1\n";
-        assert_eq!(parse_busy(stat, 1), Some(Duration::from_millis(1320)));
-        assert_eq!(parse_busy(stat, 10), None);
-        assert_eq!(parse_busy(stat, 2), None);
+        let (sampled, unused) = (Duration::from_millis(1320), Duration::from_millis(29_970));
+        assert_eq!(CpuTimes::parse(stat, 1), Some(CpuTimes { sampled, unused }));
+        assert_eq!(CpuTimes::parse(stat, 10), None);
+        assert_eq!(CpuTimes::parse(stat, 2), None);
     }
 
     #[test]

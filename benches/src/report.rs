@@ -196,7 +196,10 @@ mod tests {
                 p99: p50,
                 errors: 0,
             };
-            Series { contender, rounds: vec![Round { client, server_cpu_us, disturbed: false }] }
+            Series {
+                contender,
+                rounds: vec![Round { client, server_cpu_us, sampled_cpu_us: 0, disturbed: false }],
+            }
         });
         let series = series.collect();
         CaseResult { name: name.into(), title: name.into(), repeated: 0, series }

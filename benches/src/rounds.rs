@@ -10,11 +10,13 @@ use tagwire_lab::{Lab, LabProcess};
 use crate::BenchError;
 use crate::contender::{Contender, Programs, SERVER_CPU};
 use crate::load::{Wrk, WrkResult};
-use crate::machine::{self, Others};
+use crate::machine::{CpuTimes, Others};
 use crate::report::median;
 
 /// How often a round that others disturbed is repeated before it counts all the same.
 const REPEATS: usize = 4;
+/// So many undisturbed rounds make a median.
+const ENOUGH: usize = 3;
 /// Between a disturbed round and the next try.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -70,8 +72,10 @@ pub const CASES: [Case; 4] = [
 pub struct Round {
     /// What the client counted.
     pub client: WrkResult,
-    /// Busy time of the server's CPU, in microseconds.
+    /// Time that the server's CPU was not idle, in microseconds.
     pub server_cpu_us: u64,
+    /// The same as the kernel's timer tick has sampled it (user, nice, system, irq, softirq).
+    pub sampled_cpu_us: u64,
     /// Others were at work on the machine, however often it was repeated.
     pub disturbed: bool,
 }
@@ -113,9 +117,15 @@ pub struct Series {
 }
 
 impl Series {
-    /// The median over the rounds of what `figure` takes from each.
+    /// The median over the rounds of what `figure` takes from each. Rounds that others
+    /// disturbed count only if there are hardly any without.
     pub fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(figure).collect())
+        let quiet: Vec<&Round> = self.rounds.iter().filter(|round| !round.disturbed).collect();
+        if quiet.len() >= ENOUGH {
+            median(quiet.into_iter().map(figure).collect())
+        } else {
+            median(self.rounds.iter().map(figure).collect())
+        }
     }
 }
 
@@ -186,11 +196,12 @@ impl<'a> Arena<'a> {
             for one in &mut series {
                 let round = self.round(case, one.contender, time, &mut repeated)?;
                 println!(
-                    "  {} {number}/{rounds} {:<20} {:>9.0}/s {:>9.1} us CPU/request  p50 {:>6.0} us{}",
+                    "  {} {number}/{rounds} {:<20} {:>9.0}/s {:>9.2} us CPU/request (sampled {:.2})  p50 {:>6.0} us{}",
                     case.name,
                     one.contender.name(),
                     round.requests_per_second(),
                     round.cpu_per_request(),
+                    round.sampled_cpu_us as f64 / round.client.requests.max(1) as f64,
                     round.p50(),
                     if round.disturbed { "  (disturbed)" } else { "" },
                 );
@@ -221,13 +232,19 @@ impl<'a> Arena<'a> {
         for attempt in 0.. {
             let others = Others::look(&ours)?;
             let start = Instant::now();
-            let busy = machine::busy(SERVER_CPU)?;
+            let (begin, before) = (Instant::now(), CpuTimes::read(SERVER_CPU)?);
             let client = self.load(case, contender, time)?;
-            let busy = machine::busy(SERVER_CPU)?.saturating_sub(busy);
+            let (wall, after) = (begin.elapsed(), CpuTimes::read(SERVER_CPU)?);
             let disturbed = Others::look(&ours)?.disturbed(&others, start.elapsed());
             if !disturbed || attempt == REPEATS {
-                let server_cpu_us = busy.as_micros() as u64;
-                return Ok(Round { client, server_cpu_us, disturbed });
+                let busy = wall.saturating_sub(after.unused.saturating_sub(before.unused));
+                let sampled = after.sampled.saturating_sub(before.sampled);
+                return Ok(Round {
+                    client,
+                    server_cpu_us: busy.as_micros() as u64,
+                    sampled_cpu_us: sampled.as_micros() as u64,
+                    disturbed,
+                });
             }
             *repeated += 1;
             std::thread::sleep(PATIENCE);
