@@ -171,13 +171,14 @@ impl Results {
 
 fn row(series: &Series) -> String {
     format!(
-        "  {:<26}{:>9.1} us{:>11.2} us{:>9.1} us{:>12.0}{:>10.3}\n",
+        "  {:<26}{:>9.1} us{:>11.2} us{:>9.1} us{:>12.0}{:>10.3}{}\n",
         series.contender.name(),
         series.median(Round::p50),
         series.median(Round::cpu_per_request),
         series.median(Round::cpu_per_megabyte),
         series.median(Round::requests_per_second),
         series.median(Round::bytes_per_second) / 1e9,
+        if series.is_disturbed() { "  disturbed" } else { "" },
     )
 }
 
@@ -249,6 +250,19 @@ mod tests {
         );
         let table = results.table();
         assert!(table.contains("MISSES") && table.contains("tagwire"));
+    }
+
+    #[test]
+    fn disturbed_rounds_count_only_where_others_are_few() {
+        let mut series = case("small", &[(Contender::Nginx, 100, 0.0)]).series.remove(0);
+        let quiet = series.rounds[0];
+        let disturbed = Round { server_cpu_us: 900, disturbed: true, ..quiet };
+        series.rounds = vec![disturbed, quiet, disturbed, quiet, disturbed];
+        assert!((series.median(Round::cpu_per_request) - 9.0).abs() < 1e-9);
+        assert!(series.is_disturbed() && row(&series).contains("disturbed"));
+        series.rounds.push(quiet);
+        assert!((series.median(Round::cpu_per_request) - 1.0).abs() < 1e-9);
+        assert!(!series.is_disturbed());
     }
 
     #[test]

@@ -117,15 +117,20 @@ pub struct Series {
 }
 
 impl Series {
-    /// The median over the rounds of what `figure` takes from each. Rounds that others
-    /// disturbed count only if there are hardly any without.
-    pub fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
+    /// The rounds that count: those that others did not disturb, unless there are hardly any.
+    pub fn counting(&self) -> Vec<&Round> {
         let quiet: Vec<&Round> = self.rounds.iter().filter(|round| !round.disturbed).collect();
-        if quiet.len() >= ENOUGH {
-            median(quiet.into_iter().map(figure).collect())
-        } else {
-            median(self.rounds.iter().map(figure).collect())
-        }
+        if quiet.len() >= ENOUGH { quiet } else { self.rounds.iter().collect() }
+    }
+
+    /// The median over the rounds that count of what `figure` takes from each.
+    pub fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
+        median(self.counting().into_iter().map(figure).collect())
+    }
+
+    /// Whether disturbed rounds had to count.
+    pub fn is_disturbed(&self) -> bool {
+        self.counting().iter().any(|round| round.disturbed)
     }
 }
 
