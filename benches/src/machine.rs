@@ -72,7 +72,8 @@ pub fn resident(pid: u32) -> io::Result<u64> {
 pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        // A thread may end between being listed and being read.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
         total += text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0u64);
     }
     Ok(Duration::from_nanos(total))
@@ -180,10 +181,6 @@ mod tests {
     fn a_process_has_memory_and_time() {
         let own = std::process::id();
         assert!(resident(own).unwrap() > 100_000);
-        // The kernel may count in ticks: work until one is counted.
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        while cpu_time(own).unwrap() == Duration::ZERO {
-            assert!(std::time::Instant::now() < deadline, "no time was counted");
-        }
+        assert!(cpu_time(own).unwrap() > Duration::ZERO);
     }
 }
