@@ -19,7 +19,7 @@ use tagwire_core::error::OpenError;
 use tagwire_core::nic::Interface;
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Worker, WorkerConfig};
-use tagwire_netstack::{Instant, Ipv4Cidr, MacAddr, Offload, Stack, TcpConfig};
+use tagwire_netstack::{Instant, MacAddr, Offload, Stack, TcpConfig};
 
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdError, ColdSide, StatusSource};
@@ -170,7 +170,7 @@ fn stack_config(
         mac: MacAddr(interface.mac),
         vlan: config.vlan,
         mtu: interface.mtu,
-        address: Ipv4Cidr { address: config.address.address, prefix: config.address.prefix },
+        address: config.address.cidr(),
         gateway: config.gateway,
         secret,
         offload: Offload::FULL,

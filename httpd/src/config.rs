@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tagwire_netstack::Ipv4Cidr;
+
 /// A checked configuration of the appliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -67,18 +69,19 @@ pub struct Ipv4Prefix {
 }
 
 impl Ipv4Prefix {
+    /// The same for the stack, whose rules of subnets these are.
+    pub fn cidr(&self) -> Ipv4Cidr {
+        Ipv4Cidr { address: self.address, prefix: self.prefix }
+    }
+
     /// Whether `other` is in the same network.
     pub fn contains(&self, other: Ipv4Addr) -> bool {
-        (self.address.to_bits() ^ other.to_bits()) & self.mask() == 0
+        self.cidr().contains(other)
     }
 
     /// The directed broadcast address; networks of 31 and 32 bits have none (RFC 3021).
     pub fn broadcast(&self) -> Option<Ipv4Addr> {
-        (self.prefix < 31).then(|| Ipv4Addr::from_bits(self.address.to_bits() | !self.mask()))
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
+        self.cidr().broadcast()
     }
 }
 
@@ -105,7 +108,7 @@ impl FromStr for Ipv4Prefix {
             .filter(|bits| (1..=32).contains(bits))
             .ok_or_else(|| format!("/{prefix} is no prefix length; use 1 to 32, /24 say"))?;
         let parsed = Self { address, prefix };
-        let host_bits = address.to_bits() & !parsed.mask();
+        let host_bits = address.to_bits() & !parsed.cidr().mask();
         let unfit = if address.is_multicast() {
             "a multicast address"
         } else if address.is_loopback() || address.is_unspecified() || address.is_broadcast() {
