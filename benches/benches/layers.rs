@@ -97,7 +97,7 @@ impl Client {
 
 /// As frames come from a peer on the same host.
 fn partial() -> FrameMeta {
-    FrameMeta { vlan: None, checksum: Checksum::Partial }
+    FrameMeta { checksum: Checksum::Partial, ..FrameMeta::default() }
 }
 
 fn ethernet(ethertype: [u8; 2]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::tcp::congestion::{Congestion, cubic::Cubic};
+use crate::tcp::congestion::{Congestion, Start, cubic::Cubic};
 
 /// A 48-bit IEEE 802 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,8 +136,8 @@ pub struct TcpConfig {
     pub fin_wait_2: Duration,
     /// 2 MSL. Default 60 s, as Linux.
     pub time_wait: Duration,
-    /// Makes the congestion controller of a new connection from its MSS in octets.
-    pub congestion: fn(mss: u32) -> Box<dyn Congestion>,
+    /// Makes the congestion controller of a new connection.
+    pub congestion: fn(Start) -> Box<dyn Congestion>,
 }
 
 impl Default for TcpConfig {
@@ -157,7 +157,7 @@ impl Default for TcpConfig {
             keepalive_probes: 4,
             fin_wait_2: Duration::from_secs(60),
             time_wait: Duration::from_secs(60),
-            congestion: |mss| Box::new(Cubic::new(mss)),
+            congestion: |start| Box::new(Cubic::new(start)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is known about a frame beside its octets, on the way in and on the way out.
 
+use crate::time::Instant;
+
 /// An 802.1Q tag that the driver took out of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VlanTag {
@@ -29,6 +31,10 @@ pub struct FrameMeta {
     pub vlan: Option<VlanTag>,
     /// The transport checksum.
     pub checksum: Checksum,
+    /// When the frame arrived at the interface, on the clock of `now` and not later than that;
+    /// `None`: at `now`. Round trips and losses are judged by it, as a frame may have
+    /// waited in the ring.
+    pub received: Option<Instant>,
 }
 
 /// A frame to be sent: `len` octets in the buffer, then the slices.

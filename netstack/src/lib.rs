@@ -36,7 +36,7 @@ pub use frame::{Checksum, ChecksumRequest, FrameMeta, SegmentationRequest, Trans
 pub use stack::{MIN_BUFFER, Stack};
 pub use stats::Stats;
 pub use tcp::connection::{CloseReason, Events, State};
-pub use tcp::demux::{ConnId, FourTuple};
+pub use tcp::demux::{ConnId, Endpoint, FourTuple};
 pub use tcp::seq::SeqNum;
 pub use tcp::{Counts, Recv, congestion};
 pub use time::Instant;

@@ -1,6 +1,6 @@
 //! The stack as a whole, and how it is driven.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{Bytes, BytesMut};
 
@@ -131,8 +131,13 @@ impl Stack {
             return;
         }
         if !probe {
-            let Released { packets, connections } =
-                self.neighbors.learn(now, packet.sender, packet.sender_mac, ours, &mut self.stats);
+            let Released { packets, connections } = self.neighbors.learn(
+                now,
+                packet.sender.into(),
+                packet.sender_mac,
+                ours,
+                &mut self.stats,
+            );
             for packet in packets {
                 self.outbox.push(packet, &mut self.stats);
             }
@@ -184,7 +189,12 @@ impl Stack {
                     return;
                 };
                 let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
-                self.tcp.on_segment(&mut env, packet.source, packet.destination, &segment);
+                self.tcp.on_segment(
+                    &mut env,
+                    packet.source.into(),
+                    packet.destination.into(),
+                    &segment,
+                );
             }
             // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
             // only to multiply an attacker's packets.
@@ -296,7 +306,7 @@ impl Stack {
     ) -> Option<Transmit> {
         loop {
             let (id, tuple) = self.tcp.next_ready()?;
-            let lookup = match self.routes.next_hop(*tuple.remote.ip()) {
+            let lookup = match self.routes.next_hop(tuple.remote.ip) {
                 Some(hop) => match self.resolve(now, hop) {
                     Lookup::Pending => {
                         self.neighbors.wait_connection(hop, id);
@@ -329,7 +339,7 @@ impl Stack {
     }
 
     /// Looks up a next hop, and puts what asks for it into the outbox.
-    fn resolve(&mut self, now: Instant, hop: Ipv4Addr) -> Lookup {
+    fn resolve(&mut self, now: Instant, hop: IpAddr) -> Lookup {
         let lookup = self.neighbors.lookup(now, hop, &mut self.requests, &mut self.stats);
         self.push_requests();
         lookup
@@ -337,6 +347,7 @@ impl Stack {
 
     fn push_requests(&mut self) {
         for Request { to, target } in self.requests.drain(..) {
+            let IpAddr::V4(target) = target else { continue };
             let request = ArpPacket {
                 operation: Operation::Request,
                 sender_mac: self.mac,
@@ -379,7 +390,9 @@ impl Stack {
         built: &Built,
         slices: &[Bytes],
     ) -> Transmit {
-        let (local, remote) = (*tuple.local.ip(), *tuple.remote.ip());
+        let (IpAddr::V4(local), IpAddr::V4(remote)) = (tuple.local.ip, tuple.remote.ip) else {
+            unreachable!("only IPv4 is routed");
+        };
         let segment_len = built.in_buffer + built.in_slices;
         let protocol = ipv4::PROTOCOL_TCP;
         let start = self.write_ip(buffer, mac, local, remote, protocol, segment_len);
@@ -529,8 +542,8 @@ impl Stack {
     }
 
     /// Both ends of a connection: ours, the peer's.
-    pub fn addresses(&self, id: ConnId) -> Option<(SocketAddrV4, SocketAddrV4)> {
-        self.tcp.connection(id).map(|connection| (connection.tuple.local, connection.tuple.remote))
+    pub fn addresses(&self, id: ConnId) -> Option<FourTuple> {
+        self.tcp.connection(id).map(|connection| connection.tuple)
     }
 
     // ---- what it says of itself ----------------------------------------------------------

@@ -1,6 +1,7 @@
 //! The stack of one worker, and who waits for what in it.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -80,7 +81,8 @@ impl Reactor {
         let reactor = &mut *guard;
         while let Some((id, events)) = reactor.stack.poll_event() {
             if events.accepted {
-                let Some((_, peer)) = reactor.stack.addresses(id) else { continue };
+                let Some(tuple) = reactor.stack.addresses(id) else { continue };
+                let peer = SocketAddr::from(tuple.remote);
                 let index = id.index as usize;
                 if reactor.slots.len() <= index {
                     reactor.slots.resize_with(index + 1, || None);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::transport::{Transport, TransportError};
 pub struct Stream {
     reactor: Rc<RefCell<Reactor>>,
     id: ConnId,
-    peer: SocketAddrV4,
+    peer: SocketAddr,
     /// Whether the stack may finish what is queued once this is dropped.
     orderly: bool,
 }
 
 impl Stream {
-    pub(super) fn new(reactor: Rc<RefCell<Reactor>>, id: ConnId, peer: SocketAddrV4) -> Self {
+    pub(super) fn new(reactor: Rc<RefCell<Reactor>>, id: ConnId, peer: SocketAddr) -> Self {
         Self { reactor, id, peer, orderly: false }
     }
 }
 
 impl Transport for Stream {
     fn peer(&self) -> SocketAddr {
-        SocketAddr::V4(self.peer)
+        self.peer
     }
 
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {

@@ -13,8 +13,8 @@ use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::tcp::{self, Flags, Header, MAX_WINDOW_SCALE, Options, Timestamp};
 use crate::wire::{ethernet, ipv4};
 use crate::{
-    Checksum, Config, ConnId, Counts, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr, Offload,
-    Recv, Stack, TcpConfig, Transmit,
+    Checksum, Config, ConnId, Counts, FourTuple, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr,
+    Offload, Recv, Stack, TcpConfig, Transmit,
 };
 
 const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -208,9 +208,10 @@ impl Driver {
     fn handle_events(&mut self) {
         while let Some((id, events)) = self.stack.poll_event() {
             if events.accepted {
-                let (local, remote) = self.stack.addresses(id).expect("it has just come");
-                assert_eq!(local.port(), PORT);
-                let peer = usize::from(remote.port() - FIRST_PEER);
+                let FourTuple { local, remote } =
+                    self.stack.addresses(id).expect("it has just come");
+                assert_eq!(local.port, PORT);
+                let peer = usize::from(remote.port - FIRST_PEER);
                 let Peer { first, guessing, .. } = self.peers[peer];
                 let first = (!guessing).then_some(first);
                 self.apps.push(App { id, peer, first, sent: 0, received: 0 });
@@ -320,7 +321,7 @@ impl Driver {
             self.peers[peer].note_sent(&segment);
         }
         let frame = self.ip(protocol, &octets);
-        self.stack.handle_frame(self.now, &frame, &FrameMeta { vlan: None, checksum });
+        self.stack.handle_frame(self.now, &frame, &FrameMeta { checksum, ..FrameMeta::default() });
     }
 
     fn ip(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791, RFC 1122 3): admission, ICMP, routes, and what waits to be sent.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) mod icmp;
 pub(crate) mod ingress;
@@ -29,12 +29,12 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
-    /// The IPv4 destination, for what is routed.
-    pub(crate) fn destination(&self) -> Option<Ipv4Addr> {
+    /// The IP destination, for what is routed.
+    pub(crate) fn destination(&self) -> Option<IpAddr> {
         match self {
             Self::Arp(..) => None,
-            Self::Segment(tuple, _) => Some(*tuple.remote.ip()),
-            Self::Icmp { destination, .. } => Some(*destination),
+            Self::Segment(tuple, _) => Some(tuple.remote.ip),
+            Self::Icmp { destination, .. } => Some(IpAddr::V4(*destination)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where a packet goes next (RFC 1122 3.3.1): on the link, to the gateway, or nowhere.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::Ipv4Cidr;
 
@@ -13,8 +13,12 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// The neighbour to hand a packet for `destination` to.
-    pub(crate) fn next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
-        if self.subnet.contains(destination) { Some(destination) } else { self.gateway }
+    pub(crate) fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(near) if self.subnet.contains(near) => Some(destination),
+            IpAddr::V4(_) => self.gateway.map(IpAddr::V4),
+            IpAddr::V6(_) => None,
+        }
     }
 }
 
@@ -25,12 +29,12 @@ mod tests {
     #[test]
     fn on_link_by_gateway_or_nowhere() {
         let subnet = Ipv4Cidr { address: Ipv4Addr::new(10, 1, 2, 3), prefix: 24 };
-        let near = Ipv4Addr::new(10, 1, 2, 200);
-        let far = Ipv4Addr::new(10, 1, 3, 1);
+        let near = IpAddr::from([10, 1, 2, 200]);
+        let far = IpAddr::from([10, 1, 3, 1]);
         let gateway = Some(Ipv4Addr::new(10, 1, 2, 1));
         let routes = Routes { subnet, gateway };
         assert_eq!(routes.next_hop(near), Some(near));
-        assert_eq!(routes.next_hop(far), gateway);
+        assert_eq!(routes.next_hop(far), gateway.map(IpAddr::V4));
         assert_eq!(Routes { subnet, gateway: None }.next_hop(far), None);
     }
 }

@@ -11,7 +11,7 @@
 //! in Failed they are dropped, so that TCP's own timers see the loss.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::MacAddr;
@@ -52,7 +52,7 @@ pub(crate) enum Lookup {
 pub(crate) struct Request {
     /// To everyone, or to the address that is to be confirmed.
     pub(crate) to: MacAddr,
-    pub(crate) target: Ipv4Addr,
+    pub(crate) target: IpAddr,
 }
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub(crate) struct Released {
 
 #[derive(Debug)]
 pub(crate) struct Neighbors {
-    table: HashMap<Ipv4Addr, Neighbor, Keys>,
+    table: HashMap<IpAddr, Neighbor, Keys>,
     /// Connections that waited for a neighbour that had to make room: they ask again.
     orphans: BTreeSet<ConnId>,
     /// Entries in [`State::Incomplete`].
@@ -111,7 +111,7 @@ impl Neighbors {
     pub(crate) fn lookup(
         &mut self,
         now: Instant,
-        hop: Ipv4Addr,
+        hop: IpAddr,
         requests: &mut Vec<Request>,
         stats: &mut Stats,
     ) -> Lookup {
@@ -152,7 +152,7 @@ impl Neighbors {
     }
 
     /// Keeps a packet for a pending neighbour.
-    pub(crate) fn wait_packet(&mut self, hop: Ipv4Addr, packet: Packet, stats: &mut Stats) {
+    pub(crate) fn wait_packet(&mut self, hop: IpAddr, packet: Packet, stats: &mut Stats) {
         match self.table.get_mut(&hop) {
             Some(neighbor) if neighbor.packets.len() < MAX_WAITING_PACKETS => {
                 neighbor.packets.push(packet);
@@ -162,7 +162,7 @@ impl Neighbors {
     }
 
     /// Notes a connection that has something to send to a pending neighbour.
-    pub(crate) fn wait_connection(&mut self, hop: Ipv4Addr, id: ConnId) {
+    pub(crate) fn wait_connection(&mut self, hop: IpAddr, id: ConnId) {
         if let Some(neighbor) = self.table.get_mut(&hop) {
             neighbor.connections.insert(id);
         }
@@ -174,7 +174,7 @@ impl Neighbors {
     pub(crate) fn learn(
         &mut self,
         now: Instant,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: MacAddr,
         create: bool,
         stats: &mut Stats,
@@ -291,9 +291,12 @@ impl Neighbors {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
-    const HOP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const HOP_V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const HOP: IpAddr = IpAddr::V4(HOP_V4);
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
     struct Fixture {
@@ -308,17 +311,23 @@ mod tests {
             Self { neighbors, stats: Stats::default(), requests: Vec::new() }
         }
 
-        fn lookup(&mut self, ms: u64, hop: Ipv4Addr) -> Lookup {
+        fn lookup(&mut self, ms: u64, hop: impl Into<IpAddr>) -> Lookup {
             let now = Instant::from_millis(ms);
-            self.neighbors.lookup(now, hop, &mut self.requests, &mut self.stats)
+            self.neighbors.lookup(now, hop.into(), &mut self.requests, &mut self.stats)
         }
 
         fn learn(&mut self, ms: u64, create: bool) -> Released {
             self.neighbors.learn(Instant::from_millis(ms), HOP, MAC, create, &mut self.stats)
         }
 
-        fn hear(&mut self, ms: u64, address: Ipv4Addr) {
-            self.neighbors.learn(Instant::from_millis(ms), address, MAC, true, &mut self.stats);
+        fn hear(&mut self, ms: u64, address: impl Into<IpAddr>) {
+            self.neighbors.learn(
+                Instant::from_millis(ms),
+                address.into(),
+                MAC,
+                true,
+                &mut self.stats,
+            );
         }
 
         fn tick(&mut self, ms: u64) -> BTreeSet<ConnId> {
@@ -328,7 +337,7 @@ mod tests {
     }
 
     fn icmp() -> Packet {
-        Packet::Icmp { source: HOP, destination: HOP, message: Vec::new() }
+        Packet::Icmp { source: HOP_V4, destination: HOP_V4, message: Vec::new() }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::assembler::Assembler;
-use super::congestion::Congestion;
+use super::congestion::{Congestion, Start};
 use super::demux::FourTuple;
 use super::listen::HalfOpen;
 use super::recovery::Recovery;
@@ -244,8 +244,12 @@ impl Connection {
             probe: false,
             sws_override: false,
             recovery: Recovery::new(),
+            congestion: (config.congestion)(Start {
+                mss,
+                rtt: rtt.srtt(),
+                seed: u64::from(half_open.iss.0),
+            }),
             rtt,
-            congestion: (config.congestion)(mss),
             timed: None,
             last_progress: now,
             last_heard: now,

@@ -1,51 +1,105 @@
 //! From a segment's addresses and ports to what handles it, in one hash lookup.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::entropy::Keys;
 
-/// The two ends of a connection, seen from here.
+/// An address of either family with a port.
+///
+/// Not [`SocketAddr`], which keeps a flow label and a scope beside them: every connection
+/// and every record holds a pair of these, and the table of connections as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The address.
+    pub ip: IpAddr,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::from(*self).fmt(f)
+    }
+}
+
+impl From<Endpoint> for SocketAddr {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::new(endpoint.ip, endpoint.port)
+    }
+}
+
+impl<A: Into<IpAddr>> From<(A, u16)> for Endpoint {
+    fn from((address, port): (A, u16)) -> Self {
+        Self { ip: address.into(), port }
+    }
+}
+
+/// The two ends of a connection, seen from here: both of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FourTuple {
     /// Our address and port.
-    pub local: SocketAddrV4,
+    pub local: Endpoint,
     /// The peer's.
-    pub remote: SocketAddrV4,
+    pub remote: Endpoint,
+}
+
+/// Octets of a four-tuple of the larger family.
+const MAX_OCTETS: usize = 36;
+
+/// A four-tuple as one string of octets, for hashes; no two tuples have the same one.
+pub(crate) struct TupleOctets {
+    octets: [u8; MAX_OCTETS],
+    len: usize,
+}
+
+impl AsRef<[u8]> for TupleOctets {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
 }
 
 impl FourTuple {
-    /// All of it in twelve octets.
-    pub(crate) fn octets(&self) -> [u8; 12] {
-        let mut octets = [0; 12];
-        octets[..4].copy_from_slice(&self.local.ip().octets());
-        octets[4..8].copy_from_slice(&self.remote.ip().octets());
-        octets[8..10].copy_from_slice(&self.local.port().to_be_bytes());
-        octets[10..].copy_from_slice(&self.remote.port().to_be_bytes());
-        octets
+    /// All of it: twelve octets for IPv4, 36 for IPv6.
+    pub(crate) fn octets(&self) -> TupleOctets {
+        let mut octets = [0; MAX_OCTETS];
+        let mut len = 0;
+        let mut put = |part: &[u8]| {
+            octets[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        };
+        for end in [self.local, self.remote] {
+            match end.ip {
+                IpAddr::V4(address) => put(&address.octets()),
+                IpAddr::V6(address) => put(&address.octets()),
+            }
+            put(&end.port.to_be_bytes());
+        }
+        TupleOctets { octets, len }
     }
 
     #[cfg(test)]
     pub(crate) fn for_test(port: u16) -> Self {
-        Self {
-            local: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 80),
-            remote: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), port),
-        }
+        Self::new(([10, 0, 0, 2], 80), ([10, 0, 0, 1], port))
     }
 
-    pub(crate) fn new(local: (Ipv4Addr, u16), remote: (Ipv4Addr, u16)) -> Self {
-        Self {
-            local: SocketAddrV4::new(local.0, local.1),
-            remote: SocketAddrV4::new(remote.0, remote.1),
-        }
+    pub(crate) fn new(local: impl Into<Endpoint>, remote: impl Into<Endpoint>) -> Self {
+        Self { local: local.into(), remote: remote.into() }
     }
 }
 
 impl Hash for FourTuple {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // One write for the whole key: the hasher's cost is per call as much as per octet.
-        state.write(&self.octets());
+        state.write(self.octets().as_ref());
     }
 }
 

@@ -194,10 +194,19 @@ impl Connection {
         self.last_progress = cx.now;
 
         match self.recovery.on_new_ack(ack, octets, self.mss) {
-            Progress::Normal => self.congestion.on_ack(Acked {
+            Progress::Normal => self.congestion.on_ack(&Acked {
                 now: cx.now,
                 octets,
-                rtt: self.rtt.srtt(),
+                ack,
+                sent_end: self.snd_max,
+                lost: 0,
+                prior_in_flight: flight_before,
+                in_flight: self.flight(),
+                delivered: 0,
+                rtt: None,
+                smoothed_rtt: self.rtt.srtt(),
+                rate: None,
+                in_recovery: false,
                 // RFC 7661 4.1: the window counts as used when half of it was.
                 window_limited: flight_before.saturating_mul(2) >= self.congestion.window(),
             }),

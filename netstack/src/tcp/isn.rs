@@ -12,13 +12,13 @@ const PURPOSE_TIMESTAMP: u8 = 2;
 /// a 4 microsecond timer.
 pub(crate) fn initial_sequence(keys: &Keys, tuple: &FourTuple, now: Instant) -> SeqNum {
     let m = (now.as_nanos() / 4_000) as u32;
-    SeqNum(m.wrapping_add(keys.prf(PURPOSE_ISN, &tuple.octets()) as u32))
+    SeqNum(m.wrapping_add(keys.prf(PURPOSE_ISN, tuple.octets().as_ref()) as u32))
 }
 
 /// RFC 7323 5.4: the timestamp clock starts at a random offset for each connection, so that
 /// it tells nobody how long the machine has been up.
 pub(crate) fn timestamp_offset(keys: &Keys, tuple: &FourTuple) -> u32 {
-    keys.prf(PURPOSE_TIMESTAMP, &tuple.octets()) as u32
+    keys.prf(PURPOSE_TIMESTAMP, tuple.octets().as_ref()) as u32
 }
 
 #[cfg(test)]

@@ -167,8 +167,8 @@ impl HalfOpen {
         now: Instant,
     ) -> Header {
         Header {
-            source_port: tuple.local.port(),
-            destination_port: tuple.remote.port(),
+            source_port: tuple.local.port,
+            destination_port: tuple.remote.port,
             seq: self.iss,
             ack: self.irs + 1,
             flags: Flags::SYN.with(Flags::ACK),

@@ -6,7 +6,7 @@
 //! [`Tcp::next_ready`] names it and its output is asked for.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
@@ -104,8 +104,8 @@ impl Tcp {
     pub(crate) fn on_segment(
         &mut self,
         env: &mut Env<'_>,
-        source: Ipv4Addr,
-        destination: Ipv4Addr,
+        source: IpAddr,
+        destination: IpAddr,
         segment: &Segment<'_>,
     ) {
         env.stats.tcp_in += 1;
@@ -151,7 +151,7 @@ impl Tcp {
         let opens = flags.has(Flags::SYN)
             && !flags.has(Flags::ACK)
             && !flags.has(Flags::FIN)
-            && self.listeners.contains(&tuple.local.port());
+            && self.listeners.contains(&tuple.local.port);
         if !opens {
             send_reset(env, &tuple, segment);
             return;
@@ -232,8 +232,8 @@ impl Tcp {
     fn acknowledge_time_wait(&mut self, env: &mut Env<'_>, tuple: &FourTuple) {
         let Some(record) = self.time_wait.get(tuple) else { return };
         let header = Header {
-            source_port: tuple.local.port(),
-            destination_port: tuple.remote.port(),
+            source_port: tuple.local.port,
+            destination_port: tuple.remote.port,
             seq: record.snd_nxt,
             ack: record.rcv_nxt,
             flags: Flags::ACK,
@@ -515,8 +515,8 @@ fn send_reset(env: &mut Env<'_>, tuple: &FourTuple, segment: &Segment<'_>) {
 fn push_reset(env: &mut Env<'_>, tuple: &FourTuple, seq: seq::SeqNum, ack: Option<seq::SeqNum>) {
     let flags = if ack.is_some() { Flags::RST.with(Flags::ACK) } else { Flags::RST };
     let header = Header {
-        source_port: tuple.local.port(),
-        destination_port: tuple.remote.port(),
+        source_port: tuple.local.port,
+        destination_port: tuple.remote.port,
         seq,
         ack: ack.unwrap_or_default(),
         flags,

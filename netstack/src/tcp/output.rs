@@ -206,8 +206,8 @@ impl Connection {
         emit(
             buffer,
             &Header {
-                source_port: self.tuple.local.port(),
-                destination_port: self.tuple.remote.port(),
+                source_port: self.tuple.local.port,
+                destination_port: self.tuple.remote.port,
                 seq,
                 ack: self.rcv_nxt,
                 flags,

@@ -49,8 +49,8 @@ impl Server {
         let mut touched = Vec::new();
         while let Some((id, events)) = stack.poll_event() {
             if events.accepted {
-                let (_, remote) = stack.addresses(id).expect("a connection has addresses");
-                let k = usize::from(remote.port() - FIRST_PORT);
+                let remote = stack.addresses(id).expect("a connection has addresses").remote;
+                let k = usize::from(remote.port - FIRST_PORT);
                 let conn = Conn { k, received: 0, sent: 0, eof: false, shut: false, read_at: None };
                 assert!(self.conns.insert(id, conn).is_none());
             }

@@ -124,11 +124,21 @@ impl Congestion for Unlimited {
         1 << 30
     }
 
-    fn on_ack(&mut self, _: Acked) {}
+    fn pacing_rate(&self) -> Option<u64> {
+        None
+    }
+
+    fn set_mss(&mut self, _: u32) {}
+
+    fn on_ack(&mut self, _: &Acked) {}
 
     fn on_loss(&mut self, _: Instant, _: u32) {}
 
+    fn on_ecn(&mut self, _: Instant, _: u32) {}
+
     fn on_timeout(&mut self, _: Instant, _: u32, _: bool) {}
+
+    fn on_spurious(&mut self, _: Instant) {}
 }
 
 /// A stack, its clock, and one scripted peer.

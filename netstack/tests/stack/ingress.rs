@@ -139,5 +139,5 @@ fn padding_behind_a_packet_is_not_data() {
     frame.resize(64, 0xaa);
     t.frame(&frame);
     assert_eq!(t.app_recv(id).0, b"x");
-    assert_eq!(PEER_IP, t.stack.addresses(id).map(|(_, peer)| *peer.ip()).unwrap());
+    assert_eq!(PEER_IP, t.stack.addresses(id).unwrap().remote.ip);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tagwire_netstack::wire::tcp::Options;
-use tagwire_netstack::{Config, State, TcpConfig};
+use tagwire_netstack::{Config, FourTuple, State, TcpConfig};
 
 use crate::harness::{Fixture, Seg, config, ms, pattern, seg};
 
@@ -46,8 +46,8 @@ fn the_handshake_makes_a_connection_and_an_event() {
     assert_eq!(t.state(id), Some(State::Established));
     assert_eq!(t.held(), (1, 0, 0));
     assert_eq!(t.stack.stats().tcp_accepted, 1);
-    let (ours, theirs) = t.stack.addresses(id).unwrap();
-    assert_eq!((ours.port(), theirs.port()), (80, t.port));
+    let FourTuple { local: ours, remote: theirs } = t.stack.addresses(id).unwrap();
+    assert_eq!((ours.port, theirs.port), (80, t.port));
     assert!(t.stack.poll_event().is_none());
 }
 

@@ -3,7 +3,7 @@
 //! Windows are kept in octets as `f64`: the arithmetic of the RFC as it stands, and a
 //! few nanoseconds for each acknowledgement.
 
-use super::{Acked, Congestion, initial_window};
+use super::{Acked, Congestion, Start, initial_window};
 use crate::time::Instant;
 
 /// RFC 9438 4.1.3: aggressiveness, in segments per second cubed.
@@ -31,8 +31,9 @@ pub struct Cubic {
 }
 
 impl Cubic {
-    /// A controller in slow start with the initial window of RFC 6928. `mss` in octets.
-    pub fn new(mss: u32) -> Self {
+    /// A controller in slow start with the initial window of RFC 6928.
+    pub fn new(start: Start) -> Self {
+        let mss = start.mss;
         Self {
             mss: f64::from(mss),
             window: f64::from(initial_window(mss)),
@@ -77,7 +78,16 @@ impl Congestion for Cubic {
         self.window as u32
     }
 
-    fn on_ack(&mut self, acked: Acked) {
+    fn pacing_rate(&self) -> Option<u64> {
+        None
+    }
+
+    fn set_mss(&mut self, mss: u32) {
+        self.mss = f64::from(mss);
+        self.window = self.window.max(self.mss);
+    }
+
+    fn on_ack(&mut self, acked: &Acked) {
         if !acked.window_limited {
             // RFC 9438 5.8: time while the application had nothing to send does not count.
             self.epoch = Instant::NEVER;
@@ -98,7 +108,7 @@ impl Congestion for Cubic {
             self.begin_epoch(acked.now);
         }
         let t = acked.now.since(self.epoch).as_secs_f64();
-        let rtt = acked.rtt.unwrap_or_default().as_secs_f64();
+        let rtt = acked.smoothed_rtt.unwrap_or_default().as_secs_f64();
         // RFC 9438 4.3.
         let alpha = if self.w_est >= self.w_max { 1.0 } else { ALPHA };
         self.w_est += alpha * octets / self.window * self.mss;
@@ -124,6 +134,12 @@ impl Congestion for Cubic {
         self.window = self.mss;
         self.epoch = Instant::NEVER;
     }
+
+    fn on_ecn(&mut self, now: Instant, in_flight: u32) {
+        self.on_loss(now, in_flight);
+    }
+
+    fn on_spurious(&mut self, _now: Instant) {}
 }
 
 #[cfg(test)]
@@ -131,38 +147,52 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::tcp::seq::SeqNum;
 
     const MSS: u32 = 1000;
+
+    fn start() -> Start {
+        Start { mss: MSS, rtt: None, seed: 0 }
+    }
 
     fn ack(now_ms: u64, octets: u32) -> Acked {
         Acked {
             now: Instant::from_millis(now_ms),
             octets,
+            ack: SeqNum(0),
+            sent_end: SeqNum(0),
+            lost: 0,
+            prior_in_flight: octets,
+            in_flight: 0,
+            delivered: 0,
             rtt: Some(Duration::from_millis(100)),
+            smoothed_rtt: Some(Duration::from_millis(100)),
+            rate: None,
             window_limited: true,
+            in_recovery: false,
         }
     }
 
     #[test]
     fn starts_at_ten_segments_and_doubles_each_round_trip_in_slow_start() {
-        let mut cubic = Cubic::new(MSS);
+        let mut cubic = Cubic::new(start());
         assert_eq!(cubic.window(), 10_000);
-        cubic.on_ack(ack(100, 10_000));
+        cubic.on_ack(&ack(100, 10_000));
         assert_eq!(cubic.window(), 20_000);
     }
 
     #[test]
     fn an_unused_window_does_not_grow() {
-        let mut cubic = Cubic::new(MSS);
-        cubic.on_ack(Acked { window_limited: false, ..ack(100, 10_000) });
+        let mut cubic = Cubic::new(start());
+        cubic.on_ack(&Acked { window_limited: false, ..ack(100, 10_000) });
         assert_eq!(cubic.window(), 10_000);
     }
 
     #[test]
     fn after_a_loss_the_curve_returns_to_the_old_window_after_k_seconds() {
-        let mut cubic = Cubic::new(MSS);
+        let mut cubic = Cubic::new(start());
         while cubic.window() < 100_000 {
-            cubic.on_ack(ack(0, MSS));
+            cubic.on_ack(&ack(0, MSS));
         }
         cubic.on_loss(Instant::from_millis(0), 100_000);
         assert_eq!(cubic.window(), 70_000);
@@ -172,7 +202,7 @@ mod tests {
             now += 100;
             let window = cubic.window();
             for _ in 0..window / MSS {
-                cubic.on_ack(ack(now, MSS));
+                cubic.on_ack(&ack(now, MSS));
             }
         }
         let window = cubic.window();
@@ -181,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_timeout_falls_to_one_segment_and_a_repeated_one_keeps_the_threshold() {
-        let mut cubic = Cubic::new(MSS);
+        let mut cubic = Cubic::new(start());
         cubic.on_timeout(Instant::from_millis(0), 10_000, false);
         assert_eq!((cubic.window(), cubic.threshold), (1000, 7000.0));
         cubic.on_timeout(Instant::from_millis(0), 1000, true);

@@ -1,44 +1,168 @@
-//! Congestion control: how much may be in flight.
+//! Congestion control: how much may be in flight, and how fast it may leave.
 //!
-//! A controller knows octets, times and losses; loss detection and the inflation of the
-//! window during recovery are [`recovery`](super::recovery)'s.
+//! A controller knows octets, times and losses and nothing of segments. What is lost is
+//! decided by [`recovery`](super::recovery), which also spends the window during a
+//! recovery (PRR) unless the controller says that it does so itself.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
+use super::seq::SeqNum;
 use crate::time::Instant;
 
 pub mod cubic;
 
-/// New data was acknowledged.
+/// What a controller is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Payload octets of a full segment.
+    pub mss: u32,
+    /// The round trip of the handshake, where it could be measured.
+    pub rtt: Option<Duration>,
+    /// Unpredictable, the same in a run that is repeated: what a controller spreads its
+    /// decisions by.
+    pub seed: u64,
+}
+
+/// A sample of the rate at which the path delivers (draft-ietf-ccwg-bbr, "Delivery Rate
+/// Samples"): from the departure of the newest segment that an acknowledgement covers to
+/// that acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateSample {
+    /// Octets delivered in that time.
+    pub delivered: u64,
+    /// The longer of the time to send and the time to acknowledge them; never zero.
+    pub interval: Duration,
+    /// The connection's count of delivered octets when that segment left.
+    pub prior_delivered: u64,
+    /// Octets in flight just after that segment left, itself included.
+    pub tx_in_flight: u32,
+    /// Octets found lost in that time.
+    pub lost: u64,
+    /// The sender had nothing more to send at that time: the sample says less than the path can.
+    pub app_limited: bool,
+}
+
+impl RateSample {
+    /// Octets per second.
+    pub fn rate(&self) -> f64 {
+        self.delivered as f64 / self.interval.as_secs_f64()
+    }
+}
+
+/// One acknowledgement that brought something new.
 #[derive(Clone, Copy, Debug)]
 pub struct Acked {
-    /// When the acknowledgement came.
+    /// When the acknowledgement was received.
     pub now: Instant,
-    /// Octets that it newly covers.
+    /// Octets that it shows to have arrived, cumulatively or selectively.
     pub octets: u32,
-    /// The smoothed round-trip time, if one was measured.
+    /// SEG.ACK: all before it has arrived.
+    pub ack: SeqNum,
+    /// SND.MAX: the end of all that was ever sent.
+    pub sent_end: SeqNum,
+    /// Octets found lost by it.
+    pub lost: u32,
+    /// Octets in flight before it was counted.
+    pub prior_in_flight: u32,
+    /// Octets in flight after it was counted: neither arrived nor lost.
+    pub in_flight: u32,
+    /// Octets delivered on this connection so far, those of this acknowledgement included.
+    pub delivered: u64,
+    /// The round trip that it measured, of a segment sent once.
     pub rtt: Option<Duration>,
+    /// The smoothed round-trip time (RFC 6298), if one was measured.
+    pub smoothed_rtt: Option<Duration>,
+    /// The rate that it measured.
+    pub rate: Option<RateSample>,
     /// Whether the window was what held the sender back. It does not grow otherwise: an
     /// unused window proves nothing about the path (RFC 7661 3, RFC 9438 4.2).
     pub window_limited: bool,
+    /// A recovery is under way: a loss was found and not everything that was sent before
+    /// it has been acknowledged.
+    pub in_recovery: bool,
+}
+
+/// A segment that was found lost.
+#[derive(Clone, Copy, Debug)]
+pub struct LostSegment {
+    /// Its payload octets.
+    pub octets: u32,
+    /// Octets in flight just after it left, itself included.
+    pub tx_in_flight: u32,
+    /// Octets found lost since it left, its own included.
+    pub lost: u64,
+    /// The connection's count of delivered octets when it left.
+    pub prior_delivered: u64,
+    /// The sender had nothing more to send when it left.
+    pub app_limited: bool,
 }
 
 /// A congestion controller for one connection.
+///
+/// The order of calls for one acknowledgement: [`on_segment_lost`](Self::on_segment_lost)
+/// for each segment that it shows to be lost, then [`on_loss`](Self::on_loss) if that
+/// begins a recovery (or [`on_ecn`](Self::on_ecn)), then [`on_ack`](Self::on_ack), then
+/// [`on_recovered`](Self::on_recovered) if it ends one.
 pub trait Congestion: Debug + Send {
     /// The congestion window, in octets; at least one MSS.
     fn window(&self) -> u32;
 
-    /// New data was acknowledged outside of recovery.
-    fn on_ack(&mut self, acked: Acked);
+    /// Octets per second at which to send; `None`: as fast as the windows allow.
+    fn pacing_rate(&self) -> Option<u64>;
 
-    /// A loss was detected by duplicate acknowledgements; `flight` octets were out.
+    /// Whether the controller bounds what is sent during a recovery by its window. Otherwise
+    /// the sender does, by proportional rate reduction (RFC 9937) towards that window.
+    fn governs_recovery(&self) -> bool {
+        false
+    }
+
+    /// The payload octets of a full segment have changed.
+    fn set_mss(&mut self, mss: u32);
+
+    /// Data is about to leave. `in_flight` octets are out before it; `idle` is how long
+    /// nothing was, if nothing was.
+    fn on_send(&mut self, now: Instant, in_flight: u32, idle: Option<Idle>) {
+        let _ = (now, in_flight, idle);
+    }
+
+    /// Something was acknowledged.
+    fn on_ack(&mut self, acked: &Acked);
+
+    /// A segment was found lost, otherwise than by a timeout of all that was out.
+    fn on_segment_lost(&mut self, lost: &LostSegment) {
+        let _ = lost;
+    }
+
+    /// A recovery begins: a loss was found, and `in_flight` octets were out before it was.
     /// Called once for each window of data.
-    fn on_loss(&mut self, now: Instant, flight: u32);
+    fn on_loss(&mut self, now: Instant, in_flight: u32);
 
-    /// The retransmission timer expired with `flight` octets out. `repeated` is set when
+    /// Everything that was out when the recovery began is acknowledged.
+    fn on_recovered(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// The path has marked a segment instead of dropping it (RFC 3168). Called once for each
+    /// window of data, and not together with [`on_loss`](Self::on_loss).
+    fn on_ecn(&mut self, now: Instant, in_flight: u32);
+
+    /// The retransmission timer expired with `in_flight` octets out. `repeated` is set when
     /// the same data had timed out before (RFC 5681 3.1: the threshold is set only once).
-    fn on_timeout(&mut self, now: Instant, flight: u32, repeated: bool);
+    fn on_timeout(&mut self, now: Instant, in_flight: u32, repeated: bool);
+
+    /// The last [`on_loss`](Self::on_loss) or [`on_timeout`](Self::on_timeout) was wrong:
+    /// nothing had been lost. Goes back to what it was before, where that is more.
+    fn on_spurious(&mut self, now: Instant);
+}
+
+/// A time in which nothing was in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// How long.
+    pub span: Duration,
+    /// The retransmission timeout.
+    pub rto: Duration,
 }
 
 /// RFC 6928 2: min(10 · MSS, max(2 · MSS, 14600)).
