@@ -38,14 +38,29 @@ impl VlanShim {
     /// `InvalidInput` for a `vid` that is not a VLAN's (1 to 4094); else what the kernel
     /// says: `EPERM` without CAP_BPF and CAP_NET_ADMIN, `EINVAL` before Linux 6.6.
     pub fn attach(ifindex: u32, vid: u16) -> io::Result<Self> {
-        if !(1..=4094).contains(&vid) {
+        Self::attach_tags(ifindex, &[(CTAG, vid)])
+    }
+
+    /// The same behind two tags: an 802.1ad one of VLAN `outer`, and within it an 802.1Q
+    /// one of VLAN `inner`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`].
+    pub fn attach_double(ifindex: u32, outer: u16, inner: u16) -> io::Result<Self> {
+        Self::attach_tags(ifindex, &[(STAG, outer), (CTAG, inner)])
+    }
+
+    /// The tags from the outside in, each with its protocol.
+    fn attach_tags(ifindex: u32, tags: &[(u16, u16)]) -> io::Result<Self> {
+        if let Some((_, vid)) = tags.iter().find(|(_, vid)| !(1..=4094).contains(vid)) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{vid} is not a VLAN ID: it must be 1 to 4094"),
             ));
         }
-        let egress = load(b"tagwire_push", &push_program(vid))?;
-        let ingress = load(b"tagwire_pop", &pop_program(vid))?;
+        let egress = load(b"tagwire_push", &push_program(tags))?;
+        let ingress = load(b"tagwire_pop", &pop_program(tags))?;
         Ok(Self {
             _egress: link(&egress, ifindex, BPF_TCX_EGRESS)?,
             _ingress: link(&ingress, ifindex, BPF_TCX_INGRESS)?,
@@ -91,6 +106,11 @@ const TCX_DROP: i32 = 2;
 // the kernel has stripped it from the frame by then, on a veth too.
 const SKB_VLAN_PRESENT: i16 = 20;
 const SKB_VLAN_TCI: i16 = 24;
+const SKB_VLAN_PROTO: i16 = 28; // in network byte order
+
+/// The protocol of a tag (TPID): 802.1Q, and 802.1ad's outer one.
+const CTAG: u16 = 0x8100;
+const STAG: u16 = 0x88a8;
 
 /// The VLAN ID in a tag's control information; priority and DEI are above.
 const VID_MASK: i32 = 0x0fff;
@@ -101,40 +121,62 @@ impl Insn {
     }
 }
 
-/// Egress: push the tag; a frame that cannot carry it must not leave without.
-fn push_program(vid: u16) -> [Insn; 8] {
-    // The helper takes the protocol in network byte order.
-    let protocol = i32::from(0x8100_u16.to_be());
-    [
-        Insn::new(MOV64_IMM, R2, 0, 0, protocol),
-        Insn::new(MOV64_IMM, R3, 0, 0, i32::from(vid)),
-        Insn::new(CALL, 0, 0, 0, FN_SKB_VLAN_PUSH),
-        Insn::new(JNE_IMM, R0, 0, 2, 0), // to the drop
-        Insn::new(MOV64_IMM, R0, 0, 0, TCX_NEXT),
-        Insn::new(EXIT, 0, 0, 0, 0),
-        Insn::new(MOV64_IMM, R0, 0, 0, TCX_DROP),
-        Insn::new(EXIT, 0, 0, 0, 0),
-    ]
+/// Egress: push the tags, the innermost first; a frame that cannot carry them must not
+/// leave without.
+fn push_program(tags: &[(u16, u16)]) -> Vec<Insn> {
+    let mut program = vec![Insn::new(MOV64_REG, R6, R1, 0, 0)];
+    let left = |done: usize| ((tags.len() - done) * PUSH_LEN) as i16;
+    for (done, &(protocol, vid)) in tags.iter().rev().enumerate() {
+        program.extend([
+            Insn::new(MOV64_REG, R1, R6, 0, 0),
+            // The helper takes the protocol in network byte order.
+            Insn::new(MOV64_IMM, R2, 0, 0, i32::from(protocol.to_be())),
+            Insn::new(MOV64_IMM, R3, 0, 0, i32::from(vid)),
+            Insn::new(CALL, 0, 0, 0, FN_SKB_VLAN_PUSH),
+            Insn::new(JNE_IMM, R0, 0, left(done + 1) + 2, 0), // to the drop
+        ]);
+    }
+    program.extend(VERDICTS);
+    program
 }
 
-/// Ingress: drop what has no tag or another one, pop ours.
-fn pop_program(vid: u16) -> [Insn; 13] {
-    [
-        Insn::new(MOV64_REG, R6, R1, 0, 0),
-        Insn::new(LOAD_U32, R2, R6, SKB_VLAN_PRESENT, 0),
-        Insn::new(JEQ_IMM, R2, 0, 8, 0), // to the drop
-        Insn::new(LOAD_U32, R2, R6, SKB_VLAN_TCI, 0),
-        Insn::new(AND64_IMM, R2, 0, 0, VID_MASK),
-        Insn::new(JNE_IMM, R2, 0, 5, i32::from(vid)), // to the drop
-        Insn::new(MOV64_REG, R1, R6, 0, 0),
-        Insn::new(CALL, 0, 0, 0, FN_SKB_VLAN_POP),
-        Insn::new(JNE_IMM, R0, 0, 2, 0), // to the drop
-        Insn::new(MOV64_IMM, R0, 0, 0, TCX_NEXT),
-        Insn::new(EXIT, 0, 0, 0, 0),
-        Insn::new(MOV64_IMM, R0, 0, 0, TCX_DROP),
-        Insn::new(EXIT, 0, 0, 0, 0),
-    ]
+/// Instructions of [`push_program`] for each tag.
+const PUSH_LEN: usize = 5;
+
+/// Ingress: drop what has no tag or another one, pop ours; the next one that is in the
+/// frame then takes its place in the metadata.
+fn pop_program(tags: &[(u16, u16)]) -> Vec<Insn> {
+    let mut program = vec![Insn::new(MOV64_REG, R6, R1, 0, 0)];
+    for (done, &(protocol, vid)) in tags.iter().enumerate() {
+        // From the instruction after a jump to the drop behind the last tag.
+        let to_drop = |at: usize| ((tags.len() - done) * POP_LEN - at - 1) as i16 + 2;
+        program.extend([
+            Insn::new(LOAD_U32, R2, R6, SKB_VLAN_PRESENT, 0),
+            Insn::new(JEQ_IMM, R2, 0, to_drop(1), 0),
+            Insn::new(LOAD_U32, R2, R6, SKB_VLAN_PROTO, 0),
+            Insn::new(JNE_IMM, R2, 0, to_drop(3), i32::from(protocol.to_be())),
+            Insn::new(LOAD_U32, R2, R6, SKB_VLAN_TCI, 0),
+            Insn::new(AND64_IMM, R2, 0, 0, VID_MASK),
+            Insn::new(JNE_IMM, R2, 0, to_drop(6), i32::from(vid)),
+            Insn::new(MOV64_REG, R1, R6, 0, 0),
+            Insn::new(CALL, 0, 0, 0, FN_SKB_VLAN_POP),
+            Insn::new(JNE_IMM, R0, 0, to_drop(9), 0),
+        ]);
+    }
+    program.extend(VERDICTS);
+    program
 }
+
+/// Instructions of [`pop_program`] for each tag.
+const POP_LEN: usize = 10;
+
+/// The end of both: go on, or drop.
+const VERDICTS: [Insn; 4] = [
+    Insn::new(MOV64_IMM, R0, 0, 0, TCX_NEXT),
+    Insn::new(EXIT, 0, 0, 0, 0),
+    Insn::new(MOV64_IMM, R0, 0, 0, TCX_DROP),
+    Insn::new(EXIT, 0, 0, 0, 0),
+];
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -256,7 +298,8 @@ mod tests {
     /// Every jump must land on the two instructions that drop.
     #[test]
     fn jumps_land_on_the_drop() {
-        for program in [push_program(123).as_slice(), pop_program(123).as_slice()] {
+        let (one, two) = (&[(CTAG, 123)][..], &[(STAG, 9), (CTAG, 123)][..]);
+        for program in [push_program(one), pop_program(one), push_program(two), pop_program(two)] {
             let jumps: Vec<_> = program
                 .iter()
                 .enumerate()
@@ -273,7 +316,9 @@ mod tests {
     #[test]
     fn only_vlan_ids_are_taken() {
         for vid in [0, 4095, u16::MAX] {
-            assert_eq!(VlanShim::attach(1, vid).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            for refused in [VlanShim::attach(1, vid), VlanShim::attach_double(1, 7, vid)] {
+                assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            }
         }
     }
 }

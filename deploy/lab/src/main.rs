@@ -63,6 +63,9 @@ struct Plan {
     /// The VLAN; 0 for frames without a tag.
     #[arg(long, default_value_t = tagwire_lab::DEFAULT_VLAN)]
     vlan: u16,
+    /// The VLAN of an 802.1ad tag around that one.
+    #[arg(long)]
+    outer_vlan: Option<u16>,
     /// How many pods.
     #[arg(long, default_value_t = 1)]
     pods: usize,
@@ -78,7 +81,7 @@ struct Plan {
 impl Plan {
     fn builder(self) -> LabBuilder {
         let mut builder = Lab::builder().vlan(Some(self.vlan).filter(|vlan| *vlan != 0));
-        builder = builder.pods(self.pods);
+        builder = builder.outer_vlan(self.outer_vlan).pods(self.pods);
         if let Some(wire) = self.wire {
             builder = builder.wire(wire);
         }

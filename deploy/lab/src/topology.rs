@@ -12,7 +12,7 @@ use crate::janitor::{self, Record};
 use crate::namespace::Namespace;
 use crate::process::{LabCommand, Spawner};
 use crate::tools;
-use crate::vlan::Tagged;
+use crate::vlan::{Tagged, Vlans};
 use crate::wire::{Wire, WireConfig};
 
 /// The VLAN of the lab unless another is asked for.
@@ -39,6 +39,7 @@ const MAX_PODS: usize = 100;
 #[derive(Debug, Clone)]
 pub struct LabBuilder {
     vlan: Option<u16>,
+    outer_vlan: Option<u16>,
     pods: usize,
     wire: Option<WireConfig>,
     ipv6: bool,
@@ -58,6 +59,13 @@ impl LabBuilder {
         self.vlan(None)
     }
 
+    /// Puts an 802.1ad tag of this VLAN around the tag of [`Self::vlan`] (QinQ).
+    #[must_use]
+    pub fn outer_vlan(mut self, vlan: impl Into<Option<u16>>) -> Self {
+        self.outer_vlan = vlan.into();
+        self
+    }
+
     /// Sets how many pods there are on the node; without this call, one.
     #[must_use]
     pub fn pods(mut self, pods: usize) -> Self {
@@ -72,8 +80,11 @@ impl LabBuilder {
         self
     }
 
-    /// Gives the client [`CLIENT_ADDRESS_V6`] too. Without this call no interface of the
-    /// lab speaks IPv6, which keeps its chatter out of captures and counts.
+    /// A lab of both families: the client has [`CLIENT_ADDRESS_V6`] too, at once and
+    /// without duplicate address detection, and [`Pod::kernel_stack`] gives a pod its
+    /// address of either. What the kernels send on their own then are multicast listener
+    /// reports: they solicit no router and heed none. Without this call no interface of
+    /// the lab speaks IPv6, which keeps its chatter out of captures and counts.
     #[must_use]
     pub fn ipv6(mut self) -> Self {
         self.ipv6 = true;
@@ -100,7 +111,10 @@ impl LabBuilder {
         let record = Record::new(unique_name(), roles)?;
         record.write()?;
         match Parts::make(&self, &record) {
-            Ok(parts) => Ok(Lab { vlan: self.vlan, record, parts: Some(parts) }),
+            Ok(parts) => {
+                let Self { vlan, outer_vlan, .. } = self;
+                Ok(Lab { vlan, outer_vlan, record, parts: Some(parts) })
+            }
             Err(error) => {
                 // The first error is the one to tell; the next janitor tries again.
                 let _ = record.remove();
@@ -110,11 +124,19 @@ impl LabBuilder {
     }
 
     fn check(&self) -> LabResult<()> {
-        if let Some(vlan) = self.vlan.filter(|vlan| !(1..=4094).contains(vlan)) {
+        let mut vlans = [self.vlan, self.outer_vlan].into_iter().flatten();
+        if let Some(vlan) = vlans.find(|vlan| !(1..=4094).contains(vlan)) {
             return Err(LabError::new(
                 format!("no lab with VLAN {vlan}"),
                 "a VLAN ID is 1 to 4094",
                 "name one of those, or ask for an untagged lab",
+            ));
+        }
+        if self.vlan.is_none() && self.outer_vlan.is_some() {
+            return Err(LabError::new(
+                "no lab with an outer tag only",
+                "an 802.1ad tag goes around an 802.1Q one",
+                "name the inner VLAN too",
             ));
         }
         if !(1..=MAX_PODS).contains(&self.pods) {
@@ -137,6 +159,7 @@ fn unique_name() -> String {
 #[derive(Debug)]
 pub struct Lab {
     vlan: Option<u16>,
+    outer_vlan: Option<u16>,
     record: Record,
     /// `None` only while it is dropped.
     parts: Option<Parts>,
@@ -183,22 +206,19 @@ impl Parts {
         client.ip(&format!("link set {CLIENT_INTERFACE} address 02:74:77:00:00:01 up\n"))?;
         node.ip(&format!("link set {NODE_INTERFACE} address 02:74:77:00:00:02 up\n"))?;
 
+        let vlans = plan.vlan.map(|inner| Vlans { outer: plan.outer_vlan, inner });
         let pods = (0..plan.pods)
-            .map(|i| Pod::make(i, create(&format!("pod{i}"))?, &node, plan.vlan))
+            .map(|i| Pod::make(i, create(&format!("pod{i}"))?, &node, vlans, plan.ipv6))
             .collect::<LabResult<Vec<Pod>>>()?;
 
         let client_tag =
-            plan.vlan.map(|vid| Tagged::new(&client, CLIENT_INTERFACE, vid)).transpose()?;
+            vlans.map(|vlans| Tagged::new(&client, CLIENT_INTERFACE, vlans)).transpose()?;
         let client_interface = client_tag
             .as_ref()
             .map_or_else(|| CLIENT_INTERFACE.to_owned(), |tagged| tagged.interface.clone());
         client.ip(&format!("address add {CLIENT_ADDRESS}/24 dev {client_interface}\n"))?;
         if plan.ipv6 {
-            client.sysctl(&format!("ipv6/conf/{client_interface}/accept_ra"), "0")?;
-            client.sysctl(&format!("ipv6/conf/{client_interface}/disable_ipv6"), "0")?;
-            client.ip(&format!(
-                "address add {CLIENT_ADDRESS_V6}/64 dev {client_interface} nodad\n"
-            ))?;
+            speak_ipv6(&client, &client_interface, CLIENT_ADDRESS_V6)?;
         }
         Ok(Self { client, client_interface, _client_tag: client_tag, node, pods, wire })
     }
@@ -219,6 +239,24 @@ pub(crate) fn connect(
     right.ip(&format!("link set {right_interface} up\n"))
 }
 
+/// Gives an interface an IPv6 address that can be used at once, and keeps its kernel from
+/// soliciting routers and configuring itself.
+fn speak_ipv6(namespace: &Namespace, interface: &str, address: Ipv6Addr) -> LabResult<()> {
+    for (key, value) in [
+        ("accept_ra", "0"),
+        ("autoconf", "0"),
+        ("router_solicitations", "0"),
+        // For the link-local address, which would be tentative for a second otherwise.
+        ("accept_dad", "0"),
+        ("dad_transmits", "0"),
+        // Last: with it the link-local address comes.
+        ("disable_ipv6", "0"),
+    ] {
+        namespace.sysctl(&format!("ipv6/conf/{interface}/{key}"), value)?;
+    }
+    namespace.ip(&format!("address add {address}/64 dev {interface} nodad\n"))
+}
+
 /// A folder that every user may read: the appliance is another user.
 fn make_scratch(folder: &Path) -> LabResult<()> {
     fs::create_dir(folder)
@@ -235,7 +273,7 @@ fn make_scratch(folder: &Path) -> LabResult<()> {
 impl Lab {
     /// A lab to be: VLAN 123 and one pod, unless told otherwise.
     pub fn builder() -> LabBuilder {
-        LabBuilder { vlan: Some(DEFAULT_VLAN), pods: 1, wire: None, ipv6: false }
+        LabBuilder { vlan: Some(DEFAULT_VLAN), outer_vlan: None, pods: 1, wire: None, ipv6: false }
     }
 
     /// Brings up a lab with VLAN 123 and one pod.
@@ -259,6 +297,11 @@ impl Lab {
     /// Its VLAN, if it has one.
     pub fn vlan(&self) -> Option<u16> {
         self.vlan
+    }
+
+    /// The VLAN of the 802.1ad tag around the other, if it has one.
+    pub fn outer_vlan(&self) -> Option<u16> {
+        self.outer_vlan
     }
 
     /// The client's namespace: the kernel's own IP stack, behind the VLAN.
@@ -351,8 +394,10 @@ impl Drop for Lab {
 #[derive(Debug)]
 pub struct Pod {
     namespace: Namespace,
-    vlan: Option<u16>,
+    vlans: Option<Vlans>,
+    ipv6: bool,
     address: Ipv4Addr,
+    address_v6: Ipv6Addr,
     mac: [u8; 6],
     tag: Mutex<Option<Tagged>>,
 }
@@ -362,7 +407,8 @@ impl Pod {
         index: usize,
         namespace: Namespace,
         node: &Namespace,
-        vlan: Option<u16>,
+        vlans: Option<Vlans>,
+        ipv6: bool,
     ) -> LabResult<Self> {
         let number = index as u8; // below MAX_PODS
         let mac = [0x02, 0x74, 0x77, 0x00, 0x01, number];
@@ -373,7 +419,10 @@ impl Pod {
         let mac_text = mac.map(|octet| format!("{octet:02x}")).join(":");
         namespace.ip(&format!("link set {POD_INTERFACE} address {mac_text} up\n"))?;
         let address = Ipv4Addr::new(192, 168, 123, 150 + number);
-        Ok(Self { namespace, vlan, address, mac, tag: Mutex::new(None) })
+        // The hexadecimal digits read as the decimal ones of the other address.
+        let last = u16::from_str_radix(&address.octets()[3].to_string(), 16).unwrap_or(0);
+        let address_v6 = Ipv6Addr::new(0xfd00, 0x0123, 0, 0, 0, 0, 0, last);
+        Ok(Self { namespace, vlans, ipv6, address, address_v6, mac, tag: Mutex::new(None) })
     }
 
     /// Its namespace.
@@ -385,6 +434,12 @@ impl Pod {
     /// .151 in the second. The kernel does not have it, see [`Self::kernel_stack`].
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// The IPv6 address that is meant for what runs in it: fd00:123::150 in the first pod,
+    /// ::151 in the second.
+    pub fn address_v6(&self) -> Ipv6Addr {
+        self.address_v6
     }
 
     /// The MAC address of its interface.
@@ -403,16 +458,21 @@ impl Pod {
     }
 
     /// Makes this a pod whose kernel speaks: it gets the lab's VLAN tag on its interface
-    /// and this pod's address, for a server that listens on kernel sockets.
+    /// and this pod's address (in labs with [`LabBuilder::ipv6`], of either family), for a server that listens on kernel sockets.
     ///
     /// # Errors
     ///
     /// When it has a kernel stack already, or a step fails.
     pub fn kernel_stack(&self) -> LabResult<()> {
-        let tagged =
-            self.vlan.map(|vid| Tagged::new(&self.namespace, POD_INTERFACE, vid)).transpose()?;
+        let tagged = self
+            .vlans
+            .map(|vlans| Tagged::new(&self.namespace, POD_INTERFACE, vlans))
+            .transpose()?;
         let interface = tagged.as_ref().map_or(POD_INTERFACE, |tagged| &tagged.interface);
         self.namespace.ip(&format!("address add {}/24 dev {interface}\n", self.address))?;
+        if self.ipv6 {
+            speak_ipv6(&self.namespace, interface, self.address_v6)?;
+        }
         *self.tag.lock().unwrap_or_else(PoisonError::into_inner) = tagged;
         Ok(())
     }

@@ -159,6 +159,60 @@ fn ipv6_is_spoken_only_on_request() {
 }
 
 #[test]
+fn both_families_reach_a_pod_at_once_and_no_router_is_solicited() {
+    if skipped() {
+        return;
+    }
+    let lab = Lab::builder().ipv6().build().unwrap();
+    let pod = lab.pod(0);
+    let heard = listen(pod.namespace(), POD_INTERFACE);
+    pod.kernel_stack().unwrap();
+    assert_eq!(pod.address_v6().to_string(), "fd00:123::150");
+    assert!(ping(lab.client(), pod.address_v6()));
+    assert!(ping(lab.client(), pod.address()));
+    let icmp: Vec<u8> = drain(&heard)
+        .iter()
+        .filter(|frame| frame[16..18] == [0x86, 0xdd] && frame[24] == 58)
+        .map(|frame| frame[58])
+        .collect();
+    // Solicitation (or advertisement) of neighbours and echo; a router solicitation is 133.
+    assert!(icmp.contains(&135) && icmp.contains(&128), "{icmp:?}");
+    assert!(!icmp.contains(&133), "{icmp:?}");
+}
+
+#[test]
+fn two_tags_are_pushed_and_both_must_be_right() {
+    if skipped() {
+        return;
+    }
+    let lab = Lab::builder().vlan(42).outer_vlan(7).ipv6().build().unwrap();
+    lab.pod(0).kernel_stack().unwrap();
+    let client = listen(lab.client(), "eth0");
+    let node = listen(lab.node(), "nic0");
+    assert!(ping(lab.client(), lab.pod(0).address_v6()));
+    assert!(ping(lab.pod(0).namespace(), CLIENT_ADDRESS));
+    let request = loop {
+        let frame = next_frame(&client);
+        if frame[20..22] == IPV4 {
+            break frame;
+        }
+    };
+    assert_eq!(request[12..20], [0x88, 0xa8, 0, 7, 0x81, 0x00, 0, 42]);
+    drain(&node);
+    let (mut outer, mut inner) = (request.clone(), request.clone());
+    outer[15] = 8;
+    inner[19] = 43;
+    let mut both_of_802_1q = request.clone();
+    both_of_802_1q[12..14].copy_from_slice(&[0x81, 0x00]);
+    let one = [&request[..12], &request[16..]].concat();
+    for frame in [&outer, &inner, &both_of_802_1q, &one, &request] {
+        node.send(frame).unwrap();
+    }
+    let replies = drain(&node);
+    assert_eq!(replies.len(), 1, "only the one with both tags is answered: {replies:02x?}");
+}
+
+#[test]
 fn steering_reaches_the_interfaces_of_the_lab() {
     if skipped() {
         return;

@@ -60,10 +60,12 @@ impl SplitMix64 {
     }
 }
 
-/// Flips one to three bits behind the Ethernet header and the VLAN tag.
+/// Flips one to three bits behind the Ethernet header and the VLAN tags.
 pub(super) fn flip_bits(frame: &mut [u8], mut random: SplitMix64) {
-    let header = match frame.get(12..14) {
-        Some([0x81, 0x00] | [0x88, 0xa8]) => 18,
+    let tag = |at: usize| matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
+    let header = match (tag(12), tag(16)) {
+        (true, true) => 22,
+        (true, false) => 18,
         _ => 14,
     };
     let Some(body) = frame.get_mut(header..).filter(|body| !body.is_empty()) else { return };
