@@ -11,7 +11,7 @@ use tagwire::request;
 use tagwire_netstack::wire::checksum::{self, Sum};
 use tagwire_netstack::{
     Checksum, Config, ConnId, FrameMeta, Instant, Ipv4Cidr, MacAddr, Offload, Stack, TcpConfig,
-    Transmit,
+    Transmit, VlanStack,
 };
 
 const CLIENT_MAC: [u8; 6] = [2, 0x74, 0x77, 0, 0, 1];
@@ -45,7 +45,8 @@ impl Client {
         let address = Ipv4Cidr { address: SERVER, prefix: 24 };
         let config = Config {
             mac: MacAddr(SERVER_MAC),
-            vlan: Some(VLAN),
+            vlan: VlanStack::tagged(VLAN).expect("a VLAN"),
+            pcp: 0,
             mtu: 1500,
             address,
             gateway: None,

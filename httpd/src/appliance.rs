@@ -19,7 +19,7 @@ use tagwire_core::error::OpenError;
 use tagwire_core::nic::Interface;
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Worker, WorkerConfig};
-use tagwire_netstack::{Instant, MacAddr, Offload, Stack, TcpConfig};
+use tagwire_netstack::{Instant, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdError, ColdSide, StatusSource};
@@ -168,7 +168,8 @@ fn stack_config(
     }
     Ok(tagwire_netstack::Config {
         mac: MacAddr(interface.mac),
-        vlan: config.vlan,
+        vlan: config.vlan.and_then(VlanStack::tagged).unwrap_or(VlanStack::UNTAGGED),
+        pcp: 0,
         mtu: interface.mtu,
         address: config.address.cidr(),
         gateway: config.gateway,

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::tcp::congestion::{Congestion, Start, cubic::Cubic};
+use crate::wire::vlan::VlanStack;
 
 /// A 48-bit IEEE 802 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,8 +66,11 @@ impl Ipv4Cidr {
 pub struct Config {
     /// The interface's own address; frames to other unicast addresses are dropped.
     pub mac: MacAddr,
-    /// The VLAN identifier to live behind, 1 to 4094; `None` for untagged.
-    pub vlan: Option<u16>,
+    /// The VLAN to live in.
+    pub vlan: VlanStack,
+    /// The priority (PCP) of what is sent, 0 to 7; only the low three bits count. Other than
+    /// 0 and without a VLAN, frames are sent priority-tagged, with VID 0.
+    pub pcp: u8,
     /// The largest IPv4 packet the link carries, in octets (68 to 65535).
     pub mtu: u16,
     /// Own address and subnet.

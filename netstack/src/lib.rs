@@ -40,3 +40,4 @@ pub use tcp::demux::{ConnId, Endpoint, FourTuple};
 pub use tcp::seq::SeqNum;
 pub use tcp::{Counts, Recv, congestion};
 pub use time::Instant;
+pub use wire::vlan::{ParseVlanError, VlanStack};

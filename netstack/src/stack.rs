@@ -20,11 +20,13 @@ use crate::tcp::{Counts, Env, Recv, Tcp};
 use crate::time::Instant;
 use crate::wire::arp::{self, ArpPacket, Operation};
 use crate::wire::checksum::pseudo_header;
+use crate::wire::vlan::{Tags, VlanStack};
 use crate::wire::{ethernet, ipv4, tcp as wire_tcp};
 
 /// Octets that [`Stack::poll_transmit`]'s buffer must have: a full frame of a 1500 octet
-/// MTU. More lets larger payloads be copied behind their headers instead of being sliced.
+/// MTU behind two tags. More lets larger payloads be copied behind their headers instead of being sliced.
 pub const MIN_BUFFER: usize = 1536;
+const _: () = assert!(MIN_BUFFER >= ethernet::HEADER_LEN + 2 * ethernet::TAG_LEN + 1500);
 
 /// RFC 791: every link carries at least this.
 const MIN_MTU: u16 = 68;
@@ -51,7 +53,9 @@ const MIN_MTU: u16 = 68;
 #[derive(Debug)]
 pub struct Stack {
     mac: MacAddr,
-    vlan: Option<u16>,
+    vlan: VlanStack,
+    /// What frames are sent with.
+    tags: Tags,
     mtu: usize,
     checksum_offload: bool,
     routes: Routes,
@@ -75,6 +79,7 @@ impl Stack {
         Self {
             mac: config.mac,
             vlan: config.vlan,
+            tags: config.vlan.tags(config.pcp),
             mtu,
             // A link that cuts segments has to complete their checksums too.
             checksum_offload: config.offload.checksum || config.offload.segmentation,
@@ -266,7 +271,7 @@ impl Stack {
                     continue;
                 }
             };
-            let transport = &mut buffer[ethernet::header_len(self.vlan) + ipv4::HEADER_LEN..];
+            let transport = &mut buffer[ethernet::header_len(self.tags) + ipv4::HEADER_LEN..];
             return Some(match packet {
                 Packet::Segment(tuple, header) => {
                     let length = wire_tcp::emit(transport, &header);
@@ -320,7 +325,7 @@ impl Stack {
                 },
                 None => Lookup::Failed,
             };
-            let at = ethernet::header_len(self.vlan) + ipv4::HEADER_LEN;
+            let at = ethernet::header_len(self.tags) + ipv4::HEADER_LEN;
             let Some(built) = self.tcp.output(now, &mut self.stats, id, &mut buffer[at..], slices)
             else {
                 continue;
@@ -361,7 +366,7 @@ impl Stack {
 
     fn write_arp(&self, buffer: &mut [u8], to: MacAddr, packet: &ArpPacket) -> Transmit {
         let ethertype = ethernet::ETHERTYPE_ARP;
-        let start = ethernet::emit(buffer, to, self.mac, self.vlan, ethertype);
+        let start = ethernet::emit(buffer, to, self.mac, self.tags, ethertype);
         let len = start + arp::emit(&mut buffer[start..], packet);
         Transmit { len, checksum: None, segmentation: None }
     }
@@ -377,7 +382,7 @@ impl Stack {
         payload_len: usize,
     ) -> usize {
         let ethertype = ethernet::ETHERTYPE_IPV4;
-        let start = ethernet::emit(buffer, to, self.mac, self.vlan, ethertype);
+        let start = ethernet::emit(buffer, to, self.mac, self.tags, ethertype);
         start + ipv4::emit(&mut buffer[start..], source, destination, protocol, payload_len)
     }
 

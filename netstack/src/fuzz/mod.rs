@@ -20,11 +20,11 @@ use crate::wire::{arp, ethernet, icmpv4, ipv4};
 /// Any octets as an Ethernet frame, its payload as ARP.
 pub fn fuzz_ethernet_arp(data: &[u8]) {
     if let Ok(frame) = ethernet::parse(data) {
-        let mut again = vec![0; ethernet::header_len(frame.tci)];
-        ethernet::emit(&mut again, frame.destination, frame.source, frame.tci, frame.ethertype);
+        let mut again = vec![0; ethernet::header_len(frame.tags)];
+        ethernet::emit(&mut again, frame.destination, frame.source, frame.tags, frame.ethertype);
         again.extend_from_slice(frame.payload);
         assert_eq!(again, data);
-        // One tag is taken; a second one is payload.
+        // Two tags are taken; a third one is payload.
         assert_eq!(ethernet::parse(&again), Ok(frame));
         fuzz_arp(frame.payload);
     }
@@ -106,12 +106,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::vlan::VlanStack;
 
     #[test]
     fn the_parsers_harnesses_get_past_the_headers() {
-        let mut frame = vec![0; 18];
+        let mut frame = vec![0; 22];
         let mac = crate::MacAddr([2, 0, 0, 0, 0, 1]);
-        ethernet::emit(&mut frame, mac, mac, Some(5), ethernet::ETHERTYPE_ARP);
+        ethernet::emit(
+            &mut frame,
+            mac,
+            mac,
+            VlanStack::stacked(5, 6).unwrap(),
+            ethernet::ETHERTYPE_ARP,
+        );
         frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
         frame.extend([3; 40]);
         fuzz_ethernet_arp(&frame);

@@ -11,6 +11,7 @@ use crate::tcp::seq::SeqNum;
 use crate::wire::arp::{self, ArpPacket};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::tcp::{self, Flags, Header, MAX_WINDOW_SCALE, Options, Timestamp};
+use crate::wire::vlan::{Tags, VlanStack};
 use crate::wire::{ethernet, ipv4};
 use crate::{
     Checksum, Config, ConnId, Counts, FourTuple, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr,
@@ -25,7 +26,6 @@ const PORT: u16 = 80;
 /// Peers have ports from here on.
 const FIRST_PEER: u16 = 1000;
 const PEERS: usize = 4;
-const VLAN: u16 = 5;
 const BACKLOG: usize = 3;
 const MAX_CONNECTIONS: usize = 3;
 const MAX_TIME_WAIT: usize = 2;
@@ -64,7 +64,8 @@ struct App {
 struct Driver {
     stack: Stack,
     now: Instant,
-    vlan: Option<u16>,
+    vlan: VlanStack,
+    tags: Tags,
     mtu: usize,
     offload: Offload,
     buffer: Vec<u8>,
@@ -76,7 +77,12 @@ struct Driver {
 impl Driver {
     fn new(input: &mut Input<'_>) -> Self {
         let (a, b) = (input.octet(), input.octet());
-        let vlan = (a & 1 != 0).then_some(VLAN);
+        let vlan = match a & 0x21 {
+            0 => VlanStack::UNTAGGED,
+            1 => VlanStack::tagged(5).expect("a VLAN"),
+            _ => VlanStack::stacked(5, 6).expect("a VLAN in a VLAN"),
+        };
+        let pcp = a >> 6;
         let mtu = if a & 2 != 0 { 576 } else { 1500 };
         let offload = if a & 4 != 0 { Offload::FULL } else { Offload::NONE };
         let receive_buffer = [4096, 20_000, 65_535, 300_000][usize::from(b & 3)];
@@ -85,6 +91,7 @@ impl Driver {
         let config = Config {
             mac: US,
             vlan,
+            pcp,
             mtu,
             address: Ipv4Cidr { address: OUR_IP, prefix: 24 },
             gateway: None,
@@ -104,6 +111,7 @@ impl Driver {
             stack,
             now,
             vlan,
+            tags: vlan.tags(pcp),
             mtu: usize::from(mtu),
             offload,
             buffer: vec![0; buffer_len],
@@ -377,13 +385,13 @@ impl Driver {
     fn check_frame(&mut self, transmit: &Transmit, buffer: &[u8], slices: &[Bytes]) {
         let octets = [&buffer[..transmit.len], &slices.concat()].concat();
         let frame = ethernet::parse(&octets).expect("an Ethernet frame");
-        assert_eq!((frame.source, frame.tci), (US, self.vlan));
+        assert_eq!((frame.source, frame.tags), (US, self.tags));
         match transmit.segmentation {
             None => assert!(frame.payload.len() <= self.mtu, "a frame beyond the MTU"),
             Some(cut) => {
                 let payload = octets.len() - usize::from(cut.header_len);
                 assert!(self.offload.segmentation && payload > usize::from(cut.size));
-                let headers = usize::from(cut.header_len) - ethernet::header_len(self.vlan);
+                let headers = usize::from(cut.header_len) - ethernet::header_len(self.tags);
                 assert!(headers + usize::from(cut.size) <= self.mtu);
             }
         }

@@ -3,15 +3,13 @@
 use crate::config::MacAddr;
 use crate::frame::FrameMeta;
 use crate::stats::Stats;
-use crate::wire::ethernet::{self, Frame, TPID_8021Q};
-
-/// The VLAN identifier of a Tag Control Information field.
-const VID_MASK: u16 = 0x0fff;
+use crate::wire::ethernet::{self, Frame};
+use crate::wire::vlan::{Tags, VlanStack};
 
 /// Takes a frame that belongs to `vlan` and is for `mac` or a group; counts why not.
 pub(crate) fn admit<'a>(
     mac: MacAddr,
-    vlan: Option<u16>,
+    vlan: VlanStack,
     stats: &mut Stats,
     octets: &'a [u8],
     meta: &FrameMeta,
@@ -20,18 +18,16 @@ pub(crate) fn admit<'a>(
         stats.drop_malformed += 1;
         return None;
     };
-    // A stripped tag is the outer one; one in line behind it makes two, which is another VLAN.
-    let tci = match (meta.vlan, frame.tci) {
+    // A stripped tag is the outer one; with two in line behind it there are three.
+    let tags = match (meta.vlan, frame.tags) {
         (None, inline) => inline,
-        (Some(tag), None) if tag.tpid == TPID_8021Q => Some(tag.tci),
+        (outer, Tags { outer: inner, inner: None }) => Tags { outer, inner },
         (Some(_), _) => {
             stats.drop_vlan += 1;
             return None;
         }
     };
-    // 802.1Q 6.9: VID 0 only carries a priority; the frame counts as untagged.
-    let vid = tci.map(|tci| tci & VID_MASK).filter(|vid| *vid != 0);
-    if vid != vlan {
+    if !vlan.matches(&tags) {
         stats.drop_vlan += 1;
         return None;
     }
@@ -50,23 +46,26 @@ pub(crate) fn admit<'a>(
 mod tests {
     use super::*;
     use crate::frame::VlanTag;
-    use crate::wire::ethernet::{ETHERTYPE_ARP, TPID_8021AD, emit};
+    use crate::wire::ethernet::{ETHERTYPE_ARP, emit};
+    use crate::wire::vlan::{TPID_8021AD, TPID_8021Q};
 
     const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
     const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
     fn admitted(
-        vlan: Option<u16>,
+        vlan: &str,
         stripped: Option<(u16, u16)>,
-        inline: Option<u16>,
+        inline: &[(u16, u16)],
         destination: MacAddr,
     ) -> Result<(), &'static str> {
+        let tag = |(tpid, tci)| VlanTag { tpid, tci };
+        let mut list = inline.iter().copied().map(tag);
+        let tags = Tags { outer: list.next(), inner: list.next() };
         let mut octets = [0; 60];
-        emit(&mut octets, destination, PEER, inline, ETHERTYPE_ARP);
-        let vlan_tag = stripped.map(|(tpid, tci)| VlanTag { tpid, tci });
-        let meta = FrameMeta { vlan: vlan_tag, ..FrameMeta::default() };
+        emit(&mut octets, destination, PEER, tags, ETHERTYPE_ARP);
+        let meta = FrameMeta { vlan: stripped.map(tag), ..FrameMeta::default() };
         let mut stats = Stats::default();
-        match admit(US, vlan, &mut stats, &octets, &meta) {
+        match admit(US, vlan.parse().unwrap(), &mut stats, &octets, &meta) {
             Some(_) => Ok(()),
             None => Err(stats.iter().find(|(_, count)| *count == 1).unwrap().0),
         }
@@ -74,22 +73,35 @@ mod tests {
 
     #[test]
     fn the_tag_decides_wherever_it_stands() {
-        let q = TPID_8021Q;
-        assert_eq!(admitted(Some(123), Some((q, 123)), None, US), Ok(()));
-        assert_eq!(admitted(Some(123), Some((q, 0xe000 | 123)), None, US), Ok(()));
-        assert_eq!(admitted(Some(123), None, Some(123), US), Ok(()));
-        assert_eq!(admitted(Some(123), None, None, US), Err("drop_vlan"));
-        assert_eq!(admitted(Some(123), Some((q, 124)), None, US), Err("drop_vlan"));
-        assert_eq!(admitted(Some(123), Some((q, 123)), Some(123), US), Err("drop_vlan"));
-        assert_eq!(admitted(Some(123), Some((TPID_8021AD, 123)), None, US), Err("drop_vlan"));
-        assert_eq!(admitted(None, None, None, US), Ok(()));
-        assert_eq!(admitted(None, Some((q, 0)), None, US), Ok(()));
-        assert_eq!(admitted(None, Some((q, 5)), None, US), Err("drop_vlan"));
+        let (q, ad, other) = (TPID_8021Q, TPID_8021AD, Err("drop_vlan"));
+        assert_eq!(admitted("123", Some((q, 123)), &[], US), Ok(()));
+        assert_eq!(admitted("123", Some((q, 0xe000 | 123)), &[], US), Ok(()));
+        assert_eq!(admitted("123", None, &[(q, 123)], US), Ok(()));
+        assert_eq!(admitted("123", None, &[], US), other);
+        assert_eq!(admitted("123", Some((q, 124)), &[], US), other);
+        assert_eq!(admitted("123", Some((q, 123)), &[(q, 123)], US), other);
+        assert_eq!(admitted("123", Some((ad, 123)), &[], US), other);
+        assert_eq!(admitted("0", None, &[], US), Ok(()));
+        assert_eq!(admitted("0", Some((q, 0)), &[], US), Ok(()));
+        assert_eq!(admitted("0", None, &[(q, 0xa000)], US), Ok(()));
+        assert_eq!(admitted("0", Some((q, 5)), &[], US), other);
+    }
+
+    #[test]
+    fn two_tags_the_outer_one_stripped_or_not() {
+        let (q, ad, other) = (TPID_8021Q, TPID_8021AD, Err("drop_vlan"));
+        for outer in [(ad, 100), (q, 0x6000 | 100)] {
+            assert_eq!(admitted("100.200", Some(outer), &[(q, 200)], US), Ok(()));
+            assert_eq!(admitted("100.200", None, &[outer, (q, 200)], US), Ok(()));
+            assert_eq!(admitted("100.200", Some(outer), &[], US), other);
+            assert_eq!(admitted("100.200", Some(outer), &[(q, 200), (q, 200)], US), other);
+        }
+        assert_eq!(admitted("100.200", Some((q, 200)), &[(q, 100)], US), other);
     }
 
     #[test]
     fn only_our_unicast_and_groups() {
-        assert_eq!(admitted(None, None, None, MacAddr::BROADCAST), Ok(()));
-        assert_eq!(admitted(None, None, None, MacAddr([2, 0, 0, 0, 0, 9])), Err("drop_mac"));
+        assert_eq!(admitted("0", None, &[], MacAddr::BROADCAST), Ok(()));
+        assert_eq!(admitted("0", None, &[], MacAddr([2, 0, 0, 0, 0, 9])), Err("drop_mac"));
     }
 }

@@ -15,6 +15,7 @@ pub mod ethernet;
 pub mod icmpv4;
 pub mod ipv4;
 pub mod tcp;
+pub mod vlan;
 
 /// Why octets were not taken for what they claim to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,8 +35,8 @@ pub(crate) fn drain(
 fn complete(transmit: &Transmit, buffer: &[u8], slices: &[Bytes], mtu: usize) -> Vec<Vec<u8>> {
     let mut frame = buffer[..transmit.len].to_vec();
     frame.extend(slices.concat());
-    let tag = ethernet::parse(&frame).expect("an Ethernet frame").tci;
-    let network = ethernet::header_len(tag);
+    let tags = ethernet::parse(&frame).expect("an Ethernet frame").tags;
+    let network = ethernet::header_len(tags);
     let ip_len = frame.len() - network;
     let Some(cut) = transmit.segmentation else {
         assert!(ip_len <= mtu, "{ip_len} octets of IP do not fit an MTU of {mtu}");

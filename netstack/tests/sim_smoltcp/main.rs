@@ -160,7 +160,7 @@ impl Simulation {
     /// A frame leaves the stack; its tag must be the one agreed on.
     fn untag(&self, mut frame: Vec<u8>) -> Vec<u8> {
         let parsed = ethernet::parse(&frame).expect("an Ethernet frame");
-        assert_eq!((parsed.source, parsed.tci), (US, self.scenario.vlan));
+        assert_eq!((parsed.source, parsed.tags), (US, self.scenario.vlan_stack().into()));
         if self.scenario.vlan.is_some() {
             frame.drain(12..16);
         }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tagwire_netstack::{Config, Ipv4Cidr, MacAddr, Offload, TcpConfig};
+use tagwire_netstack::{Config, Ipv4Cidr, MacAddr, Offload, TcpConfig, VlanStack};
 
 pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub(crate) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -153,12 +153,17 @@ impl Scenario {
         }
     }
 
+    pub(crate) fn vlan_stack(&self) -> VlanStack {
+        self.vlan.map_or(VlanStack::UNTAGGED, |vid| VlanStack::tagged(vid).expect("a VLAN"))
+    }
+
     pub(crate) fn config(&self, secret: u64) -> Config {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&secret.to_be_bytes());
         Config {
             mac: US,
-            vlan: self.vlan,
+            vlan: self.vlan_stack(),
+            pcp: 0,
             mtu: self.mtu,
             address: Ipv4Cidr { address: OUR_IP, prefix: 24 },
             gateway: None,

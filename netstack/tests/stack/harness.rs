@@ -14,10 +14,11 @@ use tagwire_netstack::congestion::{Acked, Congestion};
 use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
 use tagwire_netstack::wire::checksum::{Sum, pseudo_header};
 use tagwire_netstack::wire::tcp::{self, Flags, Header, Options, Timestamp};
+use tagwire_netstack::wire::vlan::Tags;
 use tagwire_netstack::wire::{ethernet, ipv4};
 use tagwire_netstack::{
     Config, ConnId, Counts, Events, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr, Offload,
-    Recv, SeqNum, Stack, State, TcpConfig,
+    Recv, SeqNum, Stack, State, TcpConfig, VlanStack,
 };
 
 use crate::link;
@@ -34,7 +35,8 @@ const PEER_ISS: u32 = u32::MAX - 500;
 pub(crate) fn config() -> Config {
     Config {
         mac: US,
-        vlan: Some(VLAN),
+        vlan: VlanStack::tagged(VLAN).expect("a VLAN"),
+        pcp: 0,
         mtu: 1500,
         address: Ipv4Cidr { address: OUR_IP, prefix: 24 },
         gateway: None,
@@ -148,7 +150,8 @@ pub(crate) struct Fixture {
     pub(crate) mtu: usize,
     pub(crate) buffer_len: usize,
     pub(crate) port: u16,
-    vlan: Option<u16>,
+    vlan: VlanStack,
+    pcp: u8,
     /// Whether the peer answers when the stack asks for its address.
     pub(crate) answers_arp: bool,
     /// Frames that the stack sent, and when.
@@ -173,7 +176,7 @@ impl Fixture {
     /// A stack that listens on port 80, and nothing has happened.
     pub(crate) fn bare(config: Config) -> Self {
         let now = Instant::from_millis(1_000_000);
-        let (mtu, vlan) = (usize::from(config.mtu), config.vlan);
+        let (mtu, vlan, pcp) = (usize::from(config.mtu), config.vlan, config.pcp);
         let mut stack = Stack::new(config, now);
         stack.listen(80);
         let (port, iss, peer_iss, sent) = (40_000, 0, PEER_ISS, VecDeque::new());
@@ -184,6 +187,7 @@ impl Fixture {
             buffer_len: MIN_BUFFER,
             port,
             vlan,
+            pcp,
             answers_arp: false,
             sent,
             iss,
@@ -264,12 +268,17 @@ impl Fixture {
         self.ip(PEER_IP, OUR_IP, ipv4::PROTOCOL_ICMP, &message)
     }
 
+    /// The tags that the peer's frames carry.
+    pub(crate) fn vlan_tags(&self) -> Tags {
+        self.vlan.into()
+    }
+
     /// The next frame that the stack sent, Ethernet header taken off and checked.
     #[track_caller]
     pub(crate) fn next_frame(&mut self) -> (MacAddr, u16, Vec<u8>) {
         let (_, octets) = self.sent.pop_front().expect("the stack should have sent a frame");
         let frame = ethernet::parse(&octets).expect("an Ethernet frame");
-        assert_eq!((frame.source, frame.tci), (US, self.vlan));
+        assert_eq!((frame.source, frame.tags), (US, self.vlan.tags(self.pcp)));
         (frame.destination, frame.ethertype, frame.payload.to_vec())
     }
 

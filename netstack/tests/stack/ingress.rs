@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use tagwire_netstack::wire::checksum::Sum;
 use tagwire_netstack::wire::ethernet::{TPID_8021Q, emit};
 use tagwire_netstack::wire::ipv4;
-use tagwire_netstack::{Checksum, Config, FrameMeta, MacAddr, VlanTag};
+use tagwire_netstack::{Checksum, Config, FrameMeta, MacAddr, VlanStack, VlanTag};
 
 use crate::harness::{Fixture, OUR_IP, PEER, PEER_IP, US, VLAN, config, seg};
 
@@ -39,15 +39,19 @@ fn ping_with(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     frame
 }
 
+fn tagged(vid: u16) -> VlanStack {
+    VlanStack::tagged(vid).unwrap()
+}
+
 #[test]
 fn another_vlan_or_none() {
     let mut other = ping();
-    emit(&mut other, US, PEER, Some(VLAN + 1), 0x0800);
+    emit(&mut other, US, PEER, tagged(VLAN + 1), 0x0800);
     silent(&other, "drop_vlan");
-    let untagged = Fixture::bare(Config { vlan: None, ..config() }).echo(b"data");
+    let untagged = Fixture::bare(Config { vlan: VlanStack::UNTAGGED, ..config() }).echo(b"data");
     silent(&untagged, "drop_vlan");
     // And a tag where none is wanted.
-    let mut t = Fixture::new(Config { vlan: None, ..config() });
+    let mut t = Fixture::new(Config { vlan: VlanStack::UNTAGGED, ..config() });
     t.frame(&ping());
     t.nothing();
     assert_eq!(dropped(&t), ["drop_vlan"]);
@@ -55,7 +59,7 @@ fn another_vlan_or_none() {
 
 #[test]
 fn a_stripped_tag_counts_like_one_in_line() {
-    let untagged = Fixture::bare(Config { vlan: None, ..config() }).echo(b"data");
+    let untagged = Fixture::bare(Config { vlan: VlanStack::UNTAGGED, ..config() }).echo(b"data");
     let mut t = Fixture::new(config());
     let mut arrive = |vid: u16| {
         let vlan = Some(VlanTag { tpid: TPID_8021Q, tci: 0x6000 | vid });
@@ -67,16 +71,49 @@ fn a_stripped_tag_counts_like_one_in_line() {
 }
 
 #[test]
+fn double_tags_and_priorities() {
+    // What each stack sends, with its tags and its priority, the harness checks.
+    for (vlan, pcp) in [("0", 0), ("0", 5), ("123", 7), ("100.200", 0), ("100.200", 3)] {
+        let mut t = Fixture::new(Config { vlan: vlan.parse().unwrap(), pcp, ..config() });
+        let id = t.open(seg("S", 0, 0).mss(1000));
+        t.send(seg("P.", 1, 1).data(b"in"));
+        assert_eq!(t.app_recv(id).0, b"in", "{vlan}");
+        t.app_send(id, b"out");
+        t.expect(seg("P.", 1, 3).data(b"out"));
+        // And with the outer tag stripped by the kernel, or priority-tagged.
+        let mut frame = t.echo(b"data");
+        let outer = t.vlan_tags().outer;
+        if outer.is_some() {
+            frame.drain(12..16);
+        }
+        let priority = VlanTag { tpid: TPID_8021Q, tci: 0x6000 };
+        let meta = FrameMeta { vlan: outer.or(Some(priority)), ..FrameMeta::default() };
+        t.stack.handle_frame(t.now, &frame, &meta);
+        t.flush();
+        t.next_frame();
+        assert_eq!(t.stack.stats().icmp_echo, 1);
+    }
+    let stacked: VlanStack = "100.200".parse().unwrap();
+    for other in ["100", "200", "200.100", "0"] {
+        let frame = Fixture::bare(Config { vlan: other.parse().unwrap(), ..config() }).echo(b"x");
+        let mut t = Fixture::new(Config { vlan: stacked, ..config() });
+        t.frame(&frame);
+        t.nothing();
+        assert_eq!(dropped(&t), ["drop_vlan"], "{other}");
+    }
+}
+
+#[test]
 fn another_station() {
     let mut frame = ping();
-    emit(&mut frame, MacAddr([2, 0, 0, 0, 0, 77]), PEER, Some(VLAN), 0x0800);
+    emit(&mut frame, MacAddr([2, 0, 0, 0, 0, 77]), PEER, tagged(VLAN), 0x0800);
     silent(&frame, "drop_mac");
 }
 
 #[test]
 fn unicast_ip_in_a_broadcast_frame() {
     let mut frame = ping();
-    emit(&mut frame, MacAddr::BROADCAST, PEER, Some(VLAN), 0x0800);
+    emit(&mut frame, MacAddr::BROADCAST, PEER, tagged(VLAN), 0x0800);
     silent(&frame, "drop_address");
 }
 

@@ -51,7 +51,8 @@ fn without_offload_every_frame_fits_and_is_complete() {
 
 #[test]
 fn with_offload_large_segments_are_cut_by_the_link() {
-    for vlan in [None, Some(7)] {
+    for vlan in ["0", "7", "7.8"] {
+        let vlan = vlan.parse().unwrap();
         for mtu in [68, 576, 1500, 9000, 65_535] {
             for (buffer_len, piece) in [(MIN_BUFFER, 300_000), (MIN_BUFFER, 3001), (70_000, 900)] {
                 let offload = Offload::FULL;
