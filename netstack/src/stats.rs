@@ -91,6 +91,9 @@ counters! {
         tcp_keepalive,
         /// Received segments kept out of order.
         tcp_out_of_order,
+        /// Received segments with text that had come before; told to the sender by D-SACK
+        /// (RFC 2883) where it understands that.
+        tcp_duplicate,
         /// Received data dropped: outside the window, or the reassembly queue was full.
         tcp_data_dropped,
         /// Segments dropped by PAWS (RFC 7323 5).

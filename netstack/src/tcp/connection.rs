@@ -1,7 +1,8 @@
 //! One connection from ESTABLISHED on: its state, and the calls of the application on it.
 //!
-//! What a received segment does is in [`input`](super::input), what is sent when in
-//! [`output`](super::output), what a timer does in [`timeout`](super::timeout).
+//! What a received segment does is in [`input`](super::input), what its text does in
+//! [`receive`](super::receive), what is sent when in [`output`](super::output), what a timer
+//! does in [`timeout`](super::timeout).
 //! SYN-RECEIVED is a [record](super::listen) before there is a connection, TIME-WAIT a
 //! [record](super::time_wait) after it.
 
@@ -144,9 +145,13 @@ pub(crate) struct Connection {
     pub(super) rcv_scale: u8,
     pub(super) ready: BytesMut,
     pub(super) assembler: Assembler,
+    /// Text that came twice and was not reported yet (RFC 2883).
+    pub(super) duplicate: Option<(SeqNum, SeqNum)>,
     /// Where the peer's FIN stands, once seen.
     pub(super) peer_fin: Option<SeqNum>,
 
+    /// SACK blocks may be sent and are believed (RFC 2018 2).
+    pub(super) sack_permitted: bool,
     pub(super) timestamps: Option<TimestampState>,
     pub(super) last_ack_sent: SeqNum,
     /// An acknowledgement is due at once.
@@ -232,7 +237,9 @@ impl Connection {
             rcv_scale,
             ready: BytesMut::new(),
             assembler: Assembler::default(),
+            duplicate: None,
             peer_fin: None,
+            sack_permitted: half_open.sack_permitted,
             timestamps: half_open
                 .ts_recent
                 .map(|recent| TimestampState { offset: half_open.ts_offset, recent }),

@@ -35,6 +35,8 @@ pub(crate) struct HalfOpen {
     pub(crate) peer_mss: u16,
     /// Both sides' shift counts, if the peer offered scaling.
     pub(crate) scaling: Option<(u8, u8)>,
+    /// The peer understands SACK (RFC 2018 2), and so do we.
+    pub(crate) sack_permitted: bool,
     /// The peer's last TSval, if it offered timestamps.
     pub(crate) ts_recent: Option<u32>,
     pub(crate) ts_offset: u32,
@@ -105,6 +107,7 @@ impl HalfOpenTable {
                 .options
                 .window_scale
                 .map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
+            sack_permitted: segment.options.sack_permitted,
             ts_recent: segment.options.timestamp.map(|timestamp| timestamp.value),
             ts_offset: isn::timestamp_offset(keys, &tuple),
             sent_at: now,
@@ -177,11 +180,11 @@ impl HalfOpen {
             options: Options {
                 mss: Some(mss),
                 window_scale: self.scaling.map(|(_, ours)| ours),
-                // Permitted once the scoreboard is there to honour it.
-                sack_permitted: false,
+                sack_permitted: self.sack_permitted,
                 timestamp: self
                     .ts_recent
                     .map(|echo| Timestamp { value: timestamp_now(self.ts_offset, now), echo }),
+                ..Options::default()
             },
         }
     }

@@ -18,6 +18,7 @@ mod input;
 mod isn;
 mod listen;
 pub(crate) mod output;
+mod receive;
 mod recovery;
 mod rtt;
 mod send_buffer;

@@ -9,7 +9,9 @@ use super::time_wait::TimeWait;
 use super::timer::Timer;
 use crate::config::TcpConfig;
 use crate::time::Instant;
-use crate::wire::tcp::{Flags, HEADER_LEN, HEADER_LEN_TIMESTAMP, Header, Options, Timestamp, emit};
+use crate::wire::tcp::{
+    Flags, HEADER_LEN, HEADER_LEN_TIMESTAMP, Header, Options, SackBlocks, Timestamp, emit,
+};
 
 /// IPv4's total length is 16 bits: what one segment may carry with the largest headers.
 const MAX_SEGMENT: u32 = 65535 - 20 - 60;
@@ -45,6 +47,11 @@ impl Connection {
     ) -> Option<Built> {
         if self.state == State::Closed {
             return None;
+        }
+        if self.ack_now && self.has_sack_blocks() {
+            // RFC 2018 3: every acknowledgement that is sent while something is missing says
+            // what is there. It goes alone, as data beside it would have to be cut for it.
+            return Some(self.emit_empty(cx, self.acknowledgement_seq(), buffer));
         }
         if let Some(plan) = self.plan_retransmission().or_else(|| self.plan_data(cx)) {
             return Some(self.emit_data(cx, plan, buffer, slices));
@@ -163,7 +170,7 @@ impl Connection {
             flags = flags.with(Flags::FIN);
             self.fin_sent = true;
         }
-        self.write_header(cx, plan.seq, flags, buffer);
+        self.write_header(cx, plan.seq, flags, SackBlocks::default(), buffer);
 
         let end = plan.seq + octets as u32 + u32::from(fin);
         if plan.seq.before(self.snd_max) {
@@ -191,8 +198,9 @@ impl Connection {
     }
 
     fn emit_empty(&mut self, cx: &mut Context<'_>, seq: SeqNum, buffer: &mut [u8]) -> Built {
-        self.write_header(cx, seq, Flags::ACK, buffer);
-        let header_len = self.header_len();
+        let sack =
+            if self.has_sack_blocks() { self.take_sack_blocks() } else { SackBlocks::default() };
+        let header_len = self.write_header(cx, seq, Flags::ACK, sack, buffer);
         Built { in_buffer: header_len, in_slices: 0, header_len, segment_size: None }
     }
 
@@ -201,9 +209,17 @@ impl Connection {
     }
 
     /// Every segment acknowledges and states the window, so whatever goes out settles both.
-    fn write_header(&mut self, cx: &mut Context<'_>, seq: SeqNum, flags: Flags, buffer: &mut [u8]) {
+    /// Returns the header's length.
+    fn write_header(
+        &mut self,
+        cx: &mut Context<'_>,
+        seq: SeqNum,
+        flags: Flags,
+        sack: SackBlocks,
+        buffer: &mut [u8],
+    ) -> usize {
         let window = self.advertise(cx.config);
-        emit(
+        let length = emit(
             buffer,
             &Header {
                 source_port: self.tuple.local.port,
@@ -217,6 +233,7 @@ impl Connection {
                         value: timestamp_now(state.offset, cx.now),
                         echo: state.recent,
                     }),
+                    sack,
                     ..Options::default()
                 },
             },
@@ -226,6 +243,7 @@ impl Connection {
         self.unacked = 0;
         self.timers.stop(Timer::DelayedAck);
         cx.stats.tcp_out += 1;
+        length
     }
 
     /// How far the window's right edge could move now, in octets.

@@ -1,5 +1,7 @@
 //! TCP headers and options (RFC 9293 3.1, 3.2; RFC 7323; RFC 2018).
 
+use std::fmt;
+
 use etherparse::TcpHeaderSlice;
 
 use super::WireError;
@@ -21,6 +23,7 @@ const KIND_NOP: u8 = 1;
 const KIND_MSS: u8 = 2;
 const KIND_WINDOW_SCALE: u8 = 3;
 const KIND_SACK_PERMITTED: u8 = 4;
+const KIND_SACK: u8 = 5;
 const KIND_TIMESTAMP: u8 = 8;
 
 /// Control bits (RFC 9293 3.1), as they stand in the header's octet 13.
@@ -59,6 +62,58 @@ pub struct Timestamp {
     pub echo: u32,
 }
 
+/// Blocks of one SACK option: the option space holds no more (RFC 2018 3).
+pub const MAX_SACK_BLOCKS: usize = 4;
+
+/// RFC 2018 3's option: what has arrived beyond the acknowledgement. Each block is its first
+/// sequence number and the one past its last.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct SackBlocks {
+    blocks: [(SeqNum, SeqNum); MAX_SACK_BLOCKS],
+    count: u8,
+}
+
+impl SackBlocks {
+    /// Adds a block behind the others; one that finds no room is left out.
+    pub fn push(&mut self, start: SeqNum, end: SeqNum) {
+        if let Some(block) = self.blocks.get_mut(usize::from(self.count)) {
+            *block = (start, end);
+            self.count += 1;
+        }
+    }
+
+    /// The blocks in the order in which they stand in the option.
+    pub fn as_slice(&self) -> &[(SeqNum, SeqNum)] {
+        &self.blocks[..usize::from(self.count)]
+    }
+
+    /// Whether there is no block.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Reads what follows the option's length octet. RFC 2018 3: eight octets a block, or
+    /// it is no SACK option, and says nothing.
+    fn parse(octets: &[u8]) -> Self {
+        let mut blocks = Self::default();
+        let (pairs, rest) = octets.as_chunks::<8>();
+        if rest.is_empty() {
+            for &[s0, s1, s2, s3, e0, e1, e2, e3] in pairs {
+                let start = u32::from_be_bytes([s0, s1, s2, s3]);
+                let end = u32::from_be_bytes([e0, e1, e2, e3]);
+                blocks.push(SeqNum(start), SeqNum(end));
+            }
+        }
+        blocks
+    }
+}
+
+impl fmt::Debug for SackBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
 /// The options that we know; the rest are skipped (RFC 9293 3.2, MUST-6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -70,6 +125,8 @@ pub struct Options {
     pub sack_permitted: bool,
     /// Timestamps.
     pub timestamp: Option<Timestamp>,
+    /// SACK blocks; none if the option is not there.
+    pub sack: SackBlocks,
 }
 
 /// A segment's header, options and payload.
@@ -134,6 +191,37 @@ fn parse_options(mut rest: &[u8]) -> Options {
             ..Options::default()
         };
     }
+    // The same with SACK blocks: the layout of an acknowledgement while something is missing.
+    if let [
+        KIND_NOP,
+        KIND_NOP,
+        KIND_TIMESTAMP,
+        10,
+        v0,
+        v1,
+        v2,
+        v3,
+        e0,
+        e1,
+        e2,
+        e3,
+        KIND_NOP,
+        KIND_NOP,
+        KIND_SACK,
+        length,
+        ref blocks @ ..,
+    ] = *rest
+        && usize::from(length) == blocks.len() + 2
+    {
+        return Options {
+            timestamp: Some(Timestamp {
+                value: u32::from_be_bytes([v0, v1, v2, v3]),
+                echo: u32::from_be_bytes([e0, e1, e2, e3]),
+            }),
+            sack: SackBlocks::parse(blocks),
+            ..Options::default()
+        };
+    }
     let mut options = Options::default();
     loop {
         match *rest {
@@ -152,6 +240,12 @@ fn parse_options(mut rest: &[u8]) -> Options {
                     value: u32::from_be_bytes([v0, v1, v2, v3]),
                     echo: u32::from_be_bytes([e0, e1, e2, e3]),
                 });
+            }
+            [KIND_SACK, length, ref tail @ ..]
+                if let Some(blocks) =
+                    usize::from(length).checked_sub(2).and_then(|n| tail.get(..n)) =>
+            {
+                options.sack = SackBlocks::parse(blocks);
             }
             _ => {}
         }
@@ -187,7 +281,7 @@ pub struct Header {
 /// returns its length, at most [`MAX_HEADER_LEN`].
 pub fn emit(buffer: &mut [u8], header: &Header) -> usize {
     let mut length = HEADER_LEN;
-    let Options { mss, window_scale, sack_permitted, timestamp } = header.options;
+    let Options { mss, window_scale, sack_permitted, timestamp, ref sack } = header.options;
     if let Some(mss) = mss {
         let [a, b] = mss.to_be_bytes();
         buffer[length..length + 4].copy_from_slice(&[KIND_MSS, 4, a, b]);
@@ -208,6 +302,19 @@ pub fn emit(buffer: &mut [u8], header: &Header) -> usize {
     if let Some(shift) = window_scale {
         buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_WINDOW_SCALE, 3, shift]);
         length += 4;
+    }
+    if !sack.is_empty() {
+        // RFC 2018 3: as many as fit beside the other options, three beside a timestamp.
+        let fitting = (MAX_HEADER_LEN - length).saturating_sub(4) / 8;
+        let blocks = &sack.as_slice()[..fitting.min(sack.as_slice().len())];
+        let option_len = 2 + 8 * blocks.len() as u8;
+        buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_NOP, KIND_SACK, option_len]);
+        length += 4;
+        for (start, end) in blocks {
+            buffer[length..length + 4].copy_from_slice(&start.0.to_be_bytes());
+            buffer[length + 4..length + 8].copy_from_slice(&end.0.to_be_bytes());
+            length += 8;
+        }
     }
     buffer[0..2].copy_from_slice(&header.source_port.to_be_bytes());
     buffer[2..4].copy_from_slice(&header.destination_port.to_be_bytes());
@@ -238,6 +345,45 @@ mod tests {
         }
     }
 
+    fn sack(blocks: &[(u32, u32)]) -> SackBlocks {
+        let mut sack = SackBlocks::default();
+        for (start, end) in blocks {
+            sack.push(SeqNum(*start), SeqNum(*end));
+        }
+        sack
+    }
+
+    #[test]
+    fn as_many_sack_blocks_as_fit_four_alone_and_three_beside_a_timestamp() {
+        let blocks = [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10)];
+        let mut buffer = [0; MAX_HEADER_LEN];
+        let options = Options { sack: sack(&blocks), ..Options::default() };
+        let length = emit(&mut buffer, &header(options));
+        assert_eq!(
+            (length, parse(&buffer[..length]).unwrap().options.sack),
+            (56, sack(&blocks[..4]))
+        );
+        let timestamp = Some(Timestamp { value: 1, echo: 2 });
+        let length = emit(&mut buffer, &header(Options { timestamp, ..options }));
+        let segment = parse(&buffer[..length]).unwrap();
+        assert_eq!((length, segment.options.sack), (60, sack(&blocks[..3])));
+        assert_eq!(segment.options.timestamp, timestamp);
+    }
+
+    #[test]
+    fn a_sack_option_of_a_wrong_length_says_nothing() {
+        let block = [0, 0, 0, 1, 0, 0, 0, 2];
+        let with = |lead: &[u8], tail: &[u8]| parse_options(&[lead, &block, tail].concat()).sack;
+        assert_eq!(with(&[1, 1, 5, 10], &[]), sack(&[(1, 2)]));
+        assert_eq!(with(&[5, 10], &[3, 3, 7, 0]), sack(&[(1, 2)]));
+        assert!(with(&[5, 11], &[0, 0]).is_empty());
+        assert!(with(&[5, 200], &[]).is_empty());
+        assert!(with(&[5, 1], &[]).is_empty() && with(&[5, 0], &[]).is_empty());
+        let stamp = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5];
+        assert_eq!(with(&[&stamp[..], &[10]].concat(), &[]), sack(&[(1, 2)]));
+        assert!(with(&[&stamp[..], &[18]].concat(), &[]).is_empty());
+    }
+
     #[test]
     fn unknown_options_are_skipped_and_broken_ones_end_the_list() {
         assert_eq!(parse_options(&[253, 4, 9, 9, 2, 4, 5, 0xb4]).mss, Some(1460));
@@ -257,9 +403,13 @@ mod tests {
             window_scale in proptest::option::of(0u8..=14),
             sack_permitted: bool,
             timestamp in proptest::option::of((any::<u32>(), any::<u32>())),
+            blocks in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..=2),
         ) {
             let timestamp = timestamp.map(|(value, echo)| Timestamp { value, echo });
-            let options = Options { mss, window_scale, sack_permitted, timestamp };
+            let sack = sack(&blocks);
+            let options = Options { mss, window_scale, sack_permitted, timestamp, sack };
+            // All options of all kinds at once exceed the header by one block.
+            prop_assume!(blocks.len() < 2 || mss.is_none() || timestamp.is_none());
             let mut buffer = [0; MAX_HEADER_LEN];
             let length = emit(&mut buffer, &header(options));
             prop_assert_eq!(length % 4, 0);

@@ -13,5 +13,6 @@ mod offload;
 mod open;
 mod properties;
 mod recovery;
+mod sack;
 mod time_wait;
 mod timers;

@@ -8,13 +8,13 @@ use tagwire_netstack::{Config, FourTuple, State, TcpConfig};
 use crate::harness::{Fixture, Seg, config, ms, pattern, seg};
 
 fn options_of(answer: &Seg) -> (Option<u16>, Option<u8>, bool, bool) {
-    let Options { mss, window_scale, sack_permitted, timestamp } = answer.options;
+    let Options { mss, window_scale, sack_permitted, timestamp, .. } = answer.options;
     (mss, window_scale, sack_permitted, timestamp.is_some())
 }
 
 #[test]
 fn each_option_is_agreed_on_only_if_it_was_offered() {
-    for mask in 0..8 {
+    for mask in 0..16 {
         let mut t = Fixture::new(config());
         let mut syn = seg("S", 0, 0);
         if mask & 1 != 0 {
@@ -26,11 +26,11 @@ fn each_option_is_agreed_on_only_if_it_was_offered() {
         if mask & 4 != 0 {
             syn = syn.timestamp(111, 0);
         }
-        syn.options.sack_permitted = true;
+        syn.options.sack_permitted = mask & 8 != 0;
         t.send(syn);
         let answer = t.expect(seg("S.", 0, 1));
         let scale = (mask & 2 != 0).then_some(0);
-        assert_eq!(options_of(&answer), (Some(1460), scale, false, mask & 4 != 0));
+        assert_eq!(options_of(&answer), (Some(1460), scale, mask & 8 != 0, mask & 4 != 0));
         assert_eq!(answer.window, 65535);
         if let Some(stamp) = answer.options.timestamp {
             assert_eq!(stamp.echo, 111);
