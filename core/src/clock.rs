@@ -20,10 +20,19 @@ impl Nanos {
 
 /// Reads the clock (vDSO: no system call).
 pub fn now() -> Nanos {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// Reads the wall clock, in nanoseconds since 1970. It may be set at any moment.
+pub(crate) fn wall() -> Nanos {
+    read(libc::CLOCK_REALTIME)
+}
+
+fn read(clock: libc::clockid_t) -> Nanos {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid timespec to write to. CLOCK_MONOTONIC exists on every Linux,
-    // so the call cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    // SAFETY: `time` is a valid timespec to write to. Every Linux has the two clocks that are
+    // asked for, so the call cannot fail.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 

@@ -154,10 +154,11 @@ pub(crate) struct Uring {
 }
 
 impl Uring {
-    /// `receiver`, `wake` and `link` are watched for as long as this lives; the caller
+    /// Sends frames of an interface of this MTU; `receiver`, `wake` and `link` are watched for as long as this lives; the caller
     /// keeps them open.
     pub(crate) fn open(
         sender: OwnedFd,
+        mtu: u16,
         receiver: RawFd,
         wake: RawFd,
         link: RawFd,
@@ -177,7 +178,7 @@ impl Uring {
         let watch = |fd, token| Watch { fd, token, armed: false };
         Ok(Self {
             ring,
-            slots: (0..BATCH).map(|_| TxSlot::new()).collect(),
+            slots: (0..BATCH).map(|_| TxSlot::new(mtu)).collect(),
             free: (0..BATCH).rev().collect(),
             batch: Vec::with_capacity(BATCH),
             sender,

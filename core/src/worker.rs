@@ -11,7 +11,7 @@ use crate::clock::{self, Nanos};
 use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
-use crate::packet::ring::{CLOCK_REFRESH, RxRing};
+use crate::packet::ring::{self, RxRing};
 use crate::packet::{RxFrame, TxFrame, socket};
 use crate::uring::{Uring, Wait};
 use crate::waker::Waker;
@@ -33,7 +33,8 @@ pub trait Machine {
     /// Do what is due: after the frames of this turn, before anything is sent.
     fn advance(&mut self, now: Nanos);
 
-    /// The next frame to send: its leading octets go into `slot` (2048 octets), what follows
+    /// The next frame to send: its leading octets go into `slot` (2048 octets, or a frame of the
+    /// interface's MTU where that is longer), what follows
     /// them to `payload`, which is empty. Small frames are sent cheapest if they are all in
     /// the slot.
     fn transmit(
@@ -60,7 +61,8 @@ pub struct WorkerConfig {
     pub interface: Interface,
     /// The VLAN identifier that frames must carry; `None`: untagged.
     pub vlan: Option<u16>,
-    /// Frames that the receive ring holds; each takes 2 KiB.
+    /// Frames that the receive ring holds; each takes 2 KiB, and as much more as the
+    /// interface's MTU needs (16 KiB with 9000).
     pub ring_slots: usize,
     /// How long to look for frames before sleeping. Zero sleeps at once; more trades a
     /// CPU for the time that a wake-up takes.
@@ -68,8 +70,16 @@ pub struct WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Frames in the ring unless told otherwise: 8 MiB, about 5 ms of a 10 Gbit/s link.
-    pub const RING_SLOTS: usize = 4096;
+    /// Octets of the ring unless told otherwise.
+    const RING_OCTETS: usize = 8 << 20;
+    /// Fewer frames than this do not bridge a worker's longest turn.
+    const FEWEST_SLOTS: usize = 2048;
+
+    /// Frames in the ring unless told otherwise: 8 MiB, about 5 ms of a 10 Gbit/s link; with
+    /// jumbo frames up to 32 MiB.
+    pub fn ring_slots(interface: &Interface) -> usize {
+        (Self::RING_OCTETS / ring::slot_size(interface.mtu)).max(Self::FEWEST_SLOTS)
+    }
 }
 
 /// A thread's sockets and rings. [`open`](Self::open) does all that can be refused;
@@ -99,6 +109,7 @@ impl Worker {
         let waker = Waker::new().map_err(io_error("an eventfd"))?;
         let uring = Uring::open(
             sender,
+            interface.mtu,
             receiver.as_raw_fd(),
             waker.event().as_raw_fd(),
             link.fd().as_raw_fd(),
@@ -127,22 +138,20 @@ impl Worker {
     /// comes later is another, and needs another start. Single frames that could not be sent
     /// are counted instead.
     pub fn run(mut self, machine: &mut impl Machine) -> io::Result<()> {
-        let mut next_refresh = Nanos(0);
         let mut ends_at = None;
         loop {
             let now = clock::now();
             add(&self.counters.turns, 1);
-            if now >= next_refresh {
-                next_refresh = now.after(CLOCK_REFRESH);
-                self.rx.refresh_clock(now);
-            }
             if self.waker.take() {
                 // Whoever wakes us may ask for the counters.
                 self.count_kernel_drops();
             }
-            for _ in 0..RX_BATCH {
-                if !self.rx.next(&self.counters, |frame| machine.frame(now, frame)) {
-                    break;
+            if self.rx.has_frame() {
+                self.rx.begin_turn(now);
+                for _ in 0..RX_BATCH {
+                    if !self.rx.next(&self.counters, |frame| machine.frame(now, frame)) {
+                        break;
+                    }
                 }
             }
             machine.advance(now);

@@ -106,6 +106,82 @@ fn a_sleeping_worker_wakes_for_another_thread_and_for_its_deadline() {
     });
 }
 
+/// Pacing asks for deadlines some 10 to 100 us apart.
+#[test]
+fn deadlines_of_microseconds_are_kept_without_spinning() {
+    const ROUNDS: u64 = 500;
+    const SPAN: Duration = Duration::from_micros(100);
+    in_namespace(|| {
+        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        worker.order(Order::Pace(SPAN, ROUNDS));
+        let mut late: Vec<Duration> = (0..ROUNDS)
+            .map(|_| match worker.next() {
+                Event::Paced { due, at } => {
+                    assert!(at >= due, "never early");
+                    at.since(due)
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        late.sort();
+        // Others want the CPU too; at times it is there at once.
+        let quartile = late[late.len() / 4];
+        assert!(quartile < SPAN, "late by {quartile:?}");
+        let counts = worker.finish();
+        assert!(counts["turns"] < ROUNDS * 3, "{counts:?}");
+    });
+}
+
+#[test]
+fn a_frame_that_had_to_wait_says_since_when() {
+    const STALL: Duration = Duration::from_millis(200);
+    /// Softirqs may be late on a busy machine.
+    const SLACK: Duration = Duration::from_millis(50);
+    in_namespace(|| {
+        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        let peer = Peer::open("peer0");
+        let us = worker.interface.mac;
+        worker.order(Order::Stall(STALL));
+        assert!(matches!(worker.next(), Event::Stalls));
+        let before = clock::now();
+        peer.send(&note(us, peer.mac, Some(VLAN), "early"));
+        let after = clock::now();
+        let (_, meta, at) = worker.next_frame();
+        let received = meta.received;
+        assert!(received >= before && received <= at, "{before:?} {received:?} {at:?}");
+        assert!(received <= after.after(SLACK), "{after:?} {received:?} {at:?}");
+        worker.finish();
+    });
+}
+
+#[test]
+fn jumbo_frames_come_and_go_whole() {
+    in_namespace(|| {
+        for end in ["nic0", "peer0"] {
+            ip(&format!("link set {end} mtu 9000"));
+        }
+        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        assert_eq!(worker.interface.mtu, 9000);
+        let peer = Peer::open("peer0");
+        let us = worker.interface.mac;
+        let jumbo = |to, from, seed: u32| {
+            let mut frame = ethernet(to, from, Some(VLAN), support::EXPERIMENTAL);
+            frame.extend(support::pattern(seed, 9000));
+            frame
+        };
+        for seed in 0..3 {
+            peer.send(&jumbo(us, peer.mac, seed));
+            let (bytes, ..) = worker.next_frame();
+            assert!(bytes.ends_with(&support::pattern(seed, 9000)));
+            // In one piece, as an echo reply is.
+            worker.order(Order::Send(vec![plain(jumbo(peer.mac, us, seed))]));
+            assert!(peer.receive().ends_with(&support::pattern(seed, 9000)));
+        }
+        let counts = worker.finish();
+        assert_eq!((counts["rx_oversize"], counts["tx_too_long"]), (0, 0), "{counts:?}");
+    });
+}
+
 #[test]
 fn a_link_that_returns_receives_and_sends_again() {
     in_namespace(|| {
@@ -136,9 +212,9 @@ fn what_keeps_a_worker_from_opening_is_named() {
     in_namespace(|| {
         let open = |interface: Interface| {
             let config = WorkerConfig {
+                ring_slots: WorkerConfig::ring_slots(&interface),
                 interface,
                 vlan: Some(VLAN),
-                ring_slots: WorkerConfig::RING_SLOTS,
                 busy_poll: ASLEEP,
             };
             Worker::open(&config).err()

@@ -105,7 +105,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let worker = Worker::open(&WorkerConfig {
         interface: interface.clone(),
         vlan: config.vlan,
-        ring_slots: WorkerConfig::RING_SLOTS,
+        ring_slots: WorkerConfig::ring_slots(&interface),
         busy_poll: config.busy_poll,
     })
     .map_err(StartError::Open)?;

@@ -36,7 +36,7 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let worker = Worker::open(&WorkerConfig {
         interface: interface.clone(),
         vlan: Some(options.vlan),
-        ring_slots: WorkerConfig::RING_SLOTS,
+        ring_slots: WorkerConfig::ring_slots(&interface),
         busy_poll: Duration::from_micros(options.busy_poll),
     })?;
     let body = options.body as usize;

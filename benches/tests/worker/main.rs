@@ -34,7 +34,7 @@ fn a_frame_comes_with_its_tag_its_time_and_its_checksums_state() {
     assert_eq!(meta.checksum, RxChecksum::Unverified);
     // The wall clock, in which the kernel stamps, may be slewed against the monotonic one.
     let slack = Duration::from_millis(50);
-    assert!(meta.timestamp.after(slack) >= sent && meta.timestamp <= at.after(slack));
+    assert!(meta.received.after(slack) >= sent && meta.received <= at.after(slack));
 
     let opposite = opposite(&lab);
     opposite.send(vec![segment(mac, CLIENT_MAC, 7, Bytes::from_static(b"offloaded"))]);

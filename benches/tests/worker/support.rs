@@ -142,7 +142,7 @@ impl Running {
                 let config = WorkerConfig {
                     interface: interface.clone(),
                     vlan: Some(VLAN),
-                    ring_slots: WorkerConfig::RING_SLOTS,
+                    ring_slots: WorkerConfig::ring_slots(&interface),
                     busy_poll,
                 };
                 let worker = Worker::open(&config).unwrap();

@@ -18,8 +18,9 @@ pub struct RxMeta {
     pub vlan: Option<VlanTag>,
     /// The transport checksum's state.
     pub checksum: RxChecksum,
-    /// When the kernel received it.
-    pub timestamp: Nanos,
+    /// When the kernel received it: at or before the turn's time, which it is where the kernel's
+    /// stamp cannot be believed (somebody has set the wall clock).
+    pub received: Nanos,
 }
 
 /// An 802.1Q tag.

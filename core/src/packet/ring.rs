@@ -3,8 +3,9 @@
 //! Version 2 on purpose: a V3 block waits for its timer, which wakes us 15 to 300 times later
 //! for a single frame (measured: 25 us against 374 us and more).
 //!
-//! A slot is [`SLOT`] octets: a header, alignment, the frame. What is longer (GRO makes frames of 64 KiB)
-//! comes whole by the socket's queue, in the order of its slot (`PACKET_COPY_THRESH`).
+//! A slot holds a header, alignment, and a frame of the interface's MTU. What is longer (GRO makes
+//! frames of 64 KiB) comes whole by the socket's queue, in the order of its slot
+//! (`PACKET_COPY_THRESH`).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,23 +17,38 @@ use libc::{TP_STATUS_COPY, TP_STATUS_KERNEL, TP_STATUS_LOSING, TP_STATUS_USER, t
 
 use super::meta::{RxChecksum, RxFrame, RxMeta, VlanTag};
 use super::socket;
-use crate::clock::Nanos;
+use crate::clock::{self, Nanos};
 use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::nic::Interface;
 use crate::sys::set_option;
 
-/// Octets of a slot: a 1500 octet packet with all headers and the kernel's.
-const SLOT: usize = 2048;
+/// Octets of the smallest slot: a 1500 octet packet with all headers and the kernel's.
+const SMALL_SLOT: usize = 2048;
+/// Octets of a slot beside the packet: the kernel's header and address, its alignment, our
+/// Ethernet header with a tag.
+const SLOT_HEADERS: usize = 192;
 /// Octets of a block: the kernel allocates each as contiguous pages, so small ones always
 /// succeed.
 const BLOCK: usize = 1 << 16;
 /// Octets of the largest frame: GRO's 64 KiB with headers to spare.
 const LARGEST: usize = (1 << 16) + 256;
 
-/// How often the offset between the clocks is read: it moves by less than a millisecond in
-/// that time unless somebody sets the wall clock.
-pub(crate) const CLOCK_REFRESH: Duration = Duration::from_secs(1);
+/// The longest that a frame is believed to have waited in the ring: longer than any worker is
+/// kept from it, shorter than the steps in which wall clocks are set.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Octets of a slot for frames of this MTU: a power of two, so that slots fill blocks.
+pub(crate) const fn slot_size(mtu: u16) -> usize {
+    let needed = (mtu as usize + SLOT_HEADERS).next_power_of_two();
+    if needed < SMALL_SLOT {
+        SMALL_SLOT
+    } else if needed > BLOCK {
+        BLOCK
+    } else {
+        needed
+    }
+}
 
 /// The status bits that libc does not name.
 const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
@@ -46,11 +62,33 @@ pub(crate) struct RxRing {
     socket: OwnedFd,
     base: NonNull<u8>,
     slots: usize,
+    /// Octets of each.
+    slot: usize,
     next: usize,
     /// For frames longer than a slot; made when the first comes.
     oversize: Vec<u8>,
-    /// CLOCK_REALTIME, in which the kernel stamps, less CLOCK_MONOTONIC.
-    clock_offset: i64,
+    stamps: Stamps,
+}
+
+/// The clocks at the beginning of a turn. The kernel stamps each frame as it puts it into the
+/// ring, with the wall clock, which may be set at any moment; so both are read in each turn that
+/// has frames.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stamps {
+    now: Nanos,
+    wall: Nanos,
+}
+
+impl Stamps {
+    /// A stamp on the monotonic clock. One from the future, or from a past that no frame waits
+    /// from, was made with another setting of the wall clock and says nothing.
+    fn received(self, stamp: Nanos) -> Nanos {
+        let waited = self.wall.since(stamp);
+        if waited > LONGEST_WAIT {
+            return self.now;
+        }
+        Nanos(self.now.0.saturating_sub(waited.as_nanos() as u64))
+    }
 }
 
 impl RxRing {
@@ -60,12 +98,13 @@ impl RxRing {
         interface: &Interface,
         slots: usize,
     ) -> Result<Self, OpenError> {
-        let blocks = (slots * SLOT).div_ceil(BLOCK).max(1);
-        let slots = blocks * BLOCK / SLOT;
+        let slot = slot_size(interface.mtu);
+        let blocks = (slots * slot).div_ceil(BLOCK).max(1);
+        let slots = blocks * BLOCK / slot;
         let request = libc::tpacket_req {
             tp_block_size: BLOCK as u32,
             tp_block_nr: blocks as u32,
-            tp_frame_size: SLOT as u32,
+            tp_frame_size: slot as u32,
             tp_frame_nr: slots as u32,
         };
         let failed = |error| OpenError::Io { what: "the receive ring", error };
@@ -90,7 +129,8 @@ impl RxRing {
             return Err(failed(io::Error::last_os_error()));
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| failed(io::Error::other("null")))?;
-        let ring = Self { socket, base, slots, next: 0, oversize: Vec::new(), clock_offset: 0 };
+        let (oversize, stamps) = (Vec::new(), Stamps::default());
+        let ring = Self { socket, base, slots, slot, next: 0, oversize, stamps };
         socket::bind_receiver(ring.socket.as_fd(), interface)?;
         Ok(ring)
     }
@@ -102,9 +142,9 @@ impl RxRing {
     /// The header of slot `index`.
     fn header(&self, index: usize) -> NonNull<tpacket2_hdr> {
         debug_assert!(index < self.slots);
-        // SAFETY: every slot below `slots` lies inside the mapping, at a multiple of SLOT from
-        // its page-aligned start.
-        unsafe { self.base.add(index * SLOT).cast() }
+        // SAFETY: every slot below `slots` lies inside the mapping, at a multiple of its
+        // size from the page-aligned start.
+        unsafe { self.base.add(index * self.slot).cast() }
     }
 
     fn status(&self, index: usize) -> &AtomicU32 {
@@ -118,14 +158,9 @@ impl RxRing {
         self.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0
     }
 
-    /// The kernel stamps in wall-clock time, which may be set at any moment: read the
-    /// difference anew now and then.
-    pub(crate) fn refresh_clock(&mut self, now: Nanos) {
-        let mut wall = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: as in `clock::now`.
-        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut wall) };
-        let wall = wall.tv_sec * 1_000_000_000 + wall.tv_nsec;
-        self.clock_offset = wall.wrapping_sub(now.0 as i64);
+    /// Begins a turn at `now`, in which frames are taken.
+    pub(crate) fn begin_turn(&mut self, now: Nanos) {
+        self.stamps = Stamps { now, wall: clock::wall() };
     }
 
     /// Hands the next frame to `take` and gives its slot back. False if none waits.
@@ -147,7 +182,7 @@ impl RxRing {
         } else {
             libc::ETH_P_8021Q as u16
         };
-        let stamp = i64::from(header.tp_sec) * 1_000_000_000 + i64::from(header.tp_nsec);
+        let stamp = u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec);
         let meta = RxMeta {
             vlan: has_tag.then_some(VlanTag { tpid, tci: header.tp_vlan_tci }),
             checksum: if status & TP_STATUS_CSUMNOTREADY != 0 {
@@ -157,7 +192,7 @@ impl RxRing {
             } else {
                 RxChecksum::Unverified
             },
-            timestamp: Nanos(stamp.wrapping_sub(self.clock_offset).max(0) as u64),
+            received: self.stamps.received(Nanos(stamp)),
         };
         let (at, kept) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
         add(&counters.rx_frames, 1);
@@ -168,7 +203,7 @@ impl RxRing {
             } else {
                 add(&counters.rx_truncated, 1);
             }
-        } else if at + kept <= SLOT {
+        } else if at + kept <= self.slot {
             // SAFETY: `at + kept` is inside the slot (checked), which is inside the mapping and
             // ours; the borrow ends with this call, before the slot is given back.
             let bytes = unsafe {
@@ -211,7 +246,7 @@ impl RxRing {
 impl Drop for RxRing {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `open` with this size, and no borrow outlives `self`.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.slots * SLOT) };
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.slots * self.slot) };
     }
 }
 
@@ -222,6 +257,29 @@ mod tests {
     #[test]
     fn the_status_field_is_where_the_atomic_looks() {
         assert_eq!(std::mem::offset_of!(tpacket2_hdr, tp_status), 0);
-        assert_eq!(BLOCK % SLOT, 0);
+    }
+
+    #[test]
+    fn slots_hold_a_frame_of_the_mtu_and_fill_blocks() {
+        for (mtu, size) in [(576, 2048), (1500, 2048), (4000, 8192), (9000, 16384), (65535, 65536)]
+        {
+            assert_eq!(slot_size(mtu), size);
+            assert_eq!(BLOCK % size, 0);
+        }
+    }
+
+    #[test]
+    fn stamps_are_on_the_clock_of_the_turn_and_never_behind_it() {
+        let millis = |millis: u64| Nanos(millis * 1_000_000);
+        let stamps = Stamps { now: millis(10_000), wall: millis(1_700_000_000_000) };
+        let received = |wall| stamps.received(millis(wall));
+        assert_eq!(received(1_700_000_000_000), millis(10_000));
+        assert_eq!(received(1_699_999_999_997), millis(9_997));
+        // Stamped while the turn began, or before the wall clock was set back.
+        assert_eq!(received(1_700_000_000_001), millis(10_000));
+        assert_eq!(received(1_700_003_600_000), millis(10_000));
+        // Before it was set forward.
+        assert_eq!(received(1_699_996_400_000), millis(10_000));
+        assert_eq!(received(0), millis(10_000));
     }
 }

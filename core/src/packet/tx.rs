@@ -4,8 +4,10 @@ use std::mem::zeroed;
 
 use bytes::Bytes;
 
-/// Octets of a slot for headers and small payloads.
+/// Octets of a slot for headers and small payloads, at the least.
 const SLOT: usize = 2048;
+/// Octets of a frame beside its packet: Ethernet's header with two tags.
+const LINK_HEADERS: usize = 22;
 /// `struct virtio_net_hdr` (virtio 1.2, 5.1.6): what PACKET_VNET_HDR expects before a frame.
 pub(crate) const VNET_HEADER: usize = 10;
 /// Octets of a page, above which the kernel does not keep a frame in one piece.
@@ -79,7 +81,7 @@ fn vnet_header(frame: &TxFrame) -> [u8; VNET_HEADER] {
 /// One frame to be sent. Not moved while the kernel may read it: `message` and `vectors` point
 /// into it.
 pub(crate) struct TxSlot {
-    octets: [u8; VNET_HEADER + SLOT],
+    octets: Box<[u8]>,
     len: usize,
     pub(crate) payload: Vec<Bytes>,
     vectors: Vec<libc::iovec>,
@@ -87,11 +89,14 @@ pub(crate) struct TxSlot {
 }
 
 impl TxSlot {
-    pub(crate) fn new() -> Self {
+    /// A slot for frames of an interface of this MTU: what cannot be sliced, an echo reply say,
+    /// must fit.
+    pub(crate) fn new(mtu: u16) -> Self {
+        let room = SLOT.max(usize::from(mtu) + LINK_HEADERS);
         // SAFETY: msghdr is plain data and pointers for which zeros (null) are valid.
         let message = unsafe { zeroed() };
         Self {
-            octets: [0; VNET_HEADER + SLOT],
+            octets: vec![0; VNET_HEADER + room].into(),
             len: 0,
             payload: Vec::new(),
             vectors: Vec::new(),
@@ -107,7 +112,7 @@ impl TxSlot {
     /// Completes the slot for `frame`.
     pub(crate) fn seal(&mut self, frame: &TxFrame) {
         self.octets[..VNET_HEADER].copy_from_slice(&vnet_header(frame));
-        self.len = VNET_HEADER + frame.len.min(SLOT);
+        self.len = (VNET_HEADER + frame.len).min(self.octets.len());
     }
 
     /// What the kernel charges the socket's buffer for the frame, at the most: it rounds small
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_one_piece_or_a_gathering() {
-        let mut slot = TxSlot::new();
+        let mut slot = TxSlot::new(1500);
         slot.parts().0[..3].copy_from_slice(b"abc");
         slot.seal(&TxFrame { len: 3, checksum: None, gso: None });
         assert_eq!(&slot.contiguous().unwrap()[VNET_HEADER..], b"abc");

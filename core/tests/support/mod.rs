@@ -64,12 +64,18 @@ pub enum Event {
     Frame { bytes: Vec<u8>, meta: RxMeta, at: Nanos },
     Link(bool),
     Deadline(Nanos),
+    Paced { due: Nanos, at: Nanos },
+    Stalls,
 }
 
 /// What the test tells the worker's machine.
 pub enum Order {
     Send(Vec<Outgoing>),
     Deadline(Nanos),
+    /// Deadlines so far apart, so many times.
+    Pace(Duration, u64),
+    /// Look at nothing for so long.
+    Stall(Duration),
     Finish,
 }
 
@@ -86,6 +92,8 @@ struct Recorder {
     orders: mpsc::Receiver<Order>,
     queue: VecDeque<Outgoing>,
     deadline: Option<Nanos>,
+    /// Between deadlines, and how many are to come.
+    pace: Option<(Duration, u64)>,
     finished: bool,
 }
 
@@ -96,14 +104,28 @@ impl Machine for Recorder {
     }
 
     fn advance(&mut self, now: Nanos) {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            self.deadline = None;
-            let _ = self.events.send(Event::Deadline(now));
+        if let Some(due) = self.deadline.take_if(|deadline| *deadline <= now) {
+            let _ = self.events.send(match &mut self.pace {
+                Some((span, rounds)) => {
+                    *rounds -= 1;
+                    self.deadline = (*rounds > 0).then(|| now.after(*span));
+                    Event::Paced { due, at: now }
+                }
+                None => Event::Deadline(now),
+            });
         }
         for order in self.orders.try_iter() {
             match order {
                 Order::Send(frames) => self.queue.extend(frames),
                 Order::Deadline(at) => self.deadline = Some(at),
+                Order::Pace(span, rounds) => {
+                    self.pace = Some((span, rounds));
+                    self.deadline = Some(now.after(span));
+                }
+                Order::Stall(span) => {
+                    let _ = self.events.send(Event::Stalls);
+                    thread::sleep(span);
+                }
                 Order::Finish => self.finished = true,
             }
         }
@@ -153,7 +175,7 @@ impl Running {
         let config = WorkerConfig {
             interface: interface.clone(),
             vlan,
-            ring_slots: WorkerConfig::RING_SLOTS,
+            ring_slots: WorkerConfig::ring_slots(&interface),
             busy_poll,
         };
         let (tell, events) = mpsc::channel();
@@ -168,6 +190,7 @@ impl Running {
                 orders: inbox,
                 queue: VecDeque::new(),
                 deadline: None,
+                pace: None,
                 finished: false,
             };
             worker.run(&mut machine).unwrap();

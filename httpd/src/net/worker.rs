@@ -194,7 +194,7 @@ impl Machine for HttpWorker {
                 RxChecksum::Valid => Checksum::Valid,
                 RxChecksum::Partial => Checksum::Partial,
             },
-            received: None,
+            received: Some(instant(frame.meta.received)),
         };
         self.reactor.borrow_mut().stack().handle_frame(instant(now), frame.bytes, &meta);
     }
