@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::{Config, MacAddr};
 use crate::entropy::Keys;
 use crate::frame::{Checksum, ChecksumRequest, FrameMeta, SegmentationRequest, Transmit};
+use crate::ip::icmp::SegmentError;
 use crate::ip::route::Routes;
 use crate::ip::{self, Outbox, Packet};
 use crate::link::announce::Announcer;
@@ -209,13 +210,19 @@ impl Stack {
             {
                 self.stats.drop_malformed += 1;
             }
-            ipv4::PROTOCOL_ICMP if admitted.unicast => ip::icmp::on_message(
-                &mut self.outbox,
-                &mut self.stats,
-                packet.source,
-                packet.destination,
-                packet.payload,
-            ),
+            ipv4::PROTOCOL_ICMP if admitted.unicast => {
+                let about = ip::icmp::on_message(
+                    &mut self.outbox,
+                    &mut self.stats,
+                    packet.source,
+                    packet.destination,
+                    packet.payload,
+                );
+                if let Some(SegmentError { tuple, seq, error }) = about {
+                    let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+                    self.tcp.on_icmp(&mut env, &tuple, seq, error);
+                }
+            }
             _ => self.stats.drop_protocol += 1,
         }
     }

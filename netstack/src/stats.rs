@@ -60,6 +60,10 @@ counters! {
         arp_conflict,
         /// ICMP echo requests answered.
         icmp_echo,
+        /// ICMP errors about packets of ours, told to the transport.
+        icmp_error_in,
+        /// ICMP errors that quote no packet that we can have sent.
+        icmp_ignored,
         /// TCP segments received.
         tcp_in,
         /// TCP segments sent; one that is cut by the link counts once.
@@ -100,6 +104,9 @@ counters! {
         tcp_paws,
         /// Challenge ACKs sent (RFC 5961).
         tcp_challenge_ack,
+        /// ICMP errors about a segment that no connection has in flight, or that change
+        /// nothing.
+        tcp_icmp_ignored,
         /// TIME-WAIT records dropped early to make room.
         tcp_time_wait_overflow,
     }

@@ -448,7 +448,7 @@ impl Driver {
         assert!(connections <= MAX_CONNECTIONS && half_open <= BACKLOG);
         assert!(time_wait <= MAX_TIME_WAIT);
         let stats = self.stack.stats();
-        let used = stats.arp_in + stats.icmp_echo + stats.tcp_in;
+        let used = stats.arp_in + stats.icmp_echo + stats.icmp_error_in + stats.tcp_in;
         let unused = stats.drop_malformed
             + stats.drop_vlan
             + stats.drop_mac
@@ -458,6 +458,7 @@ impl Driver {
             + stats.drop_martian
             + stats.drop_fragment
             + stats.drop_protocol
+            + stats.icmp_ignored
             + stats.arp_ignored
             + stats.arp_conflict;
         assert_eq!(stats.frames_in, used + unused, "a frame without a counter");

@@ -36,6 +36,7 @@ use time_wait::{TimeWaitTable, Verdict};
 pub(crate) use crate::config::TcpConfig;
 use crate::entropy::Keys;
 use crate::ip::Outbox;
+use crate::ip::icmp::IcmpError;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::timers::TimerQueue;
@@ -134,6 +135,17 @@ impl Tcp {
             }
         }
         self.on_unknown(env, tuple, segment, None);
+    }
+
+    /// An ICMP error of either family quotes a segment that may be ours.
+    pub(crate) fn on_icmp(
+        &mut self,
+        env: &mut Env<'_>,
+        _tuple: &FourTuple,
+        _seq: seq::SeqNum,
+        _error: IcmpError,
+    ) {
+        env.stats.tcp_icmp_ignored += 1;
     }
 
     /// RFC 9293 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).

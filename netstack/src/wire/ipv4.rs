@@ -51,6 +51,35 @@ pub fn parse(octets: &[u8]) -> Result<Packet<'_>, WireError> {
     })
 }
 
+/// What an ICMP error quotes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote<'a> {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// The payload's first octets: at least eight (RFC 792).
+    pub payload: &'a [u8],
+}
+
+/// Reads the beginning of a packet that an ICMP error quotes: its first fragment, or all of
+/// it. Routers write into headers, so its checksum is not verified.
+pub fn parse_quote(octets: &[u8]) -> Result<Quote<'_>, WireError> {
+    let header = Ipv4HeaderSlice::from_slice(octets).map_err(|_| WireError::Malformed)?;
+    let payload = &octets[header.slice().len()..];
+    if header.fragments_offset().value() != 0 || payload.len() < 8 {
+        return Err(WireError::Malformed);
+    }
+    Ok(Quote {
+        source: header.source_addr(),
+        destination: header.destination_addr(),
+        protocol: header.protocol().0,
+        payload,
+    })
+}
+
 /// Writes a header for `payload_len` octets: no options, DF set, identification 0 (an
 /// atomic datagram, RFC 6864 4.1), TTL 64. Needs [`HEADER_LEN`] octets.
 pub fn emit(
@@ -102,6 +131,18 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(parse(&bad).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_quote_is_cut_short_and_names_the_transport() {
+        let mut buffer = [0; 28];
+        emit(&mut buffer, A, B, PROTOCOL_TCP, 1000);
+        let quote = parse_quote(&buffer).unwrap();
+        assert_eq!((quote.source, quote.destination, quote.protocol), (A, B, PROTOCOL_TCP));
+        assert_eq!(quote.payload, [0; 8]);
+        assert_eq!(parse_quote(&buffer[..27]), Err(WireError::Malformed));
+        buffer[7] = 1;
+        assert_eq!(parse_quote(&buffer), Err(WireError::Malformed));
     }
 
     #[test]

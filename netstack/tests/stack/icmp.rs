@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use tagwire_netstack::wire::{ethernet, ipv4};
+use tagwire_netstack::wire::{ethernet, icmpv4, ipv4};
 use tagwire_netstack::{Checksum, Config, FrameMeta, Offload};
 
 use crate::harness::{Fixture, OUR_IP, PEER, PEER_IP, config, pattern};
@@ -74,4 +74,32 @@ fn broadcasts_and_other_types_are_not_answered() {
     }
     t.nothing();
     assert_eq!(t.stack.stats().icmp_echo, 0);
+}
+
+/// An error of a router that quotes a packet from `source`.
+fn error(t: &Fixture, kind: u8, source: Ipv4Addr) -> Vec<u8> {
+    let mut quote = vec![0; ipv4::HEADER_LEN];
+    ipv4::emit(&mut quote, source, PEER_IP, ipv4::PROTOCOL_TCP, 1480);
+    quote.extend([0, 80, 0x9c, 0x40, 0, 0, 0, 1]);
+    let message = icmpv4::make_error(kind, icmpv4::CODE_FRAGMENTATION, &quote);
+    t.ip(Ipv4Addr::new(192, 168, 123, 254), OUR_IP, ipv4::PROTOCOL_ICMP, &message)
+}
+
+#[test]
+fn errors_about_our_segments_reach_tcp_and_no_error_is_answered() {
+    let mut t = Fixture::new(config());
+    for kind in [icmpv4::TYPE_UNREACHABLE, icmpv4::TYPE_TIME_EXCEEDED, icmpv4::TYPE_PARAMETER] {
+        let ours = error(&t, kind, OUR_IP);
+        t.frame(&ours);
+        let others = error(&t, kind, PEER_IP);
+        t.frame(&others);
+    }
+    // Source quench (RFC 6633) and redirect.
+    for kind in [4, 5] {
+        let frame = error(&t, kind, OUR_IP);
+        t.frame(&frame);
+    }
+    t.nothing();
+    let stats = t.stack.stats();
+    assert_eq!((stats.icmp_error_in, stats.icmp_ignored, stats.drop_protocol), (3, 3, 2));
 }
