@@ -1,7 +1,7 @@
 //! What a stack is told when it is made.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::tcp::congestion::{Congestion, Start, cubic::Cubic};
@@ -61,6 +61,81 @@ impl Ipv4Cidr {
     }
 }
 
+/// An IPv6 address with the prefix of its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Cidr {
+    /// The host's own address, or the prefix itself.
+    pub address: Ipv6Addr,
+    /// Prefix length in bits, 0 to 128.
+    pub prefix: u8,
+}
+
+impl Ipv6Cidr {
+    /// The netmask as a number in host order.
+    pub const fn mask(self) -> u128 {
+        if self.prefix == 0 { 0 } else { u128::MAX << (128 - self.prefix as u32) }
+    }
+
+    /// Whether `other` has the same prefix.
+    pub fn contains(self, other: Ipv6Addr) -> bool {
+        (u128::from(self.address) ^ u128::from(other)) & self.mask() == 0
+    }
+}
+
+/// An address of either family with the prefix of its subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpCidr {
+    /// IPv4.
+    V4(Ipv4Cidr),
+    /// IPv6.
+    V6(Ipv6Cidr),
+}
+
+impl IpCidr {
+    /// The host's own address.
+    pub fn address(self) -> IpAddr {
+        match self {
+            Self::V4(cidr) => cidr.address.into(),
+            Self::V6(cidr) => cidr.address.into(),
+        }
+    }
+
+    /// Prefix length in bits.
+    pub fn prefix(self) -> u8 {
+        match self {
+            Self::V4(cidr) => cidr.prefix,
+            Self::V6(cidr) => cidr.prefix,
+        }
+    }
+
+    /// Whether `other` is of the same family and in the same subnet.
+    pub fn contains(self, other: IpAddr) -> bool {
+        match (self, other) {
+            (Self::V4(cidr), IpAddr::V4(other)) => cidr.contains(other),
+            (Self::V6(cidr), IpAddr::V6(other)) => cidr.contains(other),
+            _ => false,
+        }
+    }
+}
+
+impl From<Ipv4Cidr> for IpCidr {
+    fn from(cidr: Ipv4Cidr) -> Self {
+        Self::V4(cidr)
+    }
+}
+
+impl From<Ipv6Cidr> for IpCidr {
+    fn from(cidr: Ipv6Cidr) -> Self {
+        Self::V6(cidr)
+    }
+}
+
+impl fmt::Display for IpCidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address(), self.prefix())
+    }
+}
+
 /// Everything a [`Stack`](crate::Stack) needs to know from outside.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -71,13 +146,25 @@ pub struct Config {
     /// The priority (PCP) of what is sent, 0 to 7; only the low three bits count. Other than
     /// 0 and without a VLAN, frames are sent priority-tagged, with VID 0.
     pub pcp: u8,
-    /// The largest IPv4 packet the link carries, in octets (68 to 65535).
+    /// The largest IP packet the link carries, in octets (68 to 65535). IPv6 is off on a
+    /// link that carries less than 1280 (RFC 8200 5).
     pub mtu: u16,
-    /// Own address and subnet.
-    pub address: Ipv4Cidr,
-    /// Where packets for other subnets go; without one they go to the sender's own
-    /// subnet only, and the rest is dropped and counted.
+    /// Own addresses and their subnets, of both families, in any order. A link-local IPv6
+    /// address is added by the stack itself where IPv6 is in use.
+    pub addresses: Vec<IpCidr>,
+    /// Where IPv4 packets for other subnets go; without one they go to the sender's own
+    /// subnets only, and the rest is dropped and counted.
     pub gateway: Option<Ipv4Addr>,
+    /// The same for IPv6; usually a link-local address. Preferred to routers that advertise
+    /// themselves.
+    pub gateway6: Option<Ipv6Addr>,
+    /// Form IPv6 addresses from the prefixes that routers advertise (RFC 4862), and use
+    /// those routers. Off, and without an IPv6 address above, IPv6 is not spoken at all.
+    pub slaac: bool,
+    /// The secret behind the interface identifiers of automatic addresses (RFC 7217 5), to
+    /// be the same after a restart. `None`: they are derived from the MAC address alone,
+    /// which keeps them stable but lets who knows the MAC know them.
+    pub stable_secret: Option<[u8; 16]>,
     /// The secret behind initial sequence numbers, timestamp offsets and hash keys.
     /// Must be unpredictable to peers (RFC 6528); a fixed one makes a run repeatable.
     pub secret: [u8; 16],

@@ -31,7 +31,7 @@ mod time;
 pub mod timers;
 pub mod wire;
 
-pub use config::{Config, Ipv4Cidr, MacAddr, Offload, TcpConfig};
+pub use config::{Config, IpCidr, Ipv4Cidr, Ipv6Cidr, MacAddr, Offload, TcpConfig};
 pub use frame::{Checksum, ChecksumRequest, FrameMeta, SegmentationRequest, Transmit, VlanTag};
 pub use stack::{MIN_BUFFER, Stack};
 pub use stats::Stats;

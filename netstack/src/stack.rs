@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{Config, MacAddr};
+use crate::config::{Config, IpCidr, MacAddr};
 use crate::entropy::Keys;
 use crate::frame::{Checksum, ChecksumRequest, FrameMeta, SegmentationRequest, Transmit};
 use crate::ip::icmp::SegmentError;
@@ -71,12 +71,16 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack that announces its address from `now` on.
+    /// A stack that announces its addresses from `now` on.
     pub fn new(config: Config, now: Instant) -> Self {
         let keys = Keys::new(config.secret);
         let mtu = usize::from(config.mtu.max(MIN_MTU));
         // RFC 9293 3.7.1: MTU less the headers without options.
         let mss = (mtu - ipv4::HEADER_LEN - wire_tcp::HEADER_LEN) as u16;
+        let subnets = config.addresses.iter().filter_map(|cidr| match cidr {
+            IpCidr::V4(cidr) => Some(*cidr),
+            IpCidr::V6(_) => None,
+        });
         Self {
             mac: config.mac,
             vlan: config.vlan,
@@ -84,7 +88,7 @@ impl Stack {
             mtu,
             // A link that cuts segments has to complete their checksums too.
             checksum_offload: config.offload.checksum || config.offload.segmentation,
-            routes: Routes { subnet: config.address, gateway: config.gateway },
+            routes: Routes::new(subnets.collect(), config.gateway),
             link_up: true,
             announcer: Announcer::new(now),
             neighbors: Neighbors::new(keys),
@@ -114,13 +118,12 @@ impl Stack {
     }
 
     fn on_arp(&mut self, now: Instant, octets: &[u8]) {
-        let subnet = self.routes.subnet;
         let Ok(packet) = arp::parse(octets) else {
             self.stats.drop_malformed += 1;
             return;
         };
-        let ours = packet.target == subnet.address;
-        if packet.sender == subnet.address && packet.sender_mac != self.mac {
+        let ours = self.routes.owns(packet.target);
+        if self.routes.owns(packet.sender) && packet.sender_mac != self.mac {
             self.stats.arp_conflict += 1;
             return;
         }
@@ -129,10 +132,7 @@ impl Stack {
             && packet.sender_mac != self.mac;
         // RFC 5227 1.1: a probe (sender 0.0.0.0) is answered and teaches nothing.
         let probe = packet.sender.is_unspecified();
-        let on_link = subnet.contains(packet.sender)
-            && Some(packet.sender) != subnet.broadcast()
-            && Some(packet.sender) != subnet.network();
-        if !sane || !(probe || on_link) {
+        if !sane || !(probe || self.routes.is_neighbor(packet.sender)) {
             self.stats.arp_ignored += 1;
             return;
         }
@@ -160,7 +160,7 @@ impl Stack {
             let reply = ArpPacket {
                 operation: Operation::Reply,
                 sender_mac: self.mac,
-                sender: subnet.address,
+                sender: packet.target,
                 target_mac: packet.sender_mac,
                 target: packet.sender,
             };
@@ -169,8 +169,9 @@ impl Stack {
     }
 
     fn on_ipv4(&mut self, now: Instant, octets: &[u8], meta: &FrameMeta, link_group: bool) {
-        let subnet = self.routes.subnet;
-        let Some(admitted) = ip::ingress::admit(subnet, &mut self.stats, octets) else { return };
+        let Some(admitted) = ip::ingress::admit(&self.routes, &mut self.stats, octets) else {
+            return;
+        };
         let packet = admitted.packet;
         if admitted.unicast && link_group {
             self.stats.drop_address += 1;
@@ -360,10 +361,11 @@ impl Stack {
     fn push_requests(&mut self) {
         for Request { to, target } in self.requests.drain(..) {
             let IpAddr::V4(target) = target else { continue };
+            let Some(sender) = self.routes.source_for(target) else { continue };
             let request = ArpPacket {
                 operation: Operation::Request,
                 sender_mac: self.mac,
-                sender: self.routes.subnet.address,
+                sender,
                 target_mac: MacAddr::ZERO,
                 target,
             };
@@ -460,15 +462,16 @@ impl Stack {
     }
 
     fn announce(&mut self) {
-        let address = self.routes.subnet.address;
-        let announcement = ArpPacket {
-            operation: Operation::Request,
-            sender_mac: self.mac,
-            sender: address,
-            target_mac: MacAddr::ZERO,
-            target: address,
-        };
-        self.outbox.push(Packet::Arp(MacAddr::BROADCAST, announcement), &mut self.stats);
+        for subnet in self.routes.subnets() {
+            let announcement = ArpPacket {
+                operation: Operation::Request,
+                sender_mac: self.mac,
+                sender: subnet.address,
+                target_mac: MacAddr::ZERO,
+                target: subnet.address,
+            };
+            self.outbox.push(Packet::Arp(MacAddr::BROADCAST, announcement), &mut self.stats);
+        }
     }
 
     /// The interface went down or came back. While it is down nothing is given out to be

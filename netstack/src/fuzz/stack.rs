@@ -93,8 +93,11 @@ impl Driver {
             vlan,
             pcp,
             mtu,
-            address: Ipv4Cidr { address: OUR_IP, prefix: 24 },
+            addresses: vec![Ipv4Cidr { address: OUR_IP, prefix: 24 }.into()],
             gateway: None,
+            gateway6: None,
+            slaac: false,
+            stable_secret: None,
             secret: [b; 16],
             offload,
             tcp: TcpConfig {

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::config::Ipv4Cidr;
+use super::route::Routes;
 use crate::stats::Stats;
 use crate::wire::WireError;
 use crate::wire::ipv4::{self, Packet};
@@ -16,7 +16,7 @@ pub(crate) struct Admitted<'a> {
 
 /// Validates a packet and its addresses; counts why it is dropped.
 pub(crate) fn admit<'a>(
-    subnet: Ipv4Cidr,
+    routes: &Routes,
     stats: &mut Stats,
     octets: &'a [u8],
 ) -> Option<Admitted<'a>> {
@@ -31,14 +31,14 @@ pub(crate) fn admit<'a>(
             return None;
         }
     };
-    let unicast = packet.destination == subnet.address;
+    let unicast = routes.owns(packet.destination);
     let broadcast =
-        packet.destination == Ipv4Addr::BROADCAST || Some(packet.destination) == subnet.broadcast();
+        packet.destination == Ipv4Addr::BROADCAST || routes.is_broadcast(packet.destination);
     if !unicast && !broadcast {
         stats.drop_address += 1;
         return None;
     }
-    if is_martian(packet.source, subnet) {
+    if is_martian(packet.source, routes) {
         stats.drop_martian += 1;
         return None;
     }
@@ -50,22 +50,25 @@ pub(crate) fn admit<'a>(
 }
 
 /// RFC 1122 3.2.1.3: sources that no other host can have.
-fn is_martian(source: Ipv4Addr, subnet: Ipv4Cidr) -> bool {
+fn is_martian(source: Ipv4Addr, routes: &Routes) -> bool {
     source.octets()[0] == 0
         || source.is_loopback()
         || source.is_multicast()
         || source.octets()[0] >= 240
-        || source == subnet.address
-        || Some(source) == subnet.broadcast()
+        || routes.owns(source)
+        || routes.is_broadcast(source)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Ipv4Cidr;
 
     #[test]
     fn martian_sources() {
-        let subnet = Ipv4Cidr { address: Ipv4Addr::new(192, 168, 123, 150), prefix: 24 };
+        let first = Ipv4Cidr { address: Ipv4Addr::new(192, 168, 123, 150), prefix: 24 };
+        let second = Ipv4Cidr { address: Ipv4Addr::new(10, 0, 0, 1), prefix: 30 };
+        let routes = Routes::new(vec![first, second], None);
         for martian in [
             [0, 0, 0, 0],
             [0, 1, 2, 3],
@@ -75,10 +78,12 @@ mod tests {
             [240, 0, 0, 1],
             [192, 168, 123, 150],
             [192, 168, 123, 255],
+            [10, 0, 0, 1],
+            [10, 0, 0, 3],
         ] {
-            assert!(is_martian(Ipv4Addr::from(martian), subnet), "{martian:?}");
+            assert!(is_martian(Ipv4Addr::from(martian), &routes), "{martian:?}");
         }
-        assert!(!is_martian(Ipv4Addr::new(192, 168, 123, 1), subnet));
-        assert!(!is_martian(Ipv4Addr::new(8, 8, 8, 8), subnet));
+        assert!(!is_martian(Ipv4Addr::new(192, 168, 123, 1), &routes));
+        assert!(!is_martian(Ipv4Addr::new(8, 8, 8, 8), &routes));
     }
 }

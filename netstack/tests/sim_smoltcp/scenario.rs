@@ -165,8 +165,11 @@ impl Scenario {
             vlan: self.vlan_stack(),
             pcp: 0,
             mtu: self.mtu,
-            address: Ipv4Cidr { address: OUR_IP, prefix: 24 },
+            addresses: vec![Ipv4Cidr { address: OUR_IP, prefix: 24 }.into()],
             gateway: None,
+            gateway6: None,
+            slaac: false,
+            stable_secret: None,
             secret: key,
             offload: self.offload,
             tcp: TcpConfig {

@@ -1,5 +1,6 @@
 //! Black-box tests: frames in, frames out, a virtual clock, nothing of the inside.
 
+mod addresses;
 mod arp;
 mod close;
 mod data_in;
