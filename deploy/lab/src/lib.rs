@@ -68,4 +68,4 @@ pub use tools::{available, require_tools};
 pub use topology::{
     CLIENT_ADDRESS, CLIENT_ADDRESS_V6, DEFAULT_VLAN, Lab, LabBuilder, POD_INTERFACE, Pod,
 };
-pub use wire::{Direction, Impairments, Wire, WireConfig, WireCounts};
+pub use wire::{Direction, Impairments, LATE, Wire, WireConfig, WireCounts};

@@ -40,8 +40,12 @@ pub struct Impairments {
     /// The probability that a frame is held back for [`Self::reorder_by`], so that
     /// later ones overtake it.
     pub reorder: f64,
-    /// How long a reordered frame is held back.
+    /// How long a reordered frame is held back; with [`Self::reorder_places`], how long
+    /// at most, should nothing come that it could follow.
     pub reorder_by: Duration,
+    /// If not 0, a reordered frame is delivered after one to so many of the frames behind
+    /// it, however long those take: by places and not by time.
+    pub reorder_places: u32,
     /// The probability that one to three bits of a frame flip, behind its Ethernet
     /// header and VLAN tag.
     pub corrupt: f64,
@@ -60,6 +64,7 @@ impl Default for Impairments {
             duplicate: 0.0,
             reorder: 0.0,
             reorder_by: Duration::from_millis(1),
+            reorder_places: 0,
             corrupt: 0.0,
             rate: None,
             queue_limit: 1000,
@@ -92,8 +97,8 @@ impl FromStr for WireConfig {
                 LabError::new(
                     format!("cannot read \"{pair}\" of the wire"),
                     why,
-                    "keys: seed, delay, jitter, loss, duplicate, reorder, reorder_by, corrupt, \
-                     rate, queue; such as seed=7,delay=10ms,loss=1%,rate=100mbit,down.loss=2%",
+                    "keys: seed, delay, jitter, loss, duplicate, reorder, reorder_by, \
+                     reorder_places, corrupt, rate, queue; such as seed=7,delay=10ms,loss=1%,rate=100mbit,down.loss=2%",
                 )
             })?;
         }
@@ -129,6 +134,9 @@ impl Impairments {
             "duplicate" => self.duplicate = probability(value)?,
             "reorder" => self.reorder = probability(value)?,
             "reorder_by" => self.reorder_by = duration(value)?,
+            "reorder_places" => {
+                self.reorder_places = value.parse().map_err(|_| "not a number of places")?;
+            }
             "corrupt" => self.corrupt = probability(value)?,
             "rate" => self.rate = Some(rate(value)?),
             "queue" => {
@@ -175,12 +183,14 @@ mod tests {
     #[test]
     fn text_is_read_for_one_direction_or_both() {
         let wire: WireConfig =
-            "seed=9, delay=1.5ms, up.rate=64kbit, queue=5, corrupt=0.25, down.reorder_by=250us"
+            "seed=9, delay=1.5ms, up.rate=64kbit, queue=5, corrupt=0.25, down.reorder_by=250us,\
+             reorder_places=3"
                 .parse()
                 .unwrap();
         let both = Impairments {
             delay: Duration::from_micros(1500),
             queue_limit: 5,
+            reorder_places: 3,
             corrupt: 0.25,
             ..Impairments::default()
         };

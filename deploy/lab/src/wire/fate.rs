@@ -17,6 +17,8 @@ pub(super) struct Fate {
     pub(super) corrupted: Option<SplitMix64>,
     /// The part of the jitter that it gets, 0 to 1.
     pub(super) jitter: f64,
+    /// Where among the places it could be moved by it is, 0 to 1.
+    place: f64,
 }
 
 impl Fate {
@@ -31,7 +33,14 @@ impl Fate {
         let reordered = hits(plan.reorder);
         let corrupted = hits(plan.corrupt);
         let jitter = frame.fraction();
-        Self { lost, duplicated, reordered, corrupted: corrupted.then_some(frame), jitter }
+        let corrupted = corrupted.then_some(frame);
+        let place = frame.fraction();
+        Self { lost, duplicated, reordered, corrupted, jitter, place }
+    }
+
+    /// Behind how many later frames it is delivered if it is reordered: 1 to `most`.
+    pub(super) fn places(&self, most: u32) -> u32 {
+        1 + (self.place * f64::from(most)) as u32
     }
 }
 
@@ -113,6 +122,16 @@ mod tests {
     fn one_impairment_does_not_change_whom_another_hits() {
         let both = Impairments { duplicate: 0.5, corrupt: 0.5, ..lossy(0.1) };
         assert_eq!(lost(7, Direction::Up, &lossy(0.1)), lost(7, Direction::Up, &both));
+    }
+
+    #[test]
+    fn a_frame_is_moved_by_any_of_the_places() {
+        let plan = Impairments { reorder: 1.0, ..Impairments::default() };
+        let places = |n| Fate::of(7, Direction::Down, n, &plan).places(3);
+        let mut times = [0; 4];
+        (0..3000).for_each(|n| times[places(n) as usize] += 1);
+        assert_eq!(times[0], 0);
+        assert!(times[1..].iter().all(|&times| (900..1100).contains(&times)), "{times:?}");
     }
 
     #[test]

@@ -10,15 +10,21 @@
 //! frames as on a cable, of MTU size and with complete checksums, so that a flipped bit
 //! is what it would be there. What a pod sends in larger pieces (kernel TCP, or a packet
 //! socket with `PACKET_VNET_HDR`) the kernel cuts up on its way out of nic0.
+//!
+//! A rate limit is a queue of a stated length before a line: frames leave it one after
+//! the other, each after the time that its octets take (Ethernet header and tags, but not
+//! preamble and checksum), so that what arrives is spaced as by a line of that rate. The
+//! delay comes behind it and holds any number of frames.
 
 mod config;
 mod fate;
 mod forward;
 
-use std::io::{self, PipeWriter};
-use std::sync::Arc;
+use std::io::{self, PipeWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tagwire_core::lab::WireSocket;
 
@@ -28,7 +34,7 @@ use crate::error::{LabError, LabResult};
 use crate::namespace::Namespace;
 use crate::tools::run_tool;
 use crate::topology::connect;
-use forward::Forwarder;
+use forward::{Forwarder, Order};
 
 /// A direction of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,9 @@ pub enum Direction {
     /// From the node to the client.
     Down,
 }
+
+/// A frame that is so much behind its time counts as late: some frames at 100 Mbit/s.
+pub const LATE: Duration = Duration::from_micros(500);
 
 /// What a direction of the wire has done so far, in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +65,9 @@ pub struct WireCounts {
     pub corrupted: u64,
     /// Dropped because the queue before the rate limit was full.
     pub overflow: u64,
+    /// Forwarded more than [`LATE`] after their time, because the wire's thread did not
+    /// get a CPU. Where delays and rates are measured, many of these spoil it.
+    pub late: u64,
     /// Not forwarded because the kernel would not take them, or never seen because its
     /// buffer was full: not part of any plan. A test of what the wire does wants 0 here.
     pub failed: u64,
@@ -71,6 +83,7 @@ struct Counters {
     reordered: AtomicU64,
     corrupted: AtomicU64,
     overflow: AtomicU64,
+    late: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -85,6 +98,7 @@ impl Counters {
             reordered: get(&self.reordered),
             corrupted: get(&self.corrupted),
             overflow: get(&self.overflow),
+            late: get(&self.late),
             failed: get(&self.failed),
         }
     }
@@ -95,8 +109,9 @@ impl Counters {
 pub struct Wire {
     up: Arc<Counters>,
     down: Arc<Counters>,
-    /// Closed to stop the thread.
-    stop: Option<PipeWriter>,
+    /// Wakes the thread to its orders; closed to stop it.
+    wake: Option<PipeWriter>,
+    orders: mpsc::Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -121,10 +136,11 @@ impl Wire {
             LabError::new("cannot lay the lab's wire", error, "run as root, with CAP_NET_RAW")
         };
         let (w0, w1) = sockets.map_err(failed)?;
-        let (stopped, stop) = io::pipe().map_err(failed)?;
+        let (woken, wake) = io::pipe().map_err(failed)?;
+        let (orders, inbox) = mpsc::channel();
         let (up, down) = (Arc::new(Counters::default()), Arc::new(Counters::default()));
         let forwarder =
-            Forwarder::new(config, [w0, w1], stopped, [Arc::clone(&up), Arc::clone(&down)]);
+            Forwarder::new(config, [w0, w1], woken, inbox, [Arc::clone(&up), Arc::clone(&down)]);
         let thread = thread::Builder::new()
             .name("lab-wire".to_owned())
             .spawn(move || {
@@ -133,7 +149,25 @@ impl Wire {
                 }
             })
             .map_err(failed)?;
-        Ok(Self { up, down, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { up, down, wake: Some(wake), orders, thread: Some(thread) })
+    }
+
+    /// Changes what the wire does. It begins anew: the next frame of each direction is the
+    /// first that the seed decides on, and what is on its way is lost. The counts go on.
+    ///
+    /// # Errors
+    ///
+    /// When the wire was cut.
+    pub fn replan(&self, config: WireConfig) -> LabResult<()> {
+        let (followed, answer) = mpsc::sync_channel(1);
+        let cut = |why: &dyn std::fmt::Display| {
+            LabError::new("cannot change the lab's wire", why, "see why it was cut, above")
+        };
+        self.orders.send((config, followed)).map_err(|error| cut(&error))?;
+        if let Some(mut wake) = self.wake.as_ref() {
+            wake.write_all(&[1]).map_err(|error| cut(&error))?;
+        }
+        answer.recv().map_err(|error| cut(&error))
     }
 
     /// What a direction has done so far.
@@ -147,7 +181,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.wake.take());
         if let Some(thread) = self.thread.take() {
             // That it panicked it has said itself.
             let _ = thread.join();
