@@ -11,6 +11,9 @@ use super::seq::SeqNum;
 use crate::time::Instant;
 
 pub mod cubic;
+mod hystart;
+#[cfg(test)]
+mod sim;
 
 /// What a controller is made from.
 #[derive(Clone, Copy, Debug)]
@@ -167,5 +170,5 @@ pub struct Idle {
 
 /// RFC 6928 2: min(10 · MSS, max(2 · MSS, 14600)).
 pub fn initial_window(mss: u32) -> u32 {
-    (10 * mss).min((2 * mss).max(14600))
+    mss.saturating_mul(10).min(mss.saturating_mul(2).max(14600))
 }

@@ -1,0 +1,210 @@
+//! HyStart++ (RFC 9406): leaving slow start before it overruns the path.
+//!
+//! A round trip that has become longer means that a queue is building. Growth then goes on at a
+//! quarter of the speed (Conservative Slow Start), for as long as it takes to be sure: if the
+//! round trip falls again it was noise, and slow start goes on.
+
+use std::time::Duration;
+
+use crate::tcp::seq::SeqNum;
+
+/// RFC 9406 4.2: MIN_RTT_THRESH, an increase that is never a sign.
+const MIN_THRESHOLD: Duration = Duration::from_millis(4);
+/// RFC 9406 4.2: MAX_RTT_THRESH, an increase that always is one.
+const MAX_THRESHOLD: Duration = Duration::from_millis(16);
+/// RFC 9406 4.2: MIN_RTT_DIVISOR.
+const THRESHOLD_DIVISOR: u32 = 8;
+/// RFC 9406 4.2: N_RTT_SAMPLE, how many make the minimum of a round.
+const SAMPLES: u32 = 8;
+/// RFC 9406 4.2: CSS_GROWTH_DIVISOR.
+const CONSERVATIVE_DIVISOR: f64 = 4.0;
+/// RFC 9406 4.2: CSS_ROUNDS.
+const CONSERVATIVE_ROUNDS: u8 = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    SlowStart,
+    /// The round trip that led here, and rounds that are left.
+    Conservative {
+        baseline: Duration,
+        rounds: u8,
+    },
+    /// Slow start is over for this connection (RFC 9406 4.3: only the first one is watched).
+    Done,
+}
+
+/// What one acknowledgement in slow start means for the window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Growth {
+    /// Grows by so much of what was acknowledged.
+    By(f64),
+    /// The path is full: the threshold is where the window is now.
+    Over,
+}
+
+/// RFC 9406's state for one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HyStart {
+    phase: Phase,
+    /// The round ends when this is acknowledged; none before the first acknowledgement.
+    round_end: Option<SeqNum>,
+    last_round: Option<Duration>,
+    this_round: Option<Duration>,
+    samples: u32,
+}
+
+impl HyStart {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::SlowStart,
+            round_end: None,
+            last_round: None,
+            this_round: None,
+            samples: 0,
+        }
+    }
+
+    /// Slow start has ended otherwise, by a loss or a mark.
+    pub(super) fn finish(&mut self) {
+        self.phase = Phase::Done;
+    }
+
+    /// After an idle time the path may be another one: what was measured does not count.
+    pub(super) fn restart(&mut self) {
+        if self.phase != Phase::Done {
+            *self = Self::new();
+        }
+    }
+
+    /// One acknowledgement in slow start: `ack` is SEG.ACK, `sent_end` SND.MAX.
+    pub(super) fn on_ack(
+        &mut self,
+        ack: SeqNum,
+        sent_end: SeqNum,
+        rtt: Option<Duration>,
+    ) -> Growth {
+        if self.phase == Phase::Done {
+            return Growth::By(1.0);
+        }
+        if self.round_end.is_none_or(|end| ack.at_or_after(end)) {
+            self.round_end = Some(sent_end);
+            self.last_round = self.this_round.or(self.last_round);
+            self.this_round = None;
+            self.samples = 0;
+            if let Phase::Conservative { rounds, .. } = &mut self.phase {
+                // A part of a round counts as one (RFC 9406 4.2).
+                *rounds = rounds.saturating_sub(1);
+                if *rounds == 0 {
+                    self.phase = Phase::Done;
+                    return Growth::Over;
+                }
+            }
+        }
+        if let Some(rtt) = rtt {
+            self.this_round = Some(self.this_round.map_or(rtt, |least| least.min(rtt)));
+            self.samples = self.samples.saturating_add(1);
+        }
+        if let (Some(now), Some(before)) = (self.this_round, self.last_round)
+            && self.samples >= SAMPLES
+        {
+            match self.phase {
+                Phase::SlowStart => {
+                    let threshold =
+                        (before / THRESHOLD_DIVISOR).clamp(MIN_THRESHOLD, MAX_THRESHOLD);
+                    if now >= before.saturating_add(threshold) {
+                        self.phase =
+                            Phase::Conservative { baseline: now, rounds: CONSERVATIVE_ROUNDS };
+                    }
+                }
+                // It was not a queue of our own.
+                Phase::Conservative { baseline, .. } if now < baseline => {
+                    self.phase = Phase::SlowStart;
+                }
+                Phase::Conservative { .. } | Phase::Done => {}
+            }
+        }
+        match self.phase {
+            Phase::Conservative { .. } => Growth::By(1.0 / CONSERVATIVE_DIVISOR),
+            Phase::SlowStart | Phase::Done => Growth::By(1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: Growth = Growth::By(1.0);
+    const QUARTER: Growth = Growth::By(0.25);
+
+    /// One round of ten segments, each measured as `millis`; what the last one led to.
+    fn round(hystart: &mut HyStart, number: u32, millis: u64) -> Growth {
+        let mut growth = FULL;
+        for segment in 0..10 {
+            let ack = SeqNum(number * 10 + segment + 1);
+            growth = hystart.on_ack(
+                ack,
+                SeqNum(number * 10 + 10 + segment + 1),
+                Some(Duration::from_millis(millis)),
+            );
+            if growth == Growth::Over {
+                break;
+            }
+        }
+        growth
+    }
+
+    #[test]
+    fn a_steady_round_trip_never_ends_slow_start() {
+        let mut hystart = HyStart::new();
+        for number in 0..50 {
+            assert_eq!(round(&mut hystart, number, 40 + u64::from(number % 5)), FULL);
+        }
+    }
+
+    #[test]
+    fn an_eighth_more_slows_growth_and_five_rounds_end_it() {
+        let mut hystart = HyStart::new();
+        assert_eq!(round(&mut hystart, 0, 80), FULL);
+        assert_eq!(round(&mut hystart, 1, 89), FULL);
+        assert_eq!(round(&mut hystart, 2, 101), QUARTER);
+        for number in 3..7 {
+            assert_eq!(round(&mut hystart, number, 101), QUARTER, "{number}");
+        }
+        assert_eq!(round(&mut hystart, 7, 101), Growth::Over);
+        // It does not begin again.
+        assert_eq!(round(&mut hystart, 8, 10), FULL);
+        assert_eq!(round(&mut hystart, 9, 500), FULL);
+    }
+
+    #[test]
+    fn a_round_trip_that_falls_again_was_noise() {
+        let mut hystart = HyStart::new();
+        round(&mut hystart, 0, 80);
+        assert_eq!(round(&mut hystart, 1, 100), QUARTER);
+        assert_eq!(round(&mut hystart, 2, 81), FULL);
+    }
+
+    #[test]
+    fn short_round_trips_need_four_milliseconds_and_long_ones_sixteen() {
+        for (before, noise, sign) in [(1, 4, 5), (400, 415, 416)] {
+            let mut hystart = HyStart::new();
+            round(&mut hystart, 0, before);
+            assert_eq!(round(&mut hystart, 1, noise), FULL);
+            let mut hystart = HyStart::new();
+            round(&mut hystart, 0, before);
+            assert_eq!(round(&mut hystart, 1, sign), QUARTER);
+        }
+    }
+
+    #[test]
+    fn fewer_than_eight_samples_say_nothing() {
+        let mut hystart = HyStart::new();
+        round(&mut hystart, 0, 20);
+        for segment in 0..7 {
+            let ack = SeqNum(11 + segment);
+            let growth = hystart.on_ack(ack, SeqNum(30), Some(Duration::from_millis(90)));
+            assert_eq!(growth, FULL);
+        }
+    }
+}
