@@ -11,8 +11,9 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, IpEndpoint};
 use tagwire_netstack::Instant;
 
+use crate::rng::Rng;
 use crate::scenario::{
-    Abort, ClientCloses, FIRST_PORT, OUR_IP, PEER, PEER_IP, Plan, Rng, Scenario, octet,
+    Abort, ClientCloses, FIRST_PORT, OUR_IP, PEER, PEER_IP, Plan, Scenario, octet,
 };
 
 thread_local! {

@@ -7,23 +7,25 @@
 mod client;
 #[path = "../common/link.rs"]
 mod link;
+#[path = "../common/rng.rs"]
+mod rng;
 mod scenario;
+#[path = "../common/seeds.rs"]
+mod seeds;
 mod server;
 mod trace;
 mod wire;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use client::Client;
-use scenario::{Rng, Scenario, US};
+use rng::Rng;
+use scenario::{Scenario, US};
 use server::Server;
 use tagwire_netstack::wire::ethernet::{self, TPID_8021Q};
 use tagwire_netstack::{Counts, FrameMeta, Instant, Stack, VlanTag};
 use wire::{To, Wire};
 
-/// `TAGWIRE_SIM_SEEDS` asks for more.
 const SEEDS: u64 = 1000;
 /// What the longest back-off of either side may take several times over. Longer without one
 /// octet of progress is a livelock or a connection that hangs.
@@ -170,32 +172,5 @@ impl Simulation {
 
 #[test]
 fn a_thousand_seeds() {
-    if let Ok(seed) = std::env::var("TAGWIRE_SIM_SEED") {
-        let seed = seed.parse().expect("TAGWIRE_SIM_SEED is a number");
-        Simulation::new(seed, true).run();
-        return;
-    }
-    let seeds = std::env::var("TAGWIRE_SIM_SEEDS")
-        .map_or(SEEDS, |seeds| seeds.parse().expect("TAGWIRE_SIM_SEEDS is a number"));
-    let next = AtomicU64::new(0);
-    let worker = || {
-        let mut failed = Vec::new();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                return failed;
-            }
-            let run = AssertUnwindSafe(|| Simulation::new(seed, false).run());
-            if catch_unwind(run).is_err() {
-                eprintln!("seed {seed} failed; TAGWIRE_SIM_SEED={seed} repeats it");
-                failed.push(seed);
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let failed: Vec<u64> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
-    });
-    assert!(failed.is_empty(), "seeds that failed: {failed:?}");
+    seeds::run(SEEDS, "--test sim_smoltcp", |seed, only| Simulation::new(seed, only).run());
 }

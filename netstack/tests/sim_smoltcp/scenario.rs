@@ -5,47 +5,14 @@ use std::time::Duration;
 
 use tagwire_netstack::{Config, Ipv4Cidr, MacAddr, Offload, TcpConfig, VlanStack};
 
+use crate::rng::Rng;
+
 pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub(crate) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 pub(crate) const OUR_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
 pub(crate) const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
 /// Client `k` has this port and `k` added to it.
 pub(crate) const FIRST_PORT: u16 = 50_000;
-
-/// SplitMix64: small, and its every output depends on the seed alone.
-#[derive(Clone, Debug)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number in `low..=high`.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
-    }
-
-    /// True `permille` times in a thousand.
-    pub(crate) fn chance(&mut self, permille: u64) -> bool {
-        self.next() % 1000 < permille
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.between(0, from.len() as u64 - 1) as usize]
-    }
-
-    /// A size whose magnitude, not its value, is spread evenly up to `most`.
-    fn size(&mut self, most: u64) -> usize {
-        let bits = u64::from(most.ilog2());
-        let magnitude = self.between(0, bits + 1);
-        if magnitude == 0 { 0 } else { self.between(1, (1 << magnitude).min(most)) as usize }
-    }
-}
 
 /// The octet at `offset` of what client `k` sends (`up`) or gets.
 pub(crate) fn octet(k: usize, up: bool, offset: usize) -> u8 {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use tagwire_netstack::{CloseReason, ConnId, Instant, Recv, Stack};
 
-use crate::scenario::{Abort, FIRST_PORT, Plan, Rng, ServerCloses, octet};
+use crate::rng::Rng;
+use crate::scenario::{Abort, FIRST_PORT, Plan, ServerCloses, octet};
 
 /// More is queued when less than this is.
 const LOW_WATER: usize = 20_000;

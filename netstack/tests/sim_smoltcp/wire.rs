@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tagwire_netstack::Instant;
 
-use crate::scenario::{Faults, Rng};
+use crate::rng::Rng;
+use crate::scenario::Faults;
 
 /// Which way a frame travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
