@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A sum in progress: 16-bit one's complement, kept wide until it is folded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +58,39 @@ pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, leng
     header[9] = protocol;
     header[10..].copy_from_slice(&length.to_be_bytes());
     Sum::new().feed(&header)
+}
+
+/// The sum over IPv6's pseudo-header (RFC 8200 8.1).
+pub fn pseudo_header_v6(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    next_header: u8,
+    length: u32,
+) -> Sum {
+    let mut header = [0; 40];
+    header[..16].copy_from_slice(&source.octets());
+    header[16..32].copy_from_slice(&destination.octets());
+    header[32..36].copy_from_slice(&length.to_be_bytes());
+    header[39] = next_header;
+    Sum::new().feed(&header)
+}
+
+/// The pseudo-header's sum for two addresses of one family; `None` if they are not.
+pub fn pseudo_header_of(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    length: usize,
+) -> Option<Sum> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            Some(pseudo_header(source, destination, protocol, length as u16))
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            Some(pseudo_header_v6(source, destination, protocol, length as u32))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
