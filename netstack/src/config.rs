@@ -197,8 +197,8 @@ pub struct TcpConfig {
     /// Octets of received data a connection holds for a reader, and so the largest
     /// window it offers. 4 KiB to 1 GiB.
     pub receive_buffer: usize,
-    /// Connections that may wait half-open (SYN received) at one time. The oldest gives way to
-    /// a SYN over this, and is counted.
+    /// Connections that may wait half-open (SYN received) at one time. A SYN over this is
+    /// answered by a SYN cookie (RFC 4987 3.6) and leaves no record. 0: by cookies only.
     pub backlog: usize,
     /// Connections at one time, of all states but SYN-RECEIVED and TIME-WAIT.
     pub max_connections: usize,

@@ -21,6 +21,7 @@ use crate::tcp::{Counts, Env, Recv, Tcp};
 use crate::time::Instant;
 use crate::wire::arp::{self, ArpPacket, Operation};
 use crate::wire::checksum::pseudo_header;
+use crate::wire::ethernet::Frame;
 use crate::wire::vlan::{Tags, VlanStack};
 use crate::wire::{ethernet, ipv4, tcp as wire_tcp};
 
@@ -110,7 +111,7 @@ impl Stack {
         match frame.ethertype {
             ethernet::ETHERTYPE_IPV4 => {
                 // RFC 1122 3.3.6: unicast IP in a link-layer broadcast is not for a host.
-                self.on_ipv4(now, frame.payload, meta, frame.destination.is_group());
+                self.on_ipv4(now, &frame, meta);
             }
             ethernet::ETHERTYPE_ARP => self.on_arp(now, frame.payload),
             _ => self.stats.drop_ethertype += 1,
@@ -168,12 +169,13 @@ impl Stack {
         }
     }
 
-    fn on_ipv4(&mut self, now: Instant, octets: &[u8], meta: &FrameMeta, link_group: bool) {
-        let Some(admitted) = ip::ingress::admit(&self.routes, &mut self.stats, octets) else {
+    fn on_ipv4(&mut self, now: Instant, frame: &Frame<'_>, meta: &FrameMeta) {
+        let Some(admitted) = ip::ingress::admit(&self.routes, &mut self.stats, frame.payload)
+        else {
             return;
         };
         let packet = admitted.packet;
-        if admitted.unicast && link_group {
+        if admitted.unicast && frame.destination.is_group() {
             self.stats.drop_address += 1;
             return;
         }
@@ -195,7 +197,12 @@ impl Stack {
                     self.stats.drop_malformed += 1;
                     return;
                 };
-                let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+                let mut env = Env {
+                    now,
+                    outbox: &mut self.outbox,
+                    stats: &mut self.stats,
+                    station: Some(frame.source),
+                };
                 self.tcp.on_segment(
                     &mut env,
                     packet.source.into(),
@@ -220,7 +227,12 @@ impl Stack {
                     packet.payload,
                 );
                 if let Some(SegmentError { tuple, seq, error }) = about {
-                    let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+                    let mut env = Env {
+                        now,
+                        outbox: &mut self.outbox,
+                        stats: &mut self.stats,
+                        station: None,
+                    };
                     self.tcp.on_icmp(&mut env, &tuple, seq, error);
                 }
             }
@@ -268,7 +280,11 @@ impl Stack {
                 self.stats.drop_no_route += 1;
                 continue;
             };
-            let mac = match self.resolve(now, hop) {
+            let lookup = match packet {
+                Packet::Segment(.., Some(station)) => Lookup::Known(station),
+                _ => self.resolve(now, hop),
+            };
+            let mac = match lookup {
                 Lookup::Known(mac) => mac,
                 Lookup::Pending => {
                     self.neighbors.wait_packet(hop, packet, &mut self.stats);
@@ -281,7 +297,7 @@ impl Stack {
             };
             let transport = &mut buffer[ethernet::header_len(self.tags) + ipv4::HEADER_LEN..];
             return Some(match packet {
-                Packet::Segment(tuple, header) => {
+                Packet::Segment(tuple, header, _) => {
                     let length = wire_tcp::emit(transport, &header);
                     let built = Built {
                         in_buffer: length,
@@ -457,7 +473,7 @@ impl Stack {
         for id in freed {
             self.tcp.mark_ready(id);
         }
-        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats, station: None };
         self.tcp.handle_timeout(&mut env);
     }
 
@@ -538,13 +554,13 @@ impl Stack {
     /// received data was not read, or more comes, the peer gets RST. Every connection that
     /// was accepted must be released, even after it has closed.
     pub fn release(&mut self, now: Instant, id: ConnId) {
-        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats, station: None };
         self.tcp.release(&mut env, id);
     }
 
     /// Ends a connection at once with RST.
     pub fn abort(&mut self, now: Instant, id: ConnId) {
-        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats };
+        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats, station: None };
         self.tcp.abort(&mut env, id);
     }
 

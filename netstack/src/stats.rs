@@ -70,9 +70,15 @@ counters! {
         tcp_out,
         /// SYNs taken into the half-open table.
         tcp_syn,
-        /// SYNs dropped as the connection table is full, and half-open connections given up for
-        /// newer ones.
+        /// SYNs, and handshakes' last ACKs, dropped as the connection table is full.
         tcp_syn_dropped,
+        /// SYNs answered by a cookie (RFC 4987 3.6), as the half-open table was full or held another
+        /// SYN of the same ends.
+        tcp_cookie_sent,
+        /// Connections established by a cookie that came back.
+        tcp_cookie_accepted,
+        /// Segments that came while cookies were out, belonged to nothing and held none.
+        tcp_cookie_rejected,
         /// Connections established.
         tcp_accepted,
         /// Connections ended by the peer's RST.

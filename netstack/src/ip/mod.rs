@@ -22,8 +22,8 @@ const MAX_WAITING: usize = 1024;
 pub(crate) enum Packet {
     /// ARP to this station.
     Arp(MacAddr, ArpPacket),
-    /// A TCP segment without payload.
-    Segment(FourTuple, Header),
+    /// A TCP segment without payload, to be resolved or to a station that is known.
+    Segment(FourTuple, Header, Option<MacAddr>),
     /// An ICMP message, complete.
     Icmp { source: Ipv4Addr, destination: Ipv4Addr, message: Vec<u8> },
 }
@@ -33,7 +33,7 @@ impl Packet {
     pub(crate) fn destination(&self) -> Option<IpAddr> {
         match self {
             Self::Arp(..) => None,
-            Self::Segment(tuple, _) => Some(tuple.remote.ip),
+            Self::Segment(tuple, ..) => Some(tuple.remote.ip),
             Self::Icmp { destination, .. } => Some(IpAddr::V4(*destination)),
         }
     }
@@ -54,8 +54,14 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn push_segment(&mut self, tuple: FourTuple, header: Header, stats: &mut Stats) {
-        self.push(Packet::Segment(tuple, header), stats);
+    pub(crate) fn push_segment(
+        &mut self,
+        tuple: FourTuple,
+        header: Header,
+        station: Option<MacAddr>,
+        stats: &mut Stats,
+    ) {
+        self.push(Packet::Segment(tuple, header, station), stats);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Packet> {

@@ -2,17 +2,16 @@
 //!
 //! A half-open connection is a small record, not a connection: a flood of SYNs costs
 //! little memory and is bounded by [`TcpConfig::backlog`](crate::TcpConfig::backlog). When the
-//! bound is reached the oldest record gives way to the newest SYN: a true client answers within
-//! a round trip and so is lost only to a flood of more than the backlog in that time, while
-//! refusing the newest would let a few dozen SYNs a second shut everybody out.
+//! bound is reached no record gives way: a SYN is then answered by a [cookie](super::syn_cookie)
+//! and leaves nothing behind, so that neither true peers that are half-open lose their place
+//! nor the table churns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::demux::FourTuple;
-use super::isn;
 use super::seq::SeqNum;
-use crate::config::TcpConfig;
+use crate::config::{MacAddr, TcpConfig};
 use crate::entropy::Keys;
 use crate::time::Instant;
 use crate::timers::TimerQueue;
@@ -43,26 +42,37 @@ pub(crate) struct HalfOpen {
     /// When the SYN-ACK went out first: a measured round trip if it was not sent again.
     pub(crate) sent_at: Instant,
     pub(crate) retries: u8,
+}
+
+/// A half-open connection, and when its SYN-ACK is due again.
+#[derive(Debug)]
+struct Waiting {
+    record: HalfOpen,
+    /// The station that the SYN came from. The SYN-ACK goes straight back there.
+    station: Option<MacAddr>,
     deadline: Instant,
     hint: Instant,
+}
+
+/// A record whose time has come.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// Its SYN-ACK is to be sent again.
+    SendAgain(FourTuple, HalfOpen, Option<MacAddr>),
+    /// It was given up.
+    GivenUp,
 }
 
 /// Half-open connections of a stack.
 #[derive(Debug)]
 pub(crate) struct HalfOpenTable {
-    records: HashMap<FourTuple, HalfOpen, Keys>,
-    /// The same records by age.
-    order: BTreeSet<(Instant, FourTuple)>,
+    records: HashMap<FourTuple, Waiting, Keys>,
     timers: TimerQueue<FourTuple>,
 }
 
 impl HalfOpenTable {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self {
-            records: HashMap::with_hasher(keys),
-            order: BTreeSet::new(),
-            timers: TimerQueue::default(),
-        }
+        Self { records: HashMap::with_hasher(keys), timers: TimerQueue::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -70,86 +80,60 @@ impl HalfOpenTable {
     }
 
     pub(crate) fn get(&self, tuple: &FourTuple) -> Option<&HalfOpen> {
-        self.records.get(tuple)
-    }
-
-    pub(crate) fn remove(&mut self, tuple: &FourTuple) -> Option<HalfOpen> {
-        let record = self.records.remove(tuple)?;
-        self.order.remove(&(record.sent_at, *tuple));
-        self.timers.disarm(*tuple, record.hint);
-        Some(record)
-    }
-
-    /// Gives up the oldest record.
-    pub(crate) fn evict_oldest(&mut self) {
-        if let Some((_, tuple)) = self.order.first().copied() {
-            self.remove(&tuple);
+        // As in TIME-WAIT: mostly nothing is half-open, and the hash is saved.
+        if self.records.is_empty() {
+            None
+        } else {
+            self.records.get(tuple).map(|waiting| &waiting.record)
         }
     }
 
-    /// A SYN for a port that listens. The caller has checked the backlog and sends the
-    /// SYN-ACK.
+    pub(crate) fn remove(&mut self, tuple: &FourTuple) {
+        if let Some(waiting) = self.records.remove(tuple) {
+            self.timers.disarm(*tuple, waiting.hint);
+        }
+    }
+
+    /// Keeps a record. The caller has checked the backlog and sends the SYN-ACK.
     pub(crate) fn insert(
         &mut self,
         tuple: FourTuple,
-        segment: &Segment<'_>,
-        iss: SeqNum,
-        keys: &Keys,
+        record: HalfOpen,
+        station: Option<MacAddr>,
         config: &TcpConfig,
         now: Instant,
-    ) -> &HalfOpen {
+    ) {
         let deadline = now + config.rto_initial;
-        let mut record = HalfOpen {
-            iss,
-            irs: segment.seq,
-            peer_mss: segment.options.mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS),
-            scaling: segment
-                .options
-                .window_scale
-                .map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
-            sack_permitted: segment.options.sack_permitted,
-            ts_recent: segment.options.timestamp.map(|timestamp| timestamp.value),
-            ts_offset: isn::timestamp_offset(keys, &tuple),
-            sent_at: now,
-            retries: 0,
-            deadline,
-            hint: Instant::NEVER,
-        };
-        self.timers.arm(tuple, deadline, &mut record.hint);
-        self.order.insert((now, tuple));
-        self.records.entry(tuple).insert_entry(record).into_mut()
+        let mut waiting = Waiting { record, station, deadline, hint: Instant::NEVER };
+        self.timers.arm(tuple, deadline, &mut waiting.hint);
+        self.records.insert(tuple, waiting);
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Handles one record that is due: `Some(Some(record))` asks for its SYN-ACK again,
-    /// `Some(None)` says that it was given up. `None`: no more are due.
-    pub(crate) fn pop_due(
-        &mut self,
-        now: Instant,
-        config: &TcpConfig,
-    ) -> Option<(FourTuple, Option<HalfOpen>)> {
+    /// Handles one record that is due; `None`: no more are.
+    pub(crate) fn pop_due(&mut self, now: Instant, config: &TcpConfig) -> Option<Due> {
         while let Some((at, tuple)) = self.timers.pop_due(now) {
-            let Some(record) = self.records.get_mut(&tuple).filter(|record| record.hint == at)
+            let Some(waiting) = self.records.get_mut(&tuple).filter(|waiting| waiting.hint == at)
             else {
                 continue;
             };
-            record.hint = Instant::NEVER;
-            if record.deadline > now {
-                self.timers.arm(tuple, record.deadline, &mut record.hint);
+            waiting.hint = Instant::NEVER;
+            if waiting.deadline > now {
+                self.timers.arm(tuple, waiting.deadline, &mut waiting.hint);
                 continue;
             }
-            if record.retries == SYN_ACK_RETRIES {
+            if waiting.record.retries == SYN_ACK_RETRIES {
                 self.remove(&tuple);
-                return Some((tuple, None));
+                return Some(Due::GivenUp);
             }
-            record.retries += 1;
-            let wait: Duration = config.rto_initial * (1 << record.retries);
-            record.deadline = now + wait;
-            self.timers.arm(tuple, record.deadline, &mut record.hint);
-            return Some((tuple, Some(*record)));
+            waiting.record.retries += 1;
+            let wait: Duration = config.rto_initial * (1 << waiting.record.retries);
+            waiting.deadline = now + wait;
+            self.timers.arm(tuple, waiting.deadline, &mut waiting.hint);
+            return Some(Due::SendAgain(tuple, waiting.record, waiting.station));
         }
         None
     }
@@ -161,6 +145,22 @@ pub(crate) fn own_window_scale(receive_buffer: usize) -> u8 {
 }
 
 impl HalfOpen {
+    /// What a SYN offers and we agree to; its numbers on our side are the caller's to set.
+    pub(crate) fn from_syn(segment: &Segment<'_>, config: &TcpConfig, now: Instant) -> Self {
+        let Options { mss, window_scale, sack_permitted, timestamp, .. } = segment.options;
+        Self {
+            iss: SeqNum(0),
+            irs: segment.seq,
+            peer_mss: mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS),
+            scaling: window_scale.map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
+            sack_permitted,
+            ts_recent: timestamp.map(|timestamp| timestamp.value),
+            ts_offset: 0,
+            sent_at: now,
+            retries: 0,
+        }
+    }
+
     /// The SYN-ACK. `mss` is our own, from the link's MTU.
     pub(crate) fn syn_ack(
         &self,
@@ -214,14 +214,15 @@ mod tests {
         let mut table = HalfOpenTable::new(keys);
         let octets = [0x9c, 0x40, 0, 80, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 1, 0, 0, 0, 0, 0];
         let segment = crate::wire::tcp::parse(&octets).unwrap();
-        let tuple = FourTuple::for_test(1);
-        table.insert(tuple, &segment, SeqNum(5), &keys, &config, Instant::from_millis(0));
+        let start = Instant::from_millis(0);
+        let record = HalfOpen::from_syn(&segment, &config, start);
+        table.insert(FourTuple::for_test(1), record, None, &config, start);
         let mut sent_again = Vec::new();
         loop {
             let now = table.next_timeout().unwrap();
             match table.pop_due(now, &config) {
-                Some((_, Some(_))) => sent_again.push(now.as_millis()),
-                Some((_, None)) => {
+                Some(Due::SendAgain(..)) => sent_again.push(now.as_millis()),
+                Some(Due::GivenUp) => {
                     assert_eq!(now.as_millis(), 63_000);
                     break;
                 }

@@ -23,16 +23,19 @@ mod recovery;
 mod rtt;
 mod send_buffer;
 pub(crate) mod seq;
+mod syn_cookie;
 mod time_wait;
 mod timeout;
 mod timer;
 
 use connection::{CloseReason, Connection, Context, Events, Outcome, State};
 use demux::{ConnId, Demux, FourTuple, Slab};
-use listen::{HalfOpenTable, timestamp_now};
+use listen::{Due, HalfOpen, HalfOpenTable, timestamp_now};
 use output::Built;
+use syn_cookie::SynCookies;
 use time_wait::{TimeWaitTable, Verdict};
 
+use crate::config::MacAddr;
 pub(crate) use crate::config::TcpConfig;
 use crate::entropy::Keys;
 use crate::ip::Outbox;
@@ -51,6 +54,20 @@ pub(crate) struct Env<'a> {
     pub(crate) now: Instant,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) stats: &'a mut Stats,
+    /// The station that sent the frame that this step is about, where there is one.
+    pub(crate) station: Option<MacAddr>,
+}
+
+impl Env<'_> {
+    /// Sends a segment that no connection stands behind. It goes straight back to the station
+    /// that it answers: to look that up for every SYN would let a flood from invented
+    /// neighbours fill the neighbour table's queue and shout an ARP request for each, while who
+    /// can send us frames in another station's name can send that station the same segment
+    /// itself. What a connection sends later is resolved, by then with a peer that is there.
+    fn answer(&mut self, tuple: FourTuple, header: Header) {
+        self.stats.tcp_out += 1;
+        self.outbox.push_segment(tuple, header, self.station, self.stats);
+    }
 }
 
 /// All connections of a stack.
@@ -65,6 +82,7 @@ pub(crate) struct Tcp {
     demux: Demux,
     connections: Slab<Connection>,
     half_open: HalfOpenTable,
+    cookies: SynCookies,
     time_wait: TimeWaitTable,
     timers: TimerQueue<ConnId>,
     /// Connections that may have something to send, in the order of their turns.
@@ -84,6 +102,7 @@ impl Tcp {
             demux: Demux::with_hasher(keys),
             connections: Slab::default(),
             half_open: HalfOpenTable::new(keys),
+            cookies: SynCookies::new(keys),
             time_wait: TimeWaitTable::new(keys),
             timers: TimerQueue::default(),
             ready: VecDeque::new(),
@@ -117,7 +136,7 @@ impl Tcp {
             self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
             return;
         }
-        if self.half_open.len() > 0 && self.half_open.get(&tuple).is_some() {
+        if self.half_open.get(&tuple).is_some() {
             self.on_half_open(env, tuple, segment);
             return;
         }
@@ -161,34 +180,90 @@ impl Tcp {
         if flags.has(Flags::RST) {
             return;
         }
-        let opens = flags.has(Flags::SYN)
-            && !flags.has(Flags::ACK)
-            && !flags.has(Flags::FIN)
-            && self.listeners.contains(&tuple.local.port);
-        if !opens {
+        let listens = self.listeners.contains(&tuple.local.port);
+        if listens && flags.has(Flags::SYN) && !flags.has(Flags::ACK) && !flags.has(Flags::FIN) {
+            self.on_syn(env, tuple, segment, above);
+        } else if !(listens && self.on_cookie(env, tuple, segment)) {
             send_reset(env, &tuple, segment);
-            return;
         }
+    }
+
+    /// A SYN for a port that listens.
+    fn on_syn(
+        &mut self,
+        env: &mut Env<'_>,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        above: Option<seq::SeqNum>,
+    ) {
         if self.connections.len() >= self.config.max_connections {
             // Silence: the peer tries again, by when there may be room.
             env.stats.tcp_syn_dropped += 1;
             return;
         }
         if self.half_open.len() >= self.config.backlog {
-            self.half_open.evict_oldest();
-            env.stats.tcp_syn_dropped += 1;
+            self.send_cookie(env, tuple, segment);
+            return;
         }
         env.stats.tcp_syn += 1;
-        let mut iss = isn::initial_sequence(&self.keys, &tuple, env.now);
+        let mut record = HalfOpen::from_syn(segment, &self.config, env.now);
+        record.iss = isn::initial_sequence(&self.keys, &tuple, env.now);
+        record.ts_offset = isn::timestamp_offset(&self.keys, &tuple);
         if let Some(above) = above {
             // RFC 1122 4.2.2.13 (b): larger than any number of the old incarnation, which may
             // have sent faster than the clock behind the numbers ticks.
-            iss = iss.latest(above + ISS_ABOVE_TIME_WAIT);
+            record.iss = record.iss.latest(above + ISS_ABOVE_TIME_WAIT);
         }
-        let record = self.half_open.insert(tuple, segment, iss, &self.keys, &self.config, env.now);
-        let header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
-        env.stats.tcp_out += 1;
-        env.outbox.push_segment(tuple, header, env.stats);
+        self.half_open.insert(tuple, record, env.station, &self.config, env.now);
+        env.answer(tuple, record.syn_ack(&tuple, self.mss, &self.config, env.now));
+    }
+
+    /// Answers a SYN and keeps nothing.
+    fn send_cookie(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
+        env.stats.tcp_cookie_sent += 1;
+        let mut record = HalfOpen::from_syn(segment, &self.config, env.now);
+        let stamp = self.cookies.bake(&mut record, &tuple, env.now);
+        let mut header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
+        if let (Some(timestamp), Some(value)) = (&mut header.options.timestamp, stamp) {
+            timestamp.value = value;
+        }
+        env.answer(tuple, header);
+    }
+
+    /// A segment for a port that listens, which belongs to nothing. Whether it answers a
+    /// cookie, and so was dealt with.
+    fn on_cookie(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) -> bool {
+        let flags = segment.flags;
+        if !flags.has(Flags::ACK) || flags.has(Flags::SYN) || !self.cookies.are_out(env.now) {
+            return false;
+        }
+        let Some(record) = self.cookies.taste(&tuple, segment, &self.config, env.now) else {
+            env.stats.tcp_cookie_rejected += 1;
+            return false;
+        };
+        if self.connections.len() >= self.config.max_connections {
+            // As with a record: what the peer sends again may find room, while the cookie lasts.
+            env.stats.tcp_syn_dropped += 1;
+            return true;
+        }
+        env.stats.tcp_cookie_accepted += 1;
+        self.establish(env, tuple, &record, segment);
+        true
+    }
+
+    /// The handshake's ACK has come.
+    fn establish(
+        &mut self,
+        env: &mut Env<'_>,
+        tuple: FourTuple,
+        record: &HalfOpen,
+        segment: &Segment<'_>,
+    ) {
+        env.stats.tcp_accepted += 1;
+        let connection = Connection::establish(tuple, record, self.mss, env.now, &self.config);
+        let id = self.connections.insert(Box::new(connection));
+        self.demux.insert(tuple, id);
+        self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
     }
 
     /// RFC 9293 3.10.7.4 for SYN-RECEIVED.
@@ -204,23 +279,26 @@ impl Tcp {
         }
         if segment.flags.has(Flags::SYN) {
             if !segment.flags.has(Flags::ACK) && segment.seq != record.irs {
-                // The peer has begun anew with another number: so do we.
-                self.half_open.remove(&tuple);
-                self.on_unknown(env, tuple, segment, None);
+                // The peer has begun anew, another one behind the same translator has got the
+                // port, or this one is forged. Nobody can tell, so the record stays and the SYN
+                // gets a cookie: whichever of the two is true can finish.
+                self.send_cookie(env, tuple, segment);
                 return;
             }
             // Our SYN-ACK was lost, or is on its way: say it again.
-            let header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
-            env.stats.tcp_out += 1;
             env.stats.tcp_retransmit += 1;
-            env.outbox.push_segment(tuple, header, env.stats);
+            env.answer(tuple, record.syn_ack(&tuple, self.mss, &self.config, env.now));
             return;
         }
         if !segment.flags.has(Flags::ACK) {
             return;
         }
         if segment.ack != record.iss + 1 {
-            send_reset(env, &tuple, segment);
+            if self.on_cookie(env, tuple, segment) {
+                self.half_open.remove(&tuple);
+            } else {
+                send_reset(env, &tuple, segment);
+            }
             return;
         }
         let window = self.config.receive_buffer.min(0xffff) as u32;
@@ -235,11 +313,7 @@ impl Tcp {
             return;
         }
         self.half_open.remove(&tuple);
-        env.stats.tcp_accepted += 1;
-        let connection = Connection::establish(tuple, &record, self.mss, env.now, &self.config);
-        let id = self.connections.insert(Box::new(connection));
-        self.demux.insert(tuple, id);
-        self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
+        self.establish(env, tuple, &record, segment);
     }
 
     fn acknowledge_time_wait(&mut self, env: &mut Env<'_>, tuple: &FourTuple) {
@@ -259,8 +333,7 @@ impl Tcp {
                 ..Options::default()
             },
         };
-        env.stats.tcp_out += 1;
-        env.outbox.push_segment(*tuple, header, env.stats);
+        env.answer(*tuple, header);
     }
 
     /// Runs one step of a connection and does what it leads to.
@@ -399,17 +472,18 @@ impl Tcp {
             }
             self.step(env, id, Connection::on_timers);
         }
-        while let Some((tuple, record)) = self.half_open.pop_due(env.now, &self.config) {
-            match record {
-                Some(record) => {
+        while let Some(due) = self.half_open.pop_due(env.now, &self.config) {
+            match due {
+                Due::SendAgain(tuple, record, station) => {
                     let header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
-                    env.stats.tcp_out += 1;
                     env.stats.tcp_retransmit += 1;
-                    env.outbox.push_segment(tuple, header, env.stats);
+                    env.station = station;
+                    env.answer(tuple, header);
                 }
-                None => env.stats.tcp_timed_out += 1,
+                Due::GivenUp => env.stats.tcp_timed_out += 1,
             }
         }
+        env.station = None;
         self.time_wait.expire(env.now);
     }
 
@@ -537,6 +611,5 @@ fn push_reset(env: &mut Env<'_>, tuple: &FourTuple, seq: seq::SeqNum, ack: Optio
         options: Options::default(),
     };
     env.stats.tcp_reset_out += 1;
-    env.stats.tcp_out += 1;
-    env.outbox.push_segment(*tuple, header, env.stats);
+    env.answer(*tuple, header);
 }

@@ -3,6 +3,7 @@
 mod addresses;
 mod arp;
 mod close;
+mod cookies;
 mod data_in;
 mod data_out;
 mod harness;
