@@ -1,7 +1,7 @@
 //! The packet loop of one worker.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
 use crate::packet::ring::{self, RxRing};
-use crate::packet::{RxFrame, TxFrame, socket};
+use crate::packet::{RxFrame, Steering, TxFrame, Vlan, socket};
 use crate::uring::{Uring, Wait};
 use crate::waker::Waker;
 
@@ -59,8 +59,8 @@ pub trait Machine {
 pub struct WorkerConfig {
     /// Where it lives.
     pub interface: Interface,
-    /// The VLAN identifier that frames must carry; `None`: untagged.
-    pub vlan: Option<u16>,
+    /// The VLAN whose frames are taken.
+    pub vlan: Vlan,
     /// Frames that the receive ring holds; each takes 2 KiB, and as much more as the
     /// interface's MTU needs (16 KiB with 9000).
     pub ring_slots: usize,
@@ -82,6 +82,51 @@ impl WorkerConfig {
     }
 }
 
+/// The packet sockets of one worker, open but not driven yet. Unlike the [`Worker`] that they
+/// become they may go from thread to thread.
+#[derive(Debug)]
+pub struct Port {
+    interface: Interface,
+    busy_poll: Duration,
+    rx: RxRing,
+    sender: OwnedFd,
+    link: LinkMonitor,
+}
+
+impl Port {
+    /// Opens the sockets of as many workers as `steering` spreads connections over; the first one
+    /// is for the worker that gets all that is no connection's. Frames that come are kept
+    /// from here on.
+    ///
+    /// They must live as long as each other: a member that leaves changes who gets what.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text says what to do. Needs `CAP_NET_RAW`.
+    pub fn open(config: &WorkerConfig, steering: &Steering) -> Result<Vec<Self>, OpenError> {
+        let ports = (0..steering.workers())
+            .map(|_| Self::open_closed(config))
+            .collect::<Result<Vec<_>, _>>()?;
+        if ports.len() > 1 {
+            let members: Vec<_> = ports.iter().map(|port| port.rx.fd()).collect();
+            socket::join(&members, steering, config.vlan)?;
+        }
+        for port in &ports {
+            socket::admit(port.rx.fd(), &port.interface, config.vlan)?;
+        }
+        Ok(ports)
+    }
+
+    fn open_closed(config: &WorkerConfig) -> Result<Self, OpenError> {
+        let mut interface = config.interface.clone();
+        let link = LinkMonitor::open(interface.index)
+            .map_err(|error| OpenError::Io { what: "the link monitor", error })?;
+        interface.wait_until_up(&link)?;
+        let sender = socket::open_sender(&interface)?;
+        let rx = RxRing::open(socket::open_receiver()?, &interface, config.ring_slots)?;
+        Ok(Self { interface, busy_poll: config.busy_poll, rx, sender, link })
+    }
+}
+
 /// A thread's sockets and rings. [`open`](Self::open) does all that can be refused;
 /// [`run`](Self::run) needs no privilege.
 pub struct Worker {
@@ -95,29 +140,32 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens sockets and rings.
+    /// Makes the rings of a worker, on the thread that is to [`run`](Self::run) it.
     ///
     /// # Errors
-    /// [`OpenError`], whose text says what to do. Needs `CAP_NET_RAW`.
-    pub fn open(config: &WorkerConfig) -> Result<Self, OpenError> {
-        let mut interface = config.interface.clone();
-        let io_error = |what| move |error| OpenError::Io { what, error };
-        let link = LinkMonitor::open(interface.index).map_err(io_error("the link monitor"))?;
-        interface.wait_until_up(&link)?;
-        let receiver = socket::open_receiver(&interface, config.vlan)?;
-        let sender = socket::open_sender(&interface)?;
-        let waker = Waker::new().map_err(io_error("an eventfd"))?;
+    /// [`OpenError`], whose text says what to do.
+    pub fn open(port: Port) -> Result<Self, OpenError> {
+        let Port { interface, busy_poll, rx, sender, link } = port;
+        let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
         let uring = Uring::open(
             sender,
             interface.mtu,
-            receiver.as_raw_fd(),
+            rx.fd().as_raw_fd(),
             waker.event().as_raw_fd(),
             link.fd().as_raw_fd(),
         )?;
-        let rx = RxRing::open(receiver, &interface, config.ring_slots)?;
-        let busy_poll = config.busy_poll;
         let counters = Rc::new(Counters::default());
         Ok(Self { interface, busy_poll, rx, uring, link, waker, counters })
+    }
+
+    /// Opens the only worker of an interface.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text says what to do. Needs `CAP_NET_RAW`.
+    pub fn alone(config: &WorkerConfig) -> Result<Self, OpenError> {
+        let mut ports = Port::open(config, &Steering::new(1, 0))?;
+        // It spreads over one worker, so there is one.
+        Self::open(ports.remove(0))
     }
 
     /// Wakes this worker from other threads.

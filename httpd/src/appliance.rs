@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use tagwire_core::clock;
 use tagwire_core::error::OpenError;
 use tagwire_core::nic::Interface;
+use tagwire_core::packet::Vlan;
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Worker, WorkerConfig};
 use tagwire_netstack::{Instant, MacAddr, Offload, Stack, TcpConfig, VlanStack};
@@ -102,9 +103,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     if interface.mtu < MIN_MTU {
         return Err(StartError::Mtu(interface.name, interface.mtu));
     }
-    let worker = Worker::open(&WorkerConfig {
+    let worker = Worker::alone(&WorkerConfig {
         interface: interface.clone(),
-        vlan: config.vlan,
+        vlan: config.vlan.map_or(Vlan::Untagged, Vlan::Tagged),
         ring_slots: WorkerConfig::ring_slots(&interface),
         busy_poll: config.busy_poll,
     })

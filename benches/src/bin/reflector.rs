@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use tagwire_benches::reflector::{MAX_BODY, Reflector};
 use tagwire_core::nic::Interface;
+use tagwire_core::packet::Vlan;
 use tagwire_core::worker::{Worker, WorkerConfig};
 
 /// Answers every request with the same response and remembers nothing: the limit that a
@@ -33,9 +34,9 @@ struct Options {
 
 fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let interface = Interface::find(&options.interface)?;
-    let worker = Worker::open(&WorkerConfig {
+    let worker = Worker::alone(&WorkerConfig {
         interface: interface.clone(),
-        vlan: Some(options.vlan),
+        vlan: Vlan::Tagged(options.vlan),
         ring_slots: WorkerConfig::ring_slots(&interface),
         busy_poll: Duration::from_micros(options.busy_poll),
     })?;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
 use tagwire_core::lab::WireSocket;
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, TxChecksum, TxFrame};
+use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, TxChecksum, TxFrame, Vlan};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Machine, Worker, WorkerConfig};
 use tagwire_lab::{Lab, Namespace, POD_INTERFACE};
@@ -141,11 +141,11 @@ impl Running {
                 let interface = Interface::find(&name).unwrap();
                 let config = WorkerConfig {
                     interface: interface.clone(),
-                    vlan: Some(VLAN),
+                    vlan: Vlan::Tagged(VLAN),
                     ring_slots: WorkerConfig::ring_slots(&interface),
                     busy_poll,
                 };
-                let worker = Worker::open(&config).unwrap();
+                let worker = Worker::alone(&config).unwrap();
                 opened.send((interface, worker.waker())).unwrap();
                 let counters = worker.counters();
                 let mut script = Script {

@@ -1,94 +1,136 @@
 //! The classic-BPF program that decides which frames the kernel copies up at all.
 //!
-//! It passes what is for our address or a group, and belongs to our VLAN, whether the kernel
-//! stripped the tag (`SKF_AD_VLAN_TAG`) or it stands in line.
+//! It passes what is for our address, for all, or for a group of IPv6, and belongs to our VLAN,
+//! whether the kernel stripped the (outer) tag (`SKF_AD_VLAN_TAG`) or it stands in line.
 
 use libc::sock_filter;
 
-const LD_B_ABS: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-const LD_H_ABS: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
-const LD_W_ABS: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const AND_K: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const JEQ_K: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const JSET_K: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const RET_K: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+use super::bpf::{
+    AND_K, LD_B_ABS, LD_H_ABS, LD_W_ABS, Label, Program, RET_K, VLAN_TAG, VLAN_TAG_PRESENT,
+};
 
-const VLAN_TAG: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG) as u32;
-const VLAN_TAG_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
 /// Octets to pass: all of them.
 const WHOLE: u32 = u32::MAX;
+const TPID_8021Q: u32 = 0x8100;
+const TPID_8021AD: u32 = 0x88a8;
+const VID: u32 = 0x0fff;
+/// Where the first tag stands that is in line.
+const TAG: u32 = 12;
 
-fn op(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
+/// The VLAN whose frames come up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vlan {
+    /// Frames without a tag, and those of VID 0, which only carry a priority (IEEE 802.1Q 6.9).
+    Untagged,
+    /// Frames with this VID.
+    Tagged(u16),
+    /// Frames with two tags (IEEE 802.1ad).
+    Stacked {
+        /// The S-tag's VID.
+        outer: u16,
+        /// The C-tag's.
+        inner: u16,
+    },
 }
 
-/// A test that skips `jt` or `jf` instructions.
-fn test(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
+/// The program that passes nothing: until the members of a group are complete.
+pub(crate) fn closed() -> Vec<sock_filter> {
+    let mut program = Program::default();
+    program.op(RET_K, 0);
+    program.finish()
 }
 
-/// The program for one address and one VLAN; `None`: untagged frames, and those of VID 0, which
-/// only carry a priority (IEEE 802.1Q 6.9).
-pub(crate) fn program(mac: [u8; 6], vlan: Option<u16>) -> Vec<sock_filter> {
+/// The program for one address and one VLAN.
+pub(crate) fn program(mac: [u8; 6], vlan: Vlan) -> Vec<sock_filter> {
+    let mut program = Program::default();
+    let (in_line, pass, drop) = (program.label(), program.label(), program.label());
+    destination(&mut program, mac, drop);
+    let (outer, inner) = match vlan {
+        Vlan::Untagged => (0, None),
+        Vlan::Tagged(vid) => (vid, None),
+        Vlan::Stacked { outer, inner } => (outer, Some(inner)),
+    };
+    program.op(LD_W_ABS, VLAN_TAG_PRESENT);
+    program.jump_if_equal(0, in_line);
+    program.op(LD_W_ABS, VLAN_TAG);
+    program.op(AND_K, VID);
+    program.jump_unless_equal(outer.into(), drop);
+    if let Some(inner) = inner {
+        tag(&mut program, TAG, inner, drop);
+    }
+    program.op(RET_K, WHOLE);
+
+    program.place(in_line);
+    if inner.is_some() {
+        // Which of the two TPIDs an outer tag may have is for the stack to say.
+        vid(&mut program, TAG, outer, drop);
+    } else {
+        let untagged = if vlan == Vlan::Untagged { pass } else { drop };
+        program.op(LD_H_ABS, TAG);
+        program.jump_if_equal(TPID_8021AD, drop);
+        program.jump_unless_equal(TPID_8021Q, untagged);
+        vid(&mut program, TAG, outer, drop);
+    }
+    if let Some(inner) = inner {
+        tag(&mut program, TAG + 4, inner, drop);
+    }
+    program.place(pass);
+    program.op(RET_K, WHOLE);
+    program.place(drop);
+    program.op(RET_K, 0);
+    program.finish()
+}
+
+/// Goes on if the frame is for us, and to `drop` else.
+fn destination(program: &mut Program, mac: [u8; 6], drop: Label) {
     let high = u32::from_be_bytes([mac[0], mac[1], mac[2], mac[3]]);
     let low = u32::from(u16::from_be_bytes([mac[4], mac[5]]));
-    let vid = u32::from(vlan.unwrap_or(0));
-    vec![
-        /* 0 */ op(LD_B_ABS, 0),
-        /* 1: a group? */ test(JSET_K, 1, 4, 0),
-        /* 2 */ op(LD_W_ABS, 0),
-        /* 3: ours? */ test(JEQ_K, high, 0, 12),
-        /* 4 */ op(LD_H_ABS, 4),
-        /* 5 */ test(JEQ_K, low, 0, 10),
-        /* 6: a stripped tag? */ op(LD_W_ABS, VLAN_TAG_PRESENT),
-        /* 7 */ test(JEQ_K, 0, 2, 0),
-        /* 8 */ op(LD_W_ABS, VLAN_TAG),
-        /* 9: (jump to 13) */ op((libc::BPF_JMP | libc::BPF_JA) as u16, 3),
-        /* 10: one in line? */ op(LD_H_ABS, 12),
-        /* 11: without one, untagged is right and tagged wrong */
-        test(JEQ_K, 0x8100, 0, if vlan.is_none() { 3 } else { 4 }),
-        /* 12 */ op(LD_H_ABS, 14),
-        /* 13 */ op(AND_K, 0x0fff),
-        /* 14 */ test(JEQ_K, vid, 0, 1),
-        /* 15 */ op(RET_K, WHOLE),
-        /* 16 */ op(RET_K, 0),
-    ]
+    let (group, ours) = (program.label(), program.label());
+    program.op(LD_B_ABS, 0);
+    program.jump_if_any(1, group);
+    program.op(LD_W_ABS, 0);
+    program.jump_unless_equal(high, drop);
+    program.op(LD_H_ABS, 4);
+    program.jump_if_equal(low, ours);
+    program.op(RET_K, 0);
+    program.place(group);
+    // RFC 2464 7: 33:33 and the last four octets of the group's address.
+    program.op(LD_H_ABS, 0);
+    program.jump_if_equal(0x3333, ours);
+    program.op(LD_W_ABS, 0);
+    program.jump_unless_equal(u32::MAX, drop);
+    program.op(LD_H_ABS, 4);
+    program.jump_unless_equal(0xffff, drop);
+    program.place(ours);
+}
+
+/// Goes on if a C-tag of this VLAN stands in line at `at`.
+fn tag(program: &mut Program, at: u32, wanted: u16, drop: Label) {
+    program.op(LD_H_ABS, at);
+    program.jump_unless_equal(TPID_8021Q, drop);
+    vid(program, at, wanted, drop);
+}
+
+/// Goes on if the tag in line at `at` has this VID.
+fn vid(program: &mut Program, at: u32, wanted: u16, drop: Label) {
+    program.op(LD_H_ABS, at + 2);
+    program.op(AND_K, VID);
+    program.jump_unless_equal(wanted.into(), drop);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::bpf::run;
     use super::*;
 
-    /// Runs a program as the kernel does; `tag` is a stripped one.
-    fn passes(program: &[sock_filter], frame: &[u8], tag: Option<u16>) -> bool {
-        let (mut pc, mut a) = (0, 0u32);
-        loop {
-            let ins = program[pc];
-            pc += 1;
-            let at = ins.k as usize;
-            match ins.code {
-                LD_W_ABS if ins.k == VLAN_TAG_PRESENT => a = tag.is_some().into(),
-                LD_W_ABS if ins.k == VLAN_TAG => a = tag.unwrap_or(0).into(),
-                LD_B_ABS => a = frame[at].into(),
-                LD_H_ABS => a = u16::from_be_bytes([frame[at], frame[at + 1]]).into(),
-                LD_W_ABS => a = u32::from_be_bytes(frame[at..at + 4].try_into().unwrap()),
-                AND_K => a &= ins.k,
-                JEQ_K => pc += usize::from(if a == ins.k { ins.jt } else { ins.jf }),
-                JSET_K => pc += usize::from(if a & ins.k != 0 { ins.jt } else { ins.jf }),
-                RET_K => return ins.k != 0,
-                code if code == (libc::BPF_JMP | libc::BPF_JA) as u16 => pc += at,
-                code => panic!("code {code}"),
-            }
-        }
-    }
-
     const US: [u8; 6] = [2, 0x11, 0x22, 0x33, 0x44, 0x55];
+    const ALL: [u8; 6] = [0xff; 6];
 
-    fn frame(to: [u8; 6], inline: Option<u16>) -> Vec<u8> {
+    fn frame(to: [u8; 6], in_line: &[(u16, u16)]) -> Vec<u8> {
         let mut octets = to.to_vec();
         octets.extend([2, 0, 0, 0, 0, 9]);
-        if let Some(tci) = inline {
-            octets.extend([0x81, 0]);
+        for (tpid, tci) in in_line {
+            octets.extend(tpid.to_be_bytes());
             octets.extend(tci.to_be_bytes());
         }
         octets.extend([8, 0]);
@@ -96,29 +138,66 @@ mod tests {
         octets
     }
 
+    fn passes(vlan: Vlan, frame: &[u8], tag: Option<u16>) -> bool {
+        run(&program(US, vlan), frame, tag, 0) != 0
+    }
+
     #[test]
-    fn address_and_vlan_decide() {
-        let tagged = program(US, Some(123));
-        let untagged = program(US, None);
-        // (frame, stripped tag, passes with VLAN 123, passes untagged)
-        let cases = [
-            (frame(US, None), Some(123), true, false),
-            (frame(US, None), Some(0xe000 | 123), true, false),
-            (frame(US, None), Some(124), false, false),
-            (frame(US, None), None, false, true),
-            (frame(US, None), Some(0), false, true),
-            (frame(US, Some(123)), None, true, false),
-            (frame(US, Some(124)), None, false, false),
-            (frame(US, Some(0)), None, false, true),
-            (frame([0xff; 6], None), Some(123), true, false),
-            (frame([0x33, 0x33, 0, 0, 0, 1], None), Some(123), true, false),
-            (frame([2, 0x11, 0x22, 0x33, 0x44, 0x56], None), Some(123), false, false),
-            (frame([4, 0x11, 0x22, 0x33, 0x44, 0x55], None), Some(123), false, false),
-            (frame([4, 0x11, 0x22, 0x33, 0x44, 0x55], None), None, false, false),
+    fn the_vlan_decides() {
+        let vlans = [Vlan::Untagged, Vlan::Tagged(123), Vlan::Stacked { outer: 100, inner: 123 }];
+        let c = |tci| (0x8100, tci);
+        // (stripped tag, tags in line, passes each of the three)
+        type Case<'a> = (Option<u16>, &'a [(u16, u16)], [bool; 3]);
+        let cases: [Case<'_>; 19] = [
+            (None, &[], [true, false, false]),
+            (Some(0), &[], [true, false, false]),
+            (Some(0xe000), &[], [true, false, false]),
+            (None, &[c(0)], [true, false, false]),
+            (None, &[c(0xe000)], [true, false, false]),
+            (Some(123), &[], [false, true, false]),
+            (Some(0xe000 | 123), &[], [false, true, false]),
+            (Some(124), &[], [false, false, false]),
+            (None, &[c(123)], [false, true, false]),
+            (None, &[c(0xf000 | 123)], [false, true, false]),
+            (None, &[c(124)], [false, false, false]),
+            (Some(100), &[], [false, false, false]),
+            (Some(100), &[c(123)], [false, false, true]),
+            (Some(0xe000 | 100), &[c(0x6000 | 123)], [false, false, true]),
+            (Some(100), &[c(124)], [false, false, false]),
+            (Some(101), &[c(123)], [false, false, false]),
+            (Some(100), &[(0x88a8, 123)], [false, false, false]),
+            (None, &[(0x88a8, 100), c(123)], [false, false, true]),
+            (None, &[(0x88a8, 100), c(124)], [false, false, false]),
         ];
-        for (i, (frame, tag, with_vlan, without)) in cases.iter().enumerate() {
-            assert_eq!(passes(&tagged, frame, *tag), *with_vlan, "case {i}, VLAN 123");
-            assert_eq!(passes(&untagged, frame, *tag), *without, "case {i}, untagged");
+        for (i, (tag, in_line, expected)) in cases.into_iter().enumerate() {
+            for (vlan, expected) in vlans.into_iter().zip(expected) {
+                assert_eq!(passes(vlan, &frame(US, in_line), tag), expected, "case {i}, {vlan:?}");
+            }
         }
+    }
+
+    #[test]
+    fn the_destination_decides() {
+        for (to, expected) in [
+            (US, true),
+            (ALL, true),
+            ([0x33, 0x33, 0, 0, 0, 1], true),
+            ([0x33, 0x33, 0xff, 0x44, 0x55, 0x66], true),
+            ([2, 0x11, 0x22, 0x33, 0x44, 0x56], false),
+            ([4, 0x11, 0x22, 0x33, 0x44, 0x55], false),
+            // IPv4's groups, bridges' and half of all.
+            ([1, 0, 0x5e, 0, 0, 1], false),
+            ([1, 0x80, 0xc2, 0, 0, 0], false),
+            ([0xff, 0xff, 0xff, 0xff, 0xff, 0xfe], false),
+            ([0xff, 0xff, 0xff, 0, 0xff, 0xff], false),
+        ] {
+            assert_eq!(passes(Vlan::Tagged(123), &frame(to, &[]), Some(123)), expected, "{to:x?}");
+            assert_eq!(passes(Vlan::Untagged, &frame(to, &[]), None), expected, "{to:x?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_socket_takes_nothing() {
+        assert_eq!(run(&closed(), &frame(ALL, &[]), None, 0), 0);
     }
 }

@@ -1,10 +1,14 @@
-//! Packet sockets: one that receives through a ring, one that sends.
+//! Packet sockets: for each worker one that receives through a ring, and one that sends.
 
+mod bpf;
 pub(crate) mod filter;
 mod meta;
 pub(crate) mod ring;
 pub(crate) mod socket;
+pub(crate) mod steer;
 pub(crate) mod tx;
 
+pub use filter::Vlan;
 pub use meta::{RxChecksum, RxFrame, RxMeta, VlanTag};
+pub use steer::Steering;
 pub use tx::{Gso, GsoKind, TxChecksum, TxFrame};

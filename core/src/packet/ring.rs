@@ -243,6 +243,10 @@ impl RxRing {
     }
 }
 
+// SAFETY: the mapping belongs to this value and is usable from any thread; nobody else has the
+// pointer.
+unsafe impl Send for RxRing {}
+
 impl Drop for RxRing {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `open` with this size, and no borrow outlives `self`.

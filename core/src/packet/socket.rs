@@ -1,10 +1,11 @@
-//! Opening the two packet sockets.
+//! Opening packet sockets: two for each worker.
 
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::filter;
+use super::filter::{self, Vlan};
+use super::steer::Steering;
 use crate::error::OpenError;
 use crate::nic::Interface;
 use crate::sys::{self, set_option};
@@ -14,6 +15,9 @@ use crate::sys::{self, set_option};
 const ALL_FRAMES: u16 = (libc::ETH_P_ALL as u16).to_be();
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_COPY_THRESH: i32 = 7;
+const PACKET_FANOUT_FLAG_UNIQUEID: i32 = 0x2000;
+/// The group has a hook of its own, which its members' PACKET_IGNORE_OUTGOING does not reach.
+const PACKET_FANOUT_FLAG_IGNORE_OUTGOING: i32 = 0x4000;
 /// Octets asked for as socket buffers; the kernel grants what `net.core.*mem_max` allows.
 const SOCKET_BUFFER: i32 = 8 << 20;
 /// Shorter frames than this are never worth a copy of their own beside the ring; any value
@@ -32,14 +36,11 @@ fn open() -> Result<OwnedFd, OpenError> {
     })
 }
 
-/// The receiving socket, filtered, not bound yet: the ring comes between.
-pub(crate) fn open_receiver(
-    interface: &Interface,
-    vlan: Option<u16>,
-) -> Result<OwnedFd, OpenError> {
+/// The receiving socket, closed by its filter, not bound yet: the ring comes between.
+pub(crate) fn open_receiver() -> Result<OwnedFd, OpenError> {
     let socket = open()?;
     let fd = socket.as_fd();
-    attach_filter(fd, &filter::program(interface.mac, vlan)).map_err(io_error("the filter"))?;
+    attach_filter(fd, &filter::closed())?;
     set_option(fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)
         .map_err(io_error("a socket without its own frames (PACKET_IGNORE_OUTGOING)"))?;
     set_option(fd, libc::SOL_PACKET, PACKET_COPY_THRESH, &COPY_THRESHOLD)
@@ -47,6 +48,42 @@ pub(crate) fn open_receiver(
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &SOCKET_BUFFER)
         .map_err(io_error("the receive buffer"))?;
     Ok(socket)
+}
+
+/// Lets the frames of an address and a VLAN into a receiving socket.
+pub(crate) fn admit(
+    fd: BorrowedFd<'_>,
+    interface: &Interface,
+    vlan: Vlan,
+) -> Result<(), OpenError> {
+    attach_filter(fd, &filter::program(interface.mac, vlan))
+}
+
+/// Makes bound receiving sockets a group that shares the interface's frames: the first of them
+/// is the first worker's, and so on. (The kernel keeps this order: it appends who joins, and
+/// when the link returns it goes through its sockets by age.)
+///
+/// While it is not complete frames go to the wrong member, so they are closed until then.
+pub(crate) fn join(
+    members: &[BorrowedFd<'_>],
+    steering: &Steering,
+    vlan: Vlan,
+) -> Result<(), OpenError> {
+    let Some((first, others)) = members.split_first() else { return Ok(()) };
+    let join = |fd, id: i32, flags| {
+        let kind = libc::PACKET_FANOUT_CBPF as i32 | PACKET_FANOUT_FLAG_IGNORE_OUTGOING | flags;
+        set_option(fd, libc::SOL_PACKET, libc::PACKET_FANOUT, &(id | kind << 16))
+            .map_err(io_error("the workers' group of sockets (PACKET_FANOUT)"))
+    };
+    // An identifier that nobody else in this namespace uses is the kernel's to choose.
+    join(*first, 0, PACKET_FANOUT_FLAG_UNIQUEID)?;
+    let group = get_option(*first, libc::SOL_PACKET, libc::PACKET_FANOUT)
+        .map_err(io_error("the identifier of the workers' group"))?;
+    for other in others {
+        join(*other, group & 0xffff, 0)?;
+    }
+    attach(*first, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &steering.program(vlan))
+        .map_err(io_error("the program that spreads frames over workers"))
 }
 
 /// The sending socket, bound; it receives nothing.
@@ -82,7 +119,17 @@ fn bind(fd: BorrowedFd<'_>, index: i32, protocol: u16) -> io::Result<()> {
     unsafe { sys::bind(fd, &address) }
 }
 
-fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), OpenError> {
+    attach(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program).map_err(io_error("the filter"))
+}
+
+/// Gives a socket a program; one that it has is replaced at once.
+fn attach(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    program: &[libc::sock_filter],
+) -> io::Result<()> {
     let program =
         libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: `program` points to `len` instructions that outlive the call; the kernel
@@ -90,8 +137,8 @@ fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Resul
     let result = unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
+            level,
+            name,
             (&raw const program).cast(),
             size_of::<libc::sock_fprog>() as libc::socklen_t,
         )
@@ -120,19 +167,18 @@ pub(crate) fn kernel_drops(fd: BorrowedFd<'_>) -> u64 {
 
 /// The size of a socket's send buffer, as the kernel has granted it.
 pub(crate) fn send_buffer(fd: BorrowedFd<'_>) -> io::Result<usize> {
-    let mut size = 0i32;
+    get_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF).map(|size| size.max(0) as usize)
+}
+
+/// An option that is an int.
+fn get_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = 0i32;
     let mut length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `size` and `length` are valid for writing for the length of the call.
+    // SAFETY: `value` and `length` are valid for writing for the length of the call.
     let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDBUF,
-            (&raw mut size).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(size.max(0) as usize) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
 /// What of a socket's send buffer is taken up by frames that have not left (SIOCOUTQ, which is
@@ -146,16 +192,6 @@ pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<usize> {
 
 /// Takes a pending error off a socket.
 pub(crate) fn take_error(fd: BorrowedFd<'_>) {
-    let mut error = 0i32;
-    let mut length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `error` and `length` are valid for writing for the length of the call.
-    unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ERROR,
-            (&raw mut error).cast(),
-            &raw mut length,
-        )
-    };
+    // Reading it clears it.
+    let _ = get_option(fd, libc::SOL_SOCKET, libc::SO_ERROR);
 }

@@ -2,6 +2,7 @@
 //! pair, in a namespace of its own. Needs root; says so and passes without. What it does with
 //! frames is tested in the lab (`benches/tests/worker`).
 
+mod fanout;
 mod support;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use support::{
 use tagwire_core::clock;
 use tagwire_core::error::OpenError;
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::{Gso, GsoKind, TxChecksum};
+use tagwire_core::packet::{Gso, GsoKind, TxChecksum, Vlan};
 use tagwire_core::worker::{Worker, WorkerConfig};
 
 const ASLEEP: Duration = Duration::ZERO;
@@ -24,7 +25,7 @@ fn plain(head: Vec<u8>) -> Outgoing {
 #[test]
 fn without_a_vlan_only_untagged_and_priority_tagged_frames_come_up() {
     in_namespace(|| {
-        let worker = Running::start("nic0", None, ASLEEP);
+        let worker = Running::start("nic0", Vlan::Untagged, ASLEEP);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         peer.send(&note(us, peer.mac, Some(VLAN), "not for you"));
@@ -45,7 +46,7 @@ fn a_worker_that_ends_sends_its_last_frames() {
         ip("link add link nic0 name m0 type macvlan mode bridge");
         ip("link set m0 up");
         run("tc", "qdisc add dev nic0 root tbf rate 400mbit burst 1mb limit 128mb");
-        let worker = Running::start("m0", Some(VLAN), ASLEEP);
+        let worker = Running::start("m0", Vlan::Tagged(VLAN), ASLEEP);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         worker.order(Order::Send((0..100).map(|i| segment(peer.mac, us, i, 60_000)).collect()));
@@ -65,7 +66,7 @@ fn a_worker_that_ends_sends_its_last_frames() {
 #[test]
 fn frames_that_the_kernel_refuses_are_counted_by_their_cause() {
     in_namespace(|| {
-        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         let mut too_long = plain(ethernet(peer.mac, us, Some(VLAN), support::EXPERIMENTAL));
@@ -87,7 +88,7 @@ fn frames_that_the_kernel_refuses_are_counted_by_their_cause() {
 fn a_sleeping_worker_wakes_for_another_thread_and_for_its_deadline() {
     in_namespace(|| {
         for busy_poll in [ASLEEP, Duration::from_millis(1)] {
-            let worker = Running::start("nic0", Some(VLAN), busy_poll);
+            let worker = Running::start("nic0", Vlan::Tagged(VLAN), busy_poll);
             for _ in 0..50 {
                 let at = clock::now().after(Duration::from_millis(2));
                 worker.order(Order::Deadline(at));
@@ -112,7 +113,7 @@ fn deadlines_of_microseconds_are_kept_without_spinning() {
     const ROUNDS: u64 = 500;
     const SPAN: Duration = Duration::from_micros(100);
     in_namespace(|| {
-        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
         worker.order(Order::Pace(SPAN, ROUNDS));
         let mut late: Vec<Duration> = (0..ROUNDS)
             .map(|_| match worker.next() {
@@ -138,7 +139,7 @@ fn a_frame_that_had_to_wait_says_since_when() {
     /// Softirqs may be late on a busy machine.
     const SLACK: Duration = Duration::from_millis(50);
     in_namespace(|| {
-        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         worker.order(Order::Stall(STALL));
@@ -160,7 +161,7 @@ fn jumbo_frames_come_and_go_whole() {
         for end in ["nic0", "peer0"] {
             ip(&format!("link set {end} mtu 9000"));
         }
-        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
         assert_eq!(worker.interface.mtu, 9000);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
@@ -185,7 +186,7 @@ fn jumbo_frames_come_and_go_whole() {
 #[test]
 fn a_link_that_returns_receives_and_sends_again() {
     in_namespace(|| {
-        let worker = Running::start("nic0", Some(VLAN), ASLEEP);
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
         let us = worker.interface.mac;
         // The carrier goes with the other end, then the interface itself.
         for end in ["peer0", "nic0"] {
@@ -214,10 +215,10 @@ fn what_keeps_a_worker_from_opening_is_named() {
             let config = WorkerConfig {
                 ring_slots: WorkerConfig::ring_slots(&interface),
                 interface,
-                vlan: Some(VLAN),
+                vlan: Vlan::Tagged(VLAN),
                 busy_poll: ASLEEP,
             };
-            Worker::open(&config).err()
+            Worker::alone(&config).err()
         };
         // It may not have heard of its carrier yet.
         let interface = Interface::find("nic0").unwrap();

@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, TxChecksum, TxFrame};
+use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, Steering, TxChecksum, TxFrame, Vlan};
 use tagwire_core::waker::Waker;
-use tagwire_core::worker::{Machine, Worker, WorkerConfig};
+use tagwire_core::worker::{Machine, Port, Worker, WorkerConfig};
 
 /// The VLAN of tests that do not need another.
 pub const VLAN: u16 = 123;
@@ -170,19 +170,30 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(name: &str, vlan: Option<u16>, busy_poll: Duration) -> Self {
+    pub fn start(name: &str, vlan: Vlan, busy_poll: Duration) -> Self {
+        let mut group = Self::group(name, vlan, busy_poll, &Steering::new(1, 0));
+        group.remove(0)
+    }
+
+    /// Workers that share an interface.
+    pub fn group(name: &str, vlan: Vlan, busy_poll: Duration, steering: &Steering) -> Vec<Self> {
         let interface = Interface::find(name).unwrap();
         let config = WorkerConfig {
-            interface: interface.clone(),
-            vlan,
             ring_slots: WorkerConfig::ring_slots(&interface),
+            interface,
+            vlan,
             busy_poll,
         };
+        let ports = Port::open(&config, steering).unwrap();
+        ports.into_iter().map(|port| Self::on(port, config.interface.clone())).collect()
+    }
+
+    fn on(port: Port, interface: Interface) -> Self {
         let (tell, events) = mpsc::channel();
         let (orders, inbox) = mpsc::channel();
         let (opened, waker) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let worker = Worker::open(&config).unwrap();
+            let worker = Worker::open(port).unwrap();
             opened.send(worker.waker()).unwrap();
             let counters = worker.counters();
             let mut machine = Recorder {
