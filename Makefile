@@ -3,7 +3,7 @@
 CARGO ?= cargo
 RELEASE := target/release
 
-.PHONY: help build demo lab test bench fuzz clean tools-lab tools-bench
+.PHONY: help build demo lab test bench bench-loss fuzz clean tools-lab tools-bench
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -23,6 +23,10 @@ test: tools-lab ## formatting, lints, unit, property, simulation and end-to-end 
 bench: tools-lab tools-bench ## Tagwire beside nginx and beside the limit; writes bench-results/
 	$(CARGO) build --release --locked -p tagwire -p tagwire-lab -p tagwire-benches
 	$(RELEASE)/tagwire-bench --binary $(RELEASE)/tagwire --reflector $(RELEASE)/reflector
+
+bench-loss: tools-lab tools-bench ## goodput on bad lines beside the kernel's TCP; writes bench-results/
+	$(CARGO) build --release --locked -p tagwire -p tagwire-benches
+	$(RELEASE)/tagwire-bench-loss --binary $(RELEASE)/tagwire
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	fuzz/run

@@ -1,14 +1,14 @@
 //! The servers that are measured, each in a pod of its own on the same `nic0`.
 
 use std::fs;
-use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tagwire_lab::{Lab, LabProcess, POD_INTERFACE, Pod};
+use tagwire_lab::{Lab, LabCommand, LabProcess, POD_INTERFACE, Pod};
 
 use crate::BenchError;
 
@@ -66,22 +66,31 @@ impl Contender {
 #[derive(Debug)]
 pub struct Programs {
     tagwire: PathBuf,
-    reflector: PathBuf,
+    reflector: Option<PathBuf>,
     www: PathBuf,
     nginx_config: PathBuf,
+    cpu: Option<usize>,
 }
 
+/// What `make bench` asks for: names and octets.
+pub const FILES: [(&str, usize); 3] = [("1k", 1 << 10), ("100k", 100 << 10), ("100m", 100 << 20)];
+
 impl Programs {
-    /// Makes the files in the lab's folder and puts the programs where all users may run
-    /// them.
+    /// Makes the files, of these names and octets, in the lab's folder and puts the programs
+    /// where all users may run them.
     ///
     /// # Errors
     /// When files cannot be read or written.
-    pub fn prepare(lab: &Lab, tagwire: &Path, reflector: &Path) -> Result<Self, BenchError> {
+    pub fn prepare(
+        lab: &Lab,
+        tagwire: &Path,
+        reflector: Option<&Path>,
+        files: &[(&str, usize)],
+    ) -> Result<Self, BenchError> {
         let www = lab.scratch().join("www");
         fs::create_dir(&www)?;
         fs::set_permissions(&www, fs::Permissions::from_mode(0o755))?;
-        for (name, octets) in [("1k", 1 << 10), ("100k", 100 << 10), ("100m", 100 << 20)] {
+        for &(name, octets) in files {
             let path = www.join(name);
             fs::write(&path, vec![b'x'; octets])?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
@@ -90,45 +99,63 @@ impl Programs {
         fs::write(&nginx_config, nginx_conf(lab.scratch(), &www))?;
         Ok(Self {
             tagwire: lab.publish(tagwire)?,
-            reflector: lab.publish(reflector)?,
+            reflector: reflector.map(|reflector| lab.publish(reflector)).transpose()?,
             www,
             nginx_config,
+            cpu: None,
         })
     }
 
-    /// Starts a contender in its pod, on the servers' CPU, and waits until it serves.
+    /// Keeps what is started from now on to a CPU.
+    #[must_use]
+    pub fn pinned(mut self, cpu: usize) -> Self {
+        self.cpu = Some(cpu);
+        self
+    }
+
+    fn place(&self, command: LabCommand) -> LabCommand {
+        match self.cpu {
+            Some(cpu) => command.cpus(cpu.to_string()),
+            None => command,
+        }
+    }
+
+    /// Starts a contender in its pod and waits until it serves.
     ///
     /// # Errors
     /// When it does not.
     pub fn start(&self, lab: &Lab, contender: Contender) -> Result<LabProcess, BenchError> {
         let pod = contender.pod(lab);
-        let mut process = match contender {
-            Contender::Tagwire => self.spawn_tagwire(lab, pod, &[])?,
+        match contender {
+            Contender::Tagwire => self.start_tagwire(lab, pod, &[]),
             Contender::TagwireBusyPoll => {
-                self.spawn_tagwire(lab, pod, &["--busy-poll", BUSY_POLL_US])?
+                self.start_tagwire(lab, pod, &["--busy-poll", BUSY_POLL_US])
             }
-            Contender::Nginx => {
-                pod.kernel_stack()?;
-                pod.command("nginx")
-                    .arg("-c")
-                    .arg(&self.nginx_config)
-                    .cpus(SERVER_CPU.to_string())
-                    .capture()
-                    .spawn()?
-            }
-            Contender::Reflector => pod
-                .command_as_appliance(&self.reflector)
-                .args(["--interface", POD_INTERFACE, "--vlan", &vlan(lab)])
-                .args(["--address", &pod.address().to_string(), "--body", REFLECTED])
-                .cpus(SERVER_CPU.to_string())
-                .capture()
-                .spawn()?,
-        };
-        if contender == Contender::Nginx {
-            wait_until_it_listens(lab, contender, &process)?;
-        } else {
-            process.wait_for_line("ready", START)?;
+            Contender::Nginx => self.start_nginx(lab, pod),
+            Contender::Reflector => self.start_reflector(lab, pod),
         }
+    }
+
+    fn start_reflector(&self, lab: &Lab, pod: &Pod) -> Result<LabProcess, BenchError> {
+        let program = self.reflector.as_ref().ok_or("there is no reflector here")?;
+        let command = pod
+            .command_as_appliance(program)
+            .args(["--interface", POD_INTERFACE, "--vlan", &vlan(lab)])
+            .args(["--address", &pod.address().to_string(), "--body", REFLECTED]);
+        let mut process = self.place(command).capture().spawn()?;
+        process.wait_for_line("ready", START)?;
+        Ok(process)
+    }
+
+    /// Starts nginx in a pod, on the kernel's stack, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_nginx(&self, lab: &Lab, pod: &Pod) -> Result<LabProcess, BenchError> {
+        pod.kernel_stack()?;
+        let command = pod.command("nginx").arg("-c").arg(&self.nginx_config);
+        let process = self.place(command).capture().spawn()?;
+        wait_until_it_listens(lab, pod, &process)?;
         Ok(process)
     }
 
@@ -142,24 +169,26 @@ impl Programs {
         pod: &Pod,
         options: &[&str],
     ) -> Result<LabProcess, BenchError> {
-        let process = pod
+        let command = pod
             .command_as_appliance(&self.tagwire)
             .args(["serve", "--interface", POD_INTERFACE, "--vlan", &vlan(lab)])
             .args(["--address", &format!("{}/24", pod.address()), "--www-root"])
             .arg(&self.www)
-            .args(options)
-            .cpus(SERVER_CPU.to_string())
-            .capture()
-            .spawn()?;
-        Ok(process)
+            .args(options);
+        Ok(self.place(command).capture().spawn()?)
     }
 
     /// Starts the appliance and waits until it serves.
     ///
     /// # Errors
     /// When it does not.
-    pub fn start_tagwire(&self, lab: &Lab, pod: &Pod) -> Result<LabProcess, BenchError> {
-        let mut process = self.spawn_tagwire(lab, pod, &[])?;
+    pub fn start_tagwire(
+        &self,
+        lab: &Lab,
+        pod: &Pod,
+        options: &[&str],
+    ) -> Result<LabProcess, BenchError> {
+        let mut process = self.spawn_tagwire(lab, pod, options)?;
         process.wait_for_line("ready", START)?;
         Ok(process)
     }
@@ -169,24 +198,20 @@ fn vlan(lab: &Lab) -> String {
     lab.vlan().unwrap_or(0).to_string()
 }
 
-/// nginx says nothing when it is ready.
-fn wait_until_it_listens(
-    lab: &Lab,
-    contender: Contender,
-    process: &LabProcess,
-) -> Result<(), BenchError> {
-    let curl = |limit: &str| {
-        lab.client()
-            .command("curl")
-            .args(["-s", "-o", "/dev/null", "--retry-connrefused", "--retry", "50"])
-            .args(["--retry-delay", "0", "--max-time", limit])
-            .arg(format!("http://{}/1k", contender.address(lab)))
-            .status()
-    };
-    if curl("5")?.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("{} does not serve: {}", contender.name(), process.log())).into())
+/// nginx says nothing when it is ready: then it refuses no connection.
+fn wait_until_it_listens(lab: &Lab, pod: &Pod, process: &LabProcess) -> Result<(), BenchError> {
+    let server = SocketAddr::from((pod.address(), 80));
+    let deadline = Instant::now() + START;
+    let listens = lab.client().run(|| {
+        while Instant::now() < deadline {
+            if TcpStream::connect_timeout(&server, START).is_ok() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    })?;
+    if listens { Ok(()) } else { Err(format!("nginx does not serve: {}", process.log()).into()) }
 }
 
 /// Debian's nginx at its best for static files on one core: one worker, no logs, sendfile, open
@@ -199,6 +224,7 @@ worker_processes 1;
 user www-data;
 pid {scratch}/nginx.pid;
 error_log stderr warn;
+
 events {{ worker_connections 16384; multi_accept on; }}
 http {{
     access_log off;

@@ -23,6 +23,10 @@
 //!
 //! `tagwire-bench` (`make bench`) runs it all, prints the table of [`report`], writes its
 //! figures with every round to a JSON file, and says which targets hold.
+//!
+//! `tagwire-bench-loss` (`make bench-loss`) is a measurement of its own: goodput over lines that
+//! lose and reorder frames ([`loss`]).
+//!
 //! `cargo bench -p tagwire-benches` runs the micro-benchmarks of the layers.
 #![forbid(unsafe_code)]
 
@@ -32,6 +36,7 @@ pub type BenchError = Box<dyn std::error::Error + Send + Sync>;
 pub mod contender;
 pub mod load;
 pub mod lone;
+pub mod loss;
 pub mod machine;
 pub mod reflector;
 pub mod report;

@@ -110,7 +110,7 @@ impl<'a> Lone<'a> {
     }
 
     fn start(&self) -> Result<(LabProcess, u32), BenchError> {
-        let process = self.programs.start_tagwire(self.lab, self.pod())?;
+        let process = self.programs.start_tagwire(self.lab, self.pod(), &[])?;
         let pid = process.pid().ok_or("the appliance has ended")?;
         Ok((process, pid))
     }

@@ -3,7 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::BenchError;
 
 /// Ticks of CPU time in a second: USER_HZ, which the kernel's interfaces have fixed.
 const TICKS: u64 = 100;
@@ -142,6 +147,27 @@ pub fn cpus() -> String {
 pub fn kernel() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().to_owned()
+}
+
+/// Writes figures to a file, with the date and what they were measured on.
+///
+/// # Errors
+/// When it cannot be written, or `figures` is not an object.
+pub fn write_json(path: &Path, figures: &Value) -> Result<(), BenchError> {
+    let mut all = json!({
+        "date": httpdate::fmt_http_date(SystemTime::now()),
+        "machine": cpus(),
+        "kernel": kernel(),
+    });
+    let (Some(all_fields), Some(fields)) = (all.as_object_mut(), figures.as_object()) else {
+        return Err("figures are an object".into());
+    };
+    all_fields.extend(fields.clone());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, serde_json::to_string_pretty(&all)? + "\n")?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Measures Tagwire beside nginx and beside the limit.
 #![forbid(unsafe_code)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Parser;
 use serde_json::json;
-use tagwire_benches::contender::{Contender, Programs};
+use tagwire_benches::contender::{Contender, FILES, Programs, SERVER_CPU};
 use tagwire_benches::lone::Lone;
 use tagwire_benches::report::Results;
 use tagwire_benches::rounds::{Arena, CASES, Case};
@@ -59,7 +58,8 @@ fn run(options: &Options) -> Result<bool, BenchError> {
     tagwire_lab::require_tools(&["wrk", "nginx", "curl", "ping"])?;
     let lab = Lab::builder().pods(Contender::SPARE_POD + 1).build()?;
     lab.steer(CLIENT_CPUS, SERVER_CPUS)?;
-    let programs = Programs::prepare(&lab, &options.binary, &options.reflector)?;
+    let programs = Programs::prepare(&lab, &options.binary, Some(&options.reflector), &FILES)?;
+    let programs = programs.pinned(SERVER_CPU);
     let mut results = Results::default();
 
     let lone = Lone::new(&lab, &programs);
@@ -88,24 +88,12 @@ fn run(options: &Options) -> Result<bool, BenchError> {
     }
 
     println!("{}", results.table());
-    write_json(&options.json, &results)?;
+    machine::write_json(
+        &options.json,
+        &json!({ "targets": results.targets(), "results": results }),
+    )?;
     println!("Every round is in {}.", options.json.display());
     Ok(results.targets().iter().all(|target| target.holds))
-}
-
-fn write_json(path: &Path, results: &Results) -> Result<(), BenchError> {
-    let all = json!({
-        "date": httpdate::fmt_http_date(SystemTime::now()),
-        "machine": machine::cpus(),
-        "kernel": machine::kernel(),
-        "targets": results.targets(),
-        "results": results,
-    });
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(path, serde_json::to_string_pretty(&all)? + "\n")?;
-    Ok(())
 }
 
 fn main() -> ExitCode {

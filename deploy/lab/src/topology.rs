@@ -476,4 +476,26 @@ impl Pod {
         *self.tag.lock().unwrap_or_else(PoisonError::into_inner) = tagged;
         Ok(())
     }
+
+    /// Sets the congestion control of what the kernel serves from this pod to the client,
+    /// by a metric of the route there: in a namespace that is not the machine's first, the
+    /// sysctl takes but a few. [`Self::kernel_stack`] comes before.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no such congestion control, or the pod no kernel stack.
+    pub fn congestion_control(&self, name: &str) -> LabResult<()> {
+        let tag = self.tag.lock().unwrap_or_else(PoisonError::into_inner);
+        let interface = tag.as_ref().map_or(POD_INTERFACE, |tagged| &tagged.interface);
+        self.namespace.ip(&format!(
+            "route add {CLIENT_ADDRESS}/32 dev {interface} src {} congctl {name}\n",
+            self.address
+        ))?;
+        if self.ipv6 {
+            self.namespace.ip(&format!(
+                "-6 route add {CLIENT_ADDRESS_V6}/128 dev {interface} congctl {name}\n"
+            ))?;
+        }
+        Ok(())
+    }
 }
