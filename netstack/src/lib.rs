@@ -23,6 +23,7 @@ mod entropy;
 mod frame;
 pub mod fuzz;
 mod ip;
+mod limit;
 mod link;
 mod stack;
 mod stats;

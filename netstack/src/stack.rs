@@ -1,5 +1,7 @@
 //! The stack as a whole, and how it is driven.
 
+mod arp;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{Bytes, BytesMut};
@@ -12,21 +14,22 @@ use crate::ip::route::Routes;
 use crate::ip::{self, Outbox, Packet};
 use crate::link::announce::Announcer;
 use crate::link::ingress;
-use crate::link::neighbor::{Lookup, Neighbors, Released, Request};
+use crate::link::neighbor::{Lookup, Neighbors, Request};
 use crate::stats::Stats;
 use crate::tcp::connection::{CloseReason, Events, State};
 use crate::tcp::demux::{ConnId, FourTuple};
 use crate::tcp::output::Built;
 use crate::tcp::{Counts, Env, Recv, Tcp};
 use crate::time::Instant;
-use crate::wire::arp::{self, ArpPacket, Operation};
+use crate::wire::arp::{ArpPacket, Operation};
 use crate::wire::checksum::pseudo_header;
 use crate::wire::ethernet::Frame;
 use crate::wire::vlan::{Tags, VlanStack};
-use crate::wire::{ethernet, ipv4, tcp as wire_tcp};
+use crate::wire::{arp as wire_arp, ethernet, ipv4, tcp as wire_tcp};
 
 /// Octets that [`Stack::poll_transmit`]'s buffer must have: a full frame of a 1500 octet
-/// MTU behind two tags. More lets larger payloads be copied behind their headers instead of being sliced.
+/// MTU behind two tags. More lets larger payloads be copied behind their headers instead of
+/// being sliced.
 pub const MIN_BUFFER: usize = 1536;
 const _: () = assert!(MIN_BUFFER >= ethernet::HEADER_LEN + 2 * ethernet::TAG_LEN + 1500);
 
@@ -64,6 +67,7 @@ pub struct Stack {
     link_up: bool,
     announcer: Announcer,
     neighbors: Neighbors,
+    arp_limits: arp::Limits,
     outbox: Outbox,
     tcp: Tcp,
     stats: Stats,
@@ -93,6 +97,7 @@ impl Stack {
             link_up: true,
             announcer: Announcer::new(now),
             neighbors: Neighbors::new(keys),
+            arp_limits: arp::Limits::default(),
             outbox: Outbox::default(),
             tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),
@@ -115,57 +120,6 @@ impl Stack {
             }
             ethernet::ETHERTYPE_ARP => self.on_arp(now, frame.payload),
             _ => self.stats.drop_ethertype += 1,
-        }
-    }
-
-    fn on_arp(&mut self, now: Instant, octets: &[u8]) {
-        let Ok(packet) = arp::parse(octets) else {
-            self.stats.drop_malformed += 1;
-            return;
-        };
-        let ours = self.routes.owns(packet.target);
-        if self.routes.owns(packet.sender) && packet.sender_mac != self.mac {
-            self.stats.arp_conflict += 1;
-            return;
-        }
-        let sane = !packet.sender_mac.is_group()
-            && packet.sender_mac != MacAddr::ZERO
-            && packet.sender_mac != self.mac;
-        // RFC 5227 1.1: a probe (sender 0.0.0.0) is answered and teaches nothing.
-        let probe = packet.sender.is_unspecified();
-        if !sane || !(probe || self.routes.is_neighbor(packet.sender)) {
-            self.stats.arp_ignored += 1;
-            return;
-        }
-        if !probe {
-            let Released { packets, connections } = self.neighbors.learn(
-                now,
-                packet.sender.into(),
-                packet.sender_mac,
-                ours,
-                &mut self.stats,
-            );
-            for packet in packets {
-                self.outbox.push(packet, &mut self.stats);
-            }
-            for id in connections {
-                self.tcp.mark_ready(id);
-            }
-        }
-        if !ours {
-            self.stats.arp_ignored += 1;
-            return;
-        }
-        self.stats.arp_in += 1;
-        if packet.operation == Operation::Request {
-            let reply = ArpPacket {
-                operation: Operation::Reply,
-                sender_mac: self.mac,
-                sender: packet.target,
-                target_mac: packet.sender_mac,
-                target: packet.sender,
-            };
-            self.outbox.push(Packet::Arp(packet.sender_mac, reply), &mut self.stats);
         }
     }
 
@@ -203,12 +157,16 @@ impl Stack {
                     stats: &mut self.stats,
                     station: Some(frame.source),
                 };
+                let accepted = env.stats.tcp_accepted;
                 self.tcp.on_segment(
                     &mut env,
                     packet.source.into(),
                     packet.destination.into(),
                     &segment,
                 );
+                if self.stats.tcp_accepted != accepted {
+                    self.confirm_hop(now, packet.source.into());
+                }
             }
             // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
             // only to multiply an attacker's packets.
@@ -282,7 +240,7 @@ impl Stack {
             };
             let lookup = match packet {
                 Packet::Segment(.., Some(station)) => Lookup::Known(station),
-                _ => self.resolve(now, hop),
+                _ => self.resolve(now, hop, None),
             };
             let mac = match lookup {
                 Lookup::Known(mac) => mac,
@@ -336,7 +294,7 @@ impl Stack {
         loop {
             let (id, tuple) = self.tcp.next_ready()?;
             let lookup = match self.routes.next_hop(tuple.remote.ip) {
-                Some(hop) => match self.resolve(now, hop) {
+                Some(hop) => match self.resolve(now, hop, Some(id)) {
                     Lookup::Pending => {
                         self.neighbors.wait_connection(hop, id);
                         // Its request goes out now, not after somebody else's data.
@@ -367,32 +325,27 @@ impl Stack {
         }
     }
 
-    /// Looks up a next hop, and puts what asks for it into the outbox.
-    fn resolve(&mut self, now: Instant, hop: IpAddr) -> Lookup {
-        let lookup = self.neighbors.lookup(now, hop, &mut self.requests, &mut self.stats);
+    /// Looks up a next hop, for a connection if one sends, and puts what asks for it into the
+    /// outbox.
+    fn resolve(&mut self, now: Instant, hop: IpAddr, id: Option<ConnId>) -> Lookup {
+        let (tcp, requests) = (&self.tcp, &mut self.requests);
+        let progress = || id.and_then(|id| tcp.connection(id)).map(|it| it.last_reached);
+        let lookup = self.neighbors.lookup(now, hop, progress, requests, &mut self.stats);
         self.push_requests();
         lookup
     }
 
-    fn push_requests(&mut self) {
-        for Request { to, target } in self.requests.drain(..) {
-            let IpAddr::V4(target) = target else { continue };
-            let Some(sender) = self.routes.source_for(target) else { continue };
-            let request = ArpPacket {
-                operation: Operation::Request,
-                sender_mac: self.mac,
-                sender,
-                target_mac: MacAddr::ZERO,
-                target,
-            };
-            self.outbox.push(Packet::Arp(to, request), &mut self.stats);
+    /// A handshake was completed: our SYN-ACK has reached `peer`, and so its next hop works.
+    fn confirm_hop(&mut self, now: Instant, peer: IpAddr) {
+        if let Some(hop) = self.routes.next_hop(peer) {
+            self.neighbors.confirm(now, hop, now, &mut self.stats);
         }
     }
 
     fn write_arp(&self, buffer: &mut [u8], to: MacAddr, packet: &ArpPacket) -> Transmit {
         let ethertype = ethernet::ETHERTYPE_ARP;
         let start = ethernet::emit(buffer, to, self.mac, self.tags, ethertype);
-        let len = start + arp::emit(&mut buffer[start..], packet);
+        let len = start + wire_arp::emit(&mut buffer[start..], packet);
         Transmit { len, checksum: None, segmentation: None }
     }
 

@@ -54,6 +54,8 @@ counters! {
         arp_out,
         /// ARP packets not for us, or not sane.
         arp_ignored,
+        /// ARP packets for us beyond what is answered to one station, or to all strangers.
+        arp_limited,
         /// Neighbours forgotten to make room.
         neighbor_evicted,
         /// Another station claims our address (RFC 5227).

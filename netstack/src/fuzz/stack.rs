@@ -463,6 +463,7 @@ impl Driver {
             + stats.drop_protocol
             + stats.icmp_ignored
             + stats.arp_ignored
+            + stats.arp_limited
             + stats.arp_conflict;
         assert_eq!(stats.frames_in, used + unused, "a frame without a counter");
     }
@@ -477,8 +478,9 @@ impl Driver {
         self.drain();
         assert_eq!(self.stack.counts(), Counts::default(), "something was left behind");
         self.check_counters();
-        // Two announcements may still be due if the link has only just come up.
-        self.advance(Duration::from_secs(10));
+        // Announcements may still be due if the link has only just come up, and neighbours
+        // be asked for whether they are still there.
+        self.advance(Duration::from_secs(30));
         assert_eq!(self.stack.poll_timeout(), None, "nothing is left to wait for");
     }
 }

@@ -174,6 +174,8 @@ pub(crate) struct Connection {
     pub(super) timed: Option<(SeqNum, Instant)>,
     /// When data was last acknowledged, or first sent after all had been.
     pub(super) last_progress: Instant,
+    /// When the peer last acknowledged something new: our packets arrive.
+    pub(crate) last_reached: Instant,
     pub(super) last_heard: Instant,
     pub(super) keepalives_unanswered: u8,
     pub(super) persist_backoff: u8,
@@ -259,6 +261,7 @@ impl Connection {
             rtt,
             timed: None,
             last_progress: now,
+            last_reached: now,
             last_heard: now,
             keepalives_unanswered: 0,
             persist_backoff: 0,

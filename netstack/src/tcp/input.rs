@@ -193,6 +193,7 @@ impl Connection {
         self.snd_una = ack;
         self.snd_nxt = self.snd_nxt.latest(ack);
         self.last_progress = cx.now;
+        self.last_reached = cx.now;
 
         match self.recovery.on_new_ack(ack, octets, self.mss) {
             Progress::Normal => self.congestion.on_ack(&Acked {

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tagwire_netstack::wire::arp::{ArpPacket, Operation};
+use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
 use tagwire_netstack::wire::{ethernet, ipv4};
-use tagwire_netstack::{Config, MacAddr};
+use tagwire_netstack::{Config, FrameMeta, IpCidr, Ipv4Cidr, MacAddr};
 
-use crate::harness::{Fixture, OUR_IP, PEER, PEER_IP, US, config, ms, seg};
+use crate::harness::{Fixture, OUR_IP, PEER, PEER_IP, US, config, ms, pattern, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 254);
@@ -139,26 +139,128 @@ fn a_neighbour_that_does_not_answer_is_asked_three_times_and_given_up() {
     assert_eq!(t.next_arp().1.target, PEER_IP);
 }
 
+/// The ARP packets that were sent since the last look, and their destinations.
+fn arps(t: &mut Fixture) -> Vec<(MacAddr, ArpPacket)> {
+    let frames = std::mem::take(&mut t.sent);
+    let parsed = frames.iter().map(|(_, octets)| ethernet::parse(octets).unwrap());
+    parsed.filter_map(|frame| Some((frame.destination, arp::parse(frame.payload).ok()?))).collect()
+}
+
+#[test]
+fn a_connection_that_gets_through_needs_no_arp() {
+    // RFC 4861 7.3.1: an acknowledgement of something new is as good as an answer.
+    let (mut t, id) = Fixture::established(config());
+    t.answers_arp = false;
+    for round in 0..100 {
+        t.app_send(id, b"x");
+        t.expect(seg("P.", 1 + round, 1).data(b"x"));
+        t.send(seg(".", 1, 2 + round));
+        t.advance(2 * SECOND);
+    }
+    t.nothing();
+    assert_eq!(t.stack.stats().arp_out, 3 + 1, "announcements, and the answer to the peer");
+}
+
 #[test]
 fn a_connection_waits_for_arp_and_its_data_goes_out_then() {
-    let mut t = Fixture::new(config());
-    let id = t.open(seg("S", 0, 0).mss(1000));
-    t.answers_arp = false;
-    // The entry grows old, is confirmed in vain, and is asked for by broadcast.
+    let (mut t, id) = Fixture::established(config());
+    // The entry grows old, is used and confirmed in vain, and is asked for by broadcast.
     t.advance(61 * SECOND);
     t.nothing();
+    t.answers_arp = false;
     t.app_send(id, b"hello");
     t.expect(seg("P.", 1, 1).data(b"hello"));
-    assert_eq!(t.next_arp().0, PEER, "a unicast question confirms the old address");
-    t.send(seg(".", 1, 6));
-    t.advance(3 * SECOND);
-    let broadcasts = t.sent.iter().filter(|(_, frame)| frame[..6] == [0xff; 6]).count();
-    assert_eq!(broadcasts, 1);
-    t.sent.clear();
+    t.advance(ms(4999));
+    assert_eq!(arps(&mut t), []);
+    t.advance(ms(2500));
+    let asked = arps(&mut t);
+    assert_eq!(asked.len(), 3);
+    assert!(asked.iter().all(|(to, packet)| *to == PEER && packet.target == PEER_IP));
+    t.advance(ms(1000));
+    let [(to, _)] = arps(&mut t)[..] else { panic!("one question") };
+    assert_eq!(to, MacAddr::BROADCAST);
     t.app_send(id, b"again");
-    t.nothing();
+    assert_eq!(t.sent.len(), 0);
     t.introduce(PEER_IP, PEER);
-    t.expect(seg("P.", 6, 1).data(b"again"));
+    let data: Vec<u8> =
+        std::iter::from_fn(|| (!t.sent.is_empty()).then(|| t.recv().data)).flatten().collect();
+    assert!(data.ends_with(b"again"), "{data:?}");
+}
+
+#[test]
+fn workers_tell_each_other_what_they_hear() {
+    let mut asks = Fixture::bare(config());
+    let mut hears = Fixture::bare(config());
+    let ping = ping_from(&asks, PEER_IP);
+    asks.frame(&ping);
+    assert_eq!(arps(&mut asks).last().map(|(_, packet)| packet.target), Some(PEER_IP));
+    hears.introduce(PEER_IP, PEER);
+    let update = hears.stack.poll_neighbor_update();
+    assert_eq!(update, Some((PEER_IP.into(), PEER)));
+    assert_eq!(hears.stack.poll_neighbor_update(), None);
+    asks.stack.learn_neighbor(asks.now, PEER_IP.into(), PEER);
+    asks.flush();
+    assert_eq!(asks.next_frame().0, PEER);
+    assert_eq!(asks.stack.poll_neighbor_update(), None, "no echo");
+}
+
+#[test]
+fn a_flood_of_questions_is_answered_within_bounds_and_costs_no_neighbour() {
+    let subnet = IpCidr::from(Ipv4Cidr { address: OUR_IP, prefix: 8 });
+    let mut t = Fixture::new(Config { addresses: vec![subnet], ..config() });
+    let id = t.open(seg("S", 0, 0).mss(1000));
+    let before = t.stack.stats().arp_out;
+    for i in 0..1_000_000u32 {
+        let sender = Ipv4Addr::from(0xc000_0001 + i);
+        let mac = MacAddr([2, 9, 0, (i >> 16) as u8, (i >> 8) as u8, i as u8]);
+        let flood = ArpPacket { sender_mac: mac, ..request(sender, OUR_IP) };
+        let frame = t.arp(&flood);
+        t.stack.handle_frame(t.now, &frame, &FrameMeta::default());
+        if i % 1000 == 0 {
+            t.flush();
+            t.advance(ms(1));
+            t.sent.clear();
+        }
+    }
+    t.flush();
+    t.sent.clear();
+    let answered = t.stack.stats().arp_out - before;
+    assert!((1000..1400).contains(&answered), "{answered} in a second");
+    assert_eq!(t.stack.stats().arp_limited, 1_000_000 - answered);
+    assert!(t.stack.neighbors() <= 257);
+    // The peer is known still, and is answered.
+    t.answers_arp = false;
+    let (out, data) = (t.stack.stats().arp_out, pattern(500));
+    t.app_send(id, &data);
+    t.expect(seg("P.", 1, 1).data(&data));
+    t.meet(PEER_IP, PEER);
+    assert_eq!(t.next_arp().0, PEER);
+    assert_eq!(t.stack.stats().arp_out, out + 1);
+}
+
+#[test]
+fn what_others_say_to_each_other_is_not_listened_to() {
+    let mut t = Fixture::new(config());
+    let lie =
+        ArpPacket { sender_mac: GATEWAY_MAC, ..request(PEER_IP, Ipv4Addr::new(192, 168, 123, 77)) };
+    for operation in [Operation::Request, Operation::Reply] {
+        let frame = t.arp(&ArpPacket { operation, ..lie });
+        t.frame(&frame);
+    }
+    let ping = ping_from(&t, PEER_IP);
+    t.frame(&ping);
+    assert_eq!(t.next_frame().0, PEER);
+    assert_eq!(t.stack.stats().arp_ignored, 2);
+    // An announcement is for everyone.
+    let moved = t.arp(&ArpPacket { sender_mac: GATEWAY_MAC, ..request(PEER_IP, PEER_IP) });
+    t.frame(&moved);
+    t.frame(&ping);
+    assert_eq!(t.next_frame().0, GATEWAY_MAC);
+    // But a stranger's teaches nothing.
+    let stranger = Ipv4Addr::new(192, 168, 123, 88);
+    let frame = t.arp(&request(stranger, stranger));
+    t.frame(&frame);
+    assert_eq!(t.stack.neighbors(), 1);
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Fixture {
         let mut fixture = Self::bare(config);
         fixture.answers_arp = true;
         fixture.advance(Duration::from_secs(3));
-        fixture.introduce(PEER_IP, PEER);
+        fixture.meet(PEER_IP, PEER);
         fixture.sent.clear();
         fixture
     }
@@ -248,6 +248,19 @@ impl Fixture {
         let mut octets = [0; arp::PACKET_LEN];
         arp::emit(&mut octets, packet);
         self.ethernet(ethernet::ETHERTYPE_ARP, &octets)
+    }
+
+    /// A neighbour asks for the stack's address, which so gets to know the neighbour's.
+    pub(crate) fn meet(&mut self, ip: Ipv4Addr, mac: MacAddr) {
+        let question = ArpPacket {
+            operation: Operation::Request,
+            sender_mac: mac,
+            sender: ip,
+            target_mac: MacAddr::ZERO,
+            target: OUR_IP,
+        };
+        let frame = self.arp(&question);
+        self.frame(&frame);
     }
 
     /// Tells the stack a neighbour's address, as the answer to a question.

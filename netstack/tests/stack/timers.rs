@@ -170,6 +170,8 @@ fn short_timers_leave_nothing_behind_in_the_queue() {
 #[test]
 fn a_connection_that_is_over_leaves_no_timer() {
     let (mut t, id) = Fixture::established(config());
+    // The neighbour's address is confirmed.
+    t.advance(6 * SECOND);
     t.app_send(id, b"data");
     assert!(t.stack.poll_timeout().is_some());
     t.abort(id);
