@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::tcp::congestion::{Congestion, Start, cubic::Cubic};
+use crate::tcp::congestion::{Algorithm, Congestion, Start};
 use crate::wire::vlan::VlanStack;
 
 /// A 48-bit IEEE 802 address.
@@ -227,7 +227,8 @@ pub struct TcpConfig {
     pub fin_wait_2: Duration,
     /// 2 MSL. Default 60 s, as Linux.
     pub time_wait: Duration,
-    /// Makes the congestion controller of a new connection.
+    /// Makes the congestion controller of a new connection; see
+    /// [`Algorithm::constructor`].
     pub congestion: fn(Start) -> Box<dyn Congestion>,
 }
 
@@ -248,7 +249,7 @@ impl Default for TcpConfig {
             keepalive_probes: 4,
             fin_wait_2: Duration::from_secs(60),
             time_wait: Duration::from_secs(60),
-            congestion: |start| Box::new(Cubic::new(start)),
+            congestion: Algorithm::default().constructor(),
         }
     }
 }

@@ -4,16 +4,72 @@
 //! decided by [`recovery`](super::recovery), which also spends the window during a
 //! recovery (PRR) unless the controller says that it does so itself.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::seq::SeqNum;
 use crate::time::Instant;
 
+pub mod bbr;
 pub mod cubic;
 mod hystart;
 #[cfg(test)]
 mod sim;
+
+/// The controllers there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// [`cubic`]: gives way at losses, as most of the Internet's senders do.
+    #[default]
+    Cubic,
+    /// [`bbr`]: keeps to the rate that the path delivers, and so carries much more over a path that
+    /// loses by itself.
+    Bbr,
+}
+
+impl Algorithm {
+    /// What [`TcpConfig::congestion`](crate::TcpConfig) takes.
+    pub fn constructor(self) -> fn(Start) -> Box<dyn Congestion> {
+        match self {
+            Self::Cubic => |start| Box::new(cubic::Cubic::new(start)),
+            Self::Bbr => |start| Box::new(bbr::Bbr::new(start)),
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cubic => "cubic",
+            Self::Bbr => "bbr",
+        })
+    }
+}
+
+/// A name that is not an [`Algorithm`]'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownAlgorithm;
+
+impl fmt::Display for UnknownAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no such congestion control; there are cubic and bbr")
+    }
+}
+
+impl std::error::Error for UnknownAlgorithm {}
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "cubic" => Ok(Self::Cubic),
+            "bbr" => Ok(Self::Bbr),
+            _ => Err(UnknownAlgorithm),
+        }
+    }
+}
 
 /// What a controller is made from.
 #[derive(Clone, Copy, Debug)]
@@ -171,4 +227,20 @@ pub struct Idle {
 /// RFC 6928 2: min(10 · MSS, max(2 · MSS, 14600)).
 pub fn initial_window(mss: u32) -> u32 {
     mss.saturating_mul(10).min(mss.saturating_mul(2).max(14600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_the_controllers_are_read_as_they_are_written() {
+        for algorithm in [Algorithm::Cubic, Algorithm::Bbr] {
+            assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
+        }
+        assert_eq!("reno".parse::<Algorithm>(), Err(UnknownAlgorithm));
+        let start = Start { mss: 1448, rtt: None, seed: 0 };
+        assert!(!Algorithm::Cubic.constructor()(start).governs_recovery());
+        assert!(Algorithm::Bbr.constructor()(start).governs_recovery());
+    }
 }

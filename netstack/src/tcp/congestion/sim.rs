@@ -182,6 +182,10 @@ impl Sim {
         sim
     }
 
+    pub(super) fn set_rate(&mut self, rate: u64) {
+        self.path.rate = rate;
+    }
+
     fn chance(&mut self, share: f64) -> bool {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -265,7 +269,7 @@ impl Sim {
                     }
                     return;
                 }
-                let gap = (ON_WIRE as f64 / rate as f64 * 1e9) as u64;
+                let gap = (f64::from(MSS) / rate as f64 * 1e9) as u64;
                 flow.next_send = flow.next_send.max(now.saturating_sub(gap)) + gap;
             }
             if by_prr {
@@ -459,9 +463,9 @@ pub(super) fn download(make: fn(Start) -> Box<dyn Congestion>, path: Path, octet
     let segments = octets.div_ceil(u64::from(MSS));
     flow.segments = Some(segments);
     let mut sim = Sim::new(path, vec![flow]);
-    sim.run(Duration::from_secs(600));
+    sim.run(Duration::from_secs(3600));
     let flow = &sim.flows[0];
-    let took = flow.done_at.unwrap_or(Duration::from_secs(600));
+    let took = flow.done_at.unwrap_or(Duration::from_secs(3600));
     flow.goodput as f64 / took.as_secs_f64()
 }
 
@@ -475,8 +479,7 @@ pub(super) fn cells(make: fn(Start) -> Box<dyn Congestion>) -> Vec<(f64, u64, f6
                 .map(|seed| {
                     let rtt = Duration::from_millis(rtt);
                     let path = Path { loss: loss / 100.0, rtt, seed, ..FAST_ETHERNET };
-                    let octets = if loss >= 3.0 { 4_000_000 } else { 20_000_000 };
-                    download(make, path, octets)
+                    download(make, path, 20_000_000)
                 })
                 .sum();
             let goodput = sum / seeds as f64;
