@@ -151,8 +151,10 @@ impl Stack {
                     self.stats.drop_malformed += 1;
                     return;
                 };
+                let received = meta.received.map_or(now, |at| at.min(now));
                 let mut env = Env {
                     now,
+                    received,
                     outbox: &mut self.outbox,
                     stats: &mut self.stats,
                     station: Some(frame.source),
@@ -187,6 +189,7 @@ impl Stack {
                 if let Some(SegmentError { tuple, seq, error }) = about {
                     let mut env = Env {
                         now,
+                        received: now,
                         outbox: &mut self.outbox,
                         stats: &mut self.stats,
                         station: None,
@@ -426,7 +429,13 @@ impl Stack {
         for id in freed {
             self.tcp.mark_ready(id);
         }
-        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats, station: None };
+        let mut env = Env {
+            now,
+            received: now,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+            station: None,
+        };
         self.tcp.handle_timeout(&mut env);
     }
 
@@ -507,13 +516,25 @@ impl Stack {
     /// received data was not read, or more comes, the peer gets RST. Every connection that
     /// was accepted must be released, even after it has closed.
     pub fn release(&mut self, now: Instant, id: ConnId) {
-        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats, station: None };
+        let mut env = Env {
+            now,
+            received: now,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+            station: None,
+        };
         self.tcp.release(&mut env, id);
     }
 
     /// Ends a connection at once with RST.
     pub fn abort(&mut self, now: Instant, id: ConnId) {
-        let mut env = Env { now, outbox: &mut self.outbox, stats: &mut self.stats, station: None };
+        let mut env = Env {
+            now,
+            received: now,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+            station: None,
+        };
         self.tcp.abort(&mut env, id);
     }
 

@@ -95,6 +95,18 @@ counters! {
         tcp_rto,
         /// Entries into fast recovery.
         tcp_fast_retransmit,
+        /// Segments, or runs of them, found lost by RACK or duplicate acknowledgements.
+        tcp_lost,
+        /// Tail loss probes sent (RFC 8985 7).
+        tcp_tail_probe,
+        /// Tail loss probes that repaired a loss.
+        tcp_probe_repaired,
+        /// Losses and timeouts that turned out to be none, and were taken back.
+        tcp_spurious,
+        /// Reports of segments that arrived twice (RFC 2883).
+        tcp_dsack_in,
+        /// Receivers that threw away what they had selectively acknowledged (RFC 2018 8).
+        tcp_reneged,
         /// Duplicate acknowledgements received.
         tcp_dup_ack,
         /// Zero-window probes sent.

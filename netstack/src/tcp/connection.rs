@@ -10,11 +10,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::assembler::Assembler;
 use super::congestion::{Congestion, Start};
+use super::delivery::Delivery;
 use super::demux::FourTuple;
 use super::listen::HalfOpen;
+use super::pacing::Pacer;
 use super::recovery::Recovery;
 use super::rtt::RttEstimator;
 use super::send_buffer::SendBuffer;
+use super::sent::SentQueue;
 use super::seq::SeqNum;
 use super::timer::{Timer, Timers};
 use crate::config::TcpConfig;
@@ -25,6 +28,8 @@ use crate::wire::tcp::{HEADER_LEN, HEADER_LEN_TIMESTAMP};
 /// What every step of a connection is given.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
+    /// When the frame that is handled arrived; else the same.
+    pub(crate) received: Instant,
     pub(crate) config: &'a TcpConfig,
     /// The link cuts large segments.
     pub(crate) segmentation: bool,
@@ -106,10 +111,10 @@ pub(crate) enum Outcome {
 /// The transmission control block.
 ///
 /// ```text
-///  send:      SND.UNA        SND.NXT        SND.MAX        end of the queue
-///               | in flight    | sent, to be  | not sent yet  |  (FIN)
-///               |              | sent again   |               |
-///                              after a timeout
+///  send:      SND.UNA                      SND.NXT        end of the queue
+///               | sent (one record for each  | not sent yet  |  (FIN)
+///               | frame: in flight, lost,    |               |
+///               | selectively acknowledged)  |               |
 ///
 ///  receive:   read by the     RCV.NXT                       RCV.ADV
 ///             application | ready |  gaps and runs (assembler) |
@@ -121,10 +126,10 @@ pub(crate) struct Connection {
 
     /// Oldest unacknowledged sequence number.
     pub(super) snd_una: SeqNum,
-    /// Next to send: goes back to `snd_una` on a timeout.
-    pub(super) snd_nxt: SeqNum,
     /// One past the highest ever sent.
-    pub(super) snd_max: SeqNum,
+    pub(super) snd_nxt: SeqNum,
+    /// What is on its way between the two.
+    pub(super) sent: SentQueue,
     /// The peer's window in octets, counted from its last acknowledgement.
     pub(super) snd_wnd: u32,
     pub(super) snd_wl1: SeqNum,
@@ -161,17 +166,17 @@ pub(crate) struct Connection {
     /// When a segment without data was last found unacceptable and answered.
     pub(super) objected: Option<Instant>,
 
-    /// Send the first unacknowledged segment now, whatever the window.
-    pub(super) retransmit: bool,
     /// Send a probe that asks for an acknowledgement.
     pub(super) probe: bool,
     /// Send into a window that is smaller than is worth a segment.
     pub(super) sws_override: bool,
     pub(super) recovery: Recovery,
+    pub(super) delivery: Delivery,
+    pub(super) pacer: Pacer,
     pub(super) rtt: RttEstimator,
     pub(super) congestion: Box<dyn Congestion>,
-    /// One segment on its way whose round trip is timed: its end and its departure.
-    pub(super) timed: Option<(SeqNum, Instant)>,
+    /// A round trip is measured once this is acknowledged.
+    pub(super) round_end: SeqNum,
     /// When data was last acknowledged, or first sent after all had been.
     pub(super) last_progress: Instant,
     /// When the peer last acknowledged something new: our packets arrive.
@@ -223,7 +228,7 @@ impl Connection {
             state: State::Established,
             snd_una: snd_nxt,
             snd_nxt,
-            snd_max: snd_nxt,
+            sent: SentQueue::new(snd_nxt),
             snd_wnd: 0,
             // So that the first segment, whatever its numbers, sets the window.
             snd_wl1: half_open.irs,
@@ -249,17 +254,18 @@ impl Connection {
             ack_now: false,
             unacked: 0,
             objected: None,
-            retransmit: false,
             probe: false,
             sws_override: false,
-            recovery: Recovery::new(),
+            recovery: Recovery::new(snd_nxt, now),
+            delivery: Delivery::new(now),
+            pacer: Pacer::new(now),
             congestion: (config.congestion)(Start {
                 mss,
                 rtt: rtt.srtt(),
                 seed: u64::from(half_open.iss.0),
             }),
             rtt,
-            timed: None,
+            round_end: snd_nxt,
             last_progress: now,
             last_reached: now,
             last_heard: now,
@@ -286,14 +292,14 @@ impl Connection {
         self.fin_sent && matches!(self.state, State::FinWait2 | State::Closed)
     }
 
-    /// Octets of sequence space in flight, as far as known.
-    pub(super) fn flight(&self) -> u32 {
-        self.snd_nxt.octets_since(self.snd_una)
+    /// Octets of sequence space on their way: neither arrived nor lost, as far as known.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.sent.in_flight().saturating_sub(self.recovery.duplicates)
     }
 
     /// Whether anything sent is not acknowledged.
     pub(super) fn has_outstanding(&self) -> bool {
-        self.snd_max.after(self.snd_una)
+        self.snd_nxt.after(self.snd_una)
     }
 
     /// Whether the application may still send.
@@ -317,9 +323,9 @@ impl Connection {
         self.events.closed = true;
         self.timers.stop_all();
         self.send.clear();
+        self.sent.clear();
         self.assembler = Assembler::default();
         self.ack_now = false;
-        self.retransmit = false;
         self.probe = false;
         if reason != CloseReason::Finished {
             // After a reset nothing that came before it is handed out as if all were well.

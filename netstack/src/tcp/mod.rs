@@ -10,18 +10,24 @@ use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
+mod acknowledgement;
 mod assembler;
 pub mod congestion;
 pub(crate) mod connection;
+mod delivery;
 pub(crate) mod demux;
 mod input;
 mod isn;
 mod listen;
 pub(crate) mod output;
+mod pacing;
+mod prr;
+mod rack;
 mod receive;
 mod recovery;
 mod rtt;
 mod send_buffer;
+mod sent;
 pub(crate) mod seq;
 mod syn_cookie;
 mod time_wait;
@@ -52,6 +58,8 @@ const ISS_ABOVE_TIME_WAIT: u32 = 65537;
 /// What the layers around TCP lend it for one step.
 pub(crate) struct Env<'a> {
     pub(crate) now: Instant,
+    /// When the frame that is handled arrived; else the same.
+    pub(crate) received: Instant,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) stats: &'a mut Stats,
     /// The station that sent the frame that this step is about, where there is one.
@@ -346,6 +354,7 @@ impl Tcp {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut cx = Context {
             now: env.now,
+            received: env.received,
             config: &self.config,
             segmentation: self.segmentation,
             stats: env.stats,
@@ -439,7 +448,13 @@ impl Tcp {
         slices: &mut Vec<Bytes>,
     ) -> Option<Built> {
         let connection = self.connections.get_mut(id)?;
-        let mut cx = Context { now, config: &self.config, segmentation: self.segmentation, stats };
+        let mut cx = Context {
+            now,
+            received: now,
+            config: &self.config,
+            segmentation: self.segmentation,
+            stats,
+        };
         let built = connection.output(&mut cx, buffer, slices);
         // Without a segment a timer may have been armed too (a closed window).
         self.timers.arm(id, connection.timers.next(), &mut connection.timers.hint);

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 
+use super::congestion::{Idle, initial_window};
 use super::connection::{Connection, Context, State};
 use super::listen::timestamp_now;
+use super::pacing::Pacer;
+use super::recovery::Probe;
 use super::seq::SeqNum;
 use super::time_wait::TimeWait;
 use super::timer::Timer;
@@ -53,7 +56,7 @@ impl Connection {
             // what is there. It goes alone, as data beside it would have to be cut for it.
             return Some(self.emit_empty(cx, self.acknowledgement_seq(), buffer));
         }
-        if let Some(plan) = self.plan_retransmission().or_else(|| self.plan_data(cx)) {
+        if let Some(plan) = self.plan(cx) {
             return Some(self.emit_data(cx, plan, buffer, slices));
         }
         if self.probe {
@@ -68,30 +71,102 @@ impl Connection {
         None
     }
 
-    /// The sequence number of a segment without data. Not SND.NXT where that went back after a
-    /// timeout: to a peer that has everything an old number is not acceptable, so it
-    /// would not take the acknowledgement either, and two such ends wait for each other
-    /// for ever. Nor, where the peer took back a part of its window, one beyond that.
+    /// The sequence number of a segment without data: where the peer took back a part of its
+    /// window, not one beyond that.
     fn acknowledgement_seq(&self) -> SeqNum {
         let edge = self.snd_una + self.snd_wnd;
-        if edge.before(self.snd_max) { edge } else { self.snd_max }
+        if edge.before(self.snd_nxt) { edge } else { self.snd_nxt }
     }
 
-    /// The first unacknowledged segment once more.
-    fn plan_retransmission(&mut self) -> Option<Plan> {
-        if !std::mem::take(&mut self.retransmit) || !self.has_outstanding() {
+    /// What goes out next, if anything may.
+    fn plan(&mut self, cx: &mut Context<'_>) -> Option<Plan> {
+        if std::mem::take(&mut self.recovery.resend_first)
+            && let Some(plan) = self.plan_first()
+        {
+            return Some(plan);
+        }
+        if std::mem::take(&mut self.recovery.probe_due)
+            && let Some(plan) = self.plan_probe()
+        {
+            return Some(plan);
+        }
+        if let Some(at) = self.pacer.blocked_until(cx.now)
+            && (self.sent.lost() > 0 || self.send_end().after(self.snd_nxt))
+        {
+            self.timers.set(Timer::Pacing, at);
             return None;
         }
-        // No more than was sent before: what was queued since is new data, for which the
-        // windows count.
-        let sent = self.snd_max.octets_since(self.snd_una).min(self.send.len() as u32);
-        let octets = sent.min(self.mss);
-        let fin = self.fin_sent && octets as usize == self.send.len();
-        Some(Plan { seq: self.snd_una, octets, fin })
+        self.plan_retransmission(cx).or_else(|| self.plan_data(cx))
+    }
+
+    /// The first unacknowledged segment, whatever the windows say.
+    fn plan_first(&mut self) -> Option<Plan> {
+        let sent = self.snd_nxt.octets_since(self.snd_una);
+        (sent > 0).then(|| self.plan_again(self.snd_una, sent.min(self.mss)))
+    }
+
+    /// RFC 8985 7.3: new data if there is some, else the last segment once more.
+    fn plan_probe(&mut self) -> Option<Plan> {
+        let waiting = self.send_end().octets_since(self.snd_nxt);
+        let room = self.snd_wnd.saturating_sub(self.snd_nxt.octets_since(self.snd_una));
+        let octets = waiting.min(room).min(self.mss);
+        if octets > 0 {
+            let end = self.snd_nxt + octets;
+            self.recovery.probe = Some(Probe { end, resent: false });
+            let fin = self.fin_queued && octets == waiting;
+            return Some(Plan { seq: self.snd_nxt, octets, fin });
+        }
+        let (seq, octets) = self.sent.tail(self.mss)?;
+        self.recovery.probe = Some(Probe { end: self.snd_nxt, resent: true });
+        Some(self.plan_again(seq, octets))
+    }
+
+    /// Numbers that were sent before: their text, and the FIN if they reach to it.
+    fn plan_again(&self, seq: SeqNum, numbers: u32) -> Plan {
+        let text = self.send_end().octets_since(seq).min(numbers);
+        Plan { seq, octets: text, fin: numbers > text }
+    }
+
+    /// What was found lost, as far as the window goes.
+    fn plan_retransmission(&mut self, cx: &Context<'_>) -> Option<Plan> {
+        if self.sent.lost() == 0 || self.recovery.wants_new_data() {
+            return None;
+        }
+        let (seq, numbers) = self.sent.first_lost()?;
+        let room = self.window().saturating_sub(self.in_flight());
+        // What the peer took its window back from is not sent again, except by the timer.
+        let peer = (self.snd_una + self.snd_wnd).octets_since(seq);
+        if peer == 0 {
+            return None;
+        }
+        let most = numbers.min(peer).min(self.largest(cx));
+        let octets = most.min(room - room % self.mss);
+        if octets > 0 {
+            return Some(self.plan_again(seq, octets));
+        }
+        // A short piece needs no more room than it has.
+        (most <= room).then(|| self.plan_again(seq, most))
+    }
+
+    /// The congestion window, in octets.
+    fn window(&self) -> u32 {
+        self.recovery.window().unwrap_or_else(|| self.congestion.window())
+    }
+
+    /// The most that one frame may carry, in octets.
+    fn largest(&self, cx: &Context<'_>) -> u32 {
+        if !cx.segmentation {
+            return self.mss;
+        }
+        let most = match self.congestion.pacing_rate() {
+            Some(rate) => Pacer::quantum(rate, self.mss).min(MAX_SEGMENT),
+            None => MAX_SEGMENT,
+        };
+        (most / self.mss).max(1) * self.mss
     }
 
     /// The next data, as both windows allow.
-    fn plan_data(&mut self, cx: &Context<'_>) -> Option<Plan> {
+    fn plan_data(&mut self, cx: &mut Context<'_>) -> Option<Plan> {
         let end = self.send_end();
         let waiting = end.octets_since(self.snd_nxt);
         let fin_waits = self.fin_queued && self.snd_nxt.at_or_before(end);
@@ -99,18 +174,11 @@ impl Connection {
             // A FIN takes no window: it is one number, and the peer needs no buffer for it.
             return fin_waits.then_some(Plan { seq: self.snd_nxt, octets: 0, fin: true });
         }
-        let flight = self.flight();
-        let congestion = self
-            .congestion
-            .window()
-            .saturating_add(self.recovery.inflation())
-            .saturating_sub(flight);
-        let peer = self.snd_wnd.saturating_sub(flight);
-        let most =
-            if cx.segmentation { (MAX_SEGMENT / self.mss).max(1) * self.mss } else { self.mss };
+        let congestion = self.window().saturating_sub(self.in_flight());
+        let peer = self.snd_wnd.saturating_sub(self.snd_nxt.octets_since(self.snd_una));
         let sws_override = std::mem::take(&mut self.sws_override);
         let usable = congestion.min(peer);
-        let mut octets = waiting.min(usable).min(most);
+        let mut octets = waiting.min(usable).min(self.largest(cx));
         if octets < waiting {
             // More waits than may go: full segments only (RFC 9293 3.8.6.2.1 (1)).
             octets -= octets % self.mss;
@@ -172,19 +240,7 @@ impl Connection {
         }
         self.write_header(cx, plan.seq, flags, SackBlocks::default(), buffer);
 
-        let end = plan.seq + octets as u32 + u32::from(fin);
-        if plan.seq.before(self.snd_max) {
-            cx.stats.tcp_retransmit += 1;
-        } else {
-            if !self.has_outstanding() {
-                self.last_progress = cx.now;
-            }
-            if self.timed.is_none() {
-                self.timed = Some((end, cx.now));
-            }
-        }
-        self.snd_nxt = self.snd_nxt.latest(end);
-        self.snd_max = self.snd_max.latest(end);
+        self.record_departure(cx, plan.seq, octets as u32 + u32::from(fin));
         // RFC 6298 (5.1).
         if !self.timers.is_armed(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));
@@ -195,6 +251,44 @@ impl Connection {
             header_len,
             segment_size: (octets > self.mss as usize).then_some(self.mss as u16),
         }
+    }
+
+    /// Keeps what is to be known of `numbers` from `seq` on that leave now.
+    fn record_departure(&mut self, cx: &mut Context<'_>, seq: SeqNum, numbers: u32) {
+        let in_flight = self.in_flight();
+        let idle = !self.has_outstanding();
+        if idle {
+            self.last_progress = cx.now;
+        }
+        let quiet = idle.then(|| Idle {
+            span: cx.now.since(self.delivery.last_departure),
+            rto: self.rtt.rto(cx.config),
+        });
+        self.congestion.on_send(cx.now, in_flight, quiet);
+        if let Some(rate) = self.congestion.pacing_rate() {
+            let burst = idle.then(|| initial_window(self.mss));
+            self.pacer.on_sent(cx.now, numbers, rate, burst);
+        }
+        self.recovery.on_sent(numbers);
+        if seq == self.snd_nxt {
+            let departure = self.delivery.depart(cx.now, in_flight, numbers);
+            self.sent.push(numbers, departure);
+            self.snd_nxt += numbers;
+            if self.snd_nxt == self.send_end() && in_flight + numbers < self.window() {
+                self.delivery.limit_by_application(in_flight + numbers);
+            }
+        } else {
+            cx.stats.tcp_retransmit += 1;
+            let departure = self.delivery.depart(cx.now, in_flight, numbers);
+            self.sent.resend(seq, numbers, departure);
+            self.recovery.on_resent(numbers, cx.now);
+            if seq == self.snd_una {
+                // The timer is for what is oldest, from when it last left (as Linux): else it
+                // ends a recovery that has just begun.
+                self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));
+            }
+        }
+        self.arm_probe(cx);
     }
 
     fn emit_empty(&mut self, cx: &mut Context<'_>, seq: SeqNum, buffer: &mut [u8]) -> Built {
@@ -276,7 +370,7 @@ impl Connection {
     /// What must be kept to answer for this connection once it is over.
     pub(crate) fn epitaph(&mut self, now: Instant, config: &TcpConfig) -> TimeWait {
         TimeWait {
-            snd_nxt: self.snd_max,
+            snd_nxt: self.snd_nxt,
             rcv_nxt: self.rcv_nxt,
             window: self.advertise(config),
             timestamps: self.timestamps.map(|state| (state.recent, state.offset)),

@@ -1,127 +1,199 @@
-//! Loss recovery: fast retransmit and fast recovery, NewReno (RFC 5681 3.2, RFC 6582).
+//! Loss recovery: what is known of losses, and in which phase the sender is.
 //!
-//! SACK-based recovery (RFC 6675) and RACK-TLP (RFC 8985) will take this file's place in
-//! deciding what is lost; the congestion controller stays behind its trait.
+//! ```text
+//!                 RACK finds a loss                    all of it acknowledged
+//!        Open --------------------------> Fast ------------------------------> Open
+//!          |                                |
+//!          | retransmission timeout         | retransmission timeout
+//!          v                                v
+//!        Timeout (F-RTO asks: was it?) <----+            the same, or it was spurious
+//!          +-----------------------------------------------------------------> Open
+//! ```
+//!
+//! [RACK](super::rack) decides what is lost, [PRR](super::prr) how a fast recovery spends its
+//! window. Here is the rest: the tail loss probe (RFC 8985 section 7), F-RTO (RFC 5682),
+//! the detection of what was sent again in vain (RFC 3522 by timestamps, RFC 3708 by D-SACK),
+//! and NewReno (RFC 6582) for peers without selective acknowledgements.
 
+use super::prr::Prr;
+use super::rack::Rack;
 use super::seq::SeqNum;
+use crate::time::Instant;
 
-/// RFC 5681 3.2: duplicates that mean a loss.
-const DUP_ACK_THRESHOLD: u8 = 3;
+/// RFC 5681 3.2: duplicates that mean a loss, where the peer has no SACK.
+const DUP_ACK_THRESHOLD: u32 = 3;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Phase {
+    /// No loss is known.
     Open,
-    /// Until `recover` is acknowledged, each duplicate inflates the window by one MSS: it
-    /// says that a segment has left the network.
-    Fast {
-        recover: SeqNum,
-        inflation: u32,
-    },
-    /// After a timeout everything unacknowledged is sent again in order; duplicates that
-    /// this causes up to `recover` mean nothing (RFC 6582 3.2 step 1).
-    Timeout {
-        recover: SeqNum,
-    },
+    /// Until `end` is acknowledged. Without `prr` the controller governs the window.
+    Fast { end: SeqNum, prr: Option<Prr> },
+    /// After a timeout, until `end` is acknowledged.
+    Timeout { end: SeqNum, frto: Frto },
 }
 
-/// What a duplicate acknowledgement leads to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum DupAck {
-    /// Wait for more of them.
-    Wait,
-    /// A loss: tell the congestion controller and send the first unacknowledged segment.
-    Enter,
-    /// In recovery: the window has grown by one MSS.
-    Inflate,
+/// RFC 5682 3.1: the steps that tell a true timeout from a spurious one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frto {
+    /// It was a true one, or cannot be told.
+    Off,
+    /// Step 1: the first segment was sent again.
+    First,
+    /// Step 2b: new data was sent, to see whether what comes back is for it.
+    NewData,
 }
 
-/// What an acknowledgement of new data means.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// No recovery is under way: the congestion window may grow.
-    Normal,
-    /// RFC 6582 3.2 step 3, partial: the next hole begins where it ends; fill it at once.
-    Partial,
-    /// Full acknowledgement: recovery is over.
-    Done,
+/// What the current phase can be taken back by.
+#[derive(Debug, Clone, Copy)]
+struct Undo {
+    /// When something was first sent again in it.
+    first_resent: Option<Instant>,
+    /// Octets sent again less those that were reported to have arrived twice.
+    vain: i64,
+}
+
+/// A tail loss probe on its way (RFC 8985 7.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) end: SeqNum,
+    /// It was old data once more, so it may have repaired a loss.
+    pub(crate) resent: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    phase: Phase,
-    dup_acks: u8,
-    /// SND.UNA at the last timeout.
-    timed_out_at: Option<SeqNum>,
+    pub(crate) phase: Phase,
+    pub(crate) rack: Rack,
+    undo: Option<Undo>,
+    pub(crate) probe: Option<Probe>,
+    /// Send a tail loss probe now.
+    pub(crate) probe_due: bool,
+    /// Send the first unacknowledged segment now, whatever the windows.
+    pub(crate) resend_first: bool,
+    /// Without SACK: octets that duplicate acknowledgements say to have arrived.
+    pub(crate) duplicates: u32,
 }
 
 impl Recovery {
-    pub(crate) fn new() -> Self {
-        Self { phase: Phase::Open, dup_acks: 0, timed_out_at: None }
-    }
-
-    /// Octets by which the congestion window is inflated at this time.
-    pub(crate) fn inflation(&self) -> u32 {
-        match self.phase {
-            Phase::Fast { inflation, .. } => inflation,
-            _ => 0,
+    pub(crate) fn new(start: SeqNum, now: Instant) -> Self {
+        Self {
+            phase: Phase::Open,
+            rack: Rack::new(start, now),
+            undo: None,
+            probe: None,
+            probe_due: false,
+            resend_first: false,
+            duplicates: 0,
         }
     }
 
-    /// `snd_max` is the highest sequence number sent.
-    pub(crate) fn on_dup_ack(&mut self, snd_max: SeqNum, mss: u32) -> DupAck {
-        match &mut self.phase {
-            Phase::Open => {
-                self.dup_acks += 1;
-                if self.dup_acks < DUP_ACK_THRESHOLD {
-                    return DupAck::Wait;
-                }
-                self.dup_acks = 0;
-                let inflation = u32::from(DUP_ACK_THRESHOLD) * mss;
-                self.phase = Phase::Fast { recover: snd_max, inflation };
-                DupAck::Enter
-            }
-            Phase::Fast { inflation, .. } => {
-                *inflation = inflation.saturating_add(mss);
-                DupAck::Inflate
-            }
-            Phase::Timeout { .. } => DupAck::Wait,
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    pub(crate) fn is_fast(&self) -> bool {
+        matches!(self.phase, Phase::Fast { .. })
+    }
+
+    /// Only new data may leave: F-RTO wants to know what it brings.
+    pub(crate) fn wants_new_data(&self) -> bool {
+        matches!(self.phase, Phase::Timeout { frto: Frto::NewData, .. })
+    }
+
+    /// What may be in flight, if that is not what the controller says.
+    pub(crate) fn window(&self) -> Option<u32> {
+        match &self.phase {
+            Phase::Fast { prr: Some(prr), .. } => Some(prr.window()),
+            _ => None,
         }
     }
 
-    /// `octets` were newly acknowledged, up to `ack`.
-    pub(crate) fn on_new_ack(&mut self, ack: SeqNum, octets: u32, mss: u32) -> Progress {
-        self.dup_acks = 0;
-        self.timed_out_at = None;
-        match &mut self.phase {
-            Phase::Open => Progress::Normal,
-            Phase::Fast { recover, inflation } => {
-                if ack.at_or_after(*recover) {
-                    self.phase = Phase::Open;
-                    Progress::Done
-                } else {
-                    // RFC 6582 3.2 step 3: deflate by what was acknowledged, and add back one MSS.
-                    *inflation = inflation.saturating_sub(octets);
-                    if octets >= mss {
-                        *inflation = inflation.saturating_add(mss);
-                    }
-                    Progress::Partial
-                }
-            }
-            Phase::Timeout { recover } => {
-                if ack.at_or_after(*recover) {
-                    self.phase = Phase::Open;
-                }
-                Progress::Normal
-            }
+    pub(crate) fn enter_fast(&mut self, end: SeqNum, prr: Option<Prr>) {
+        self.phase = Phase::Fast { end, prr };
+        self.undo = Some(Undo { first_resent: None, vain: 0 });
+        self.probe = None;
+        self.probe_due = false;
+    }
+
+    /// The retransmission timer expired. Returns whether that is the same loss as one
+    /// that the controller knows of.
+    pub(crate) fn enter_timeout(&mut self, end: SeqNum) -> bool {
+        let (known, frto) = match self.phase {
+            Phase::Open => (false, Frto::First),
+            // RFC 5682 2: not where a fast recovery sends again by itself.
+            Phase::Fast { .. } => (true, Frto::Off),
+            Phase::Timeout { .. } => (true, Frto::First),
+        };
+        if !known {
+            self.undo = Some(Undo { first_resent: None, vain: 0 });
+        }
+        self.phase = Phase::Timeout { end, frto };
+        self.probe = None;
+        self.probe_due = false;
+        self.duplicates = 0;
+        self.resend_first = true;
+        known
+    }
+
+    /// The phase is over.
+    pub(crate) fn reopen(&mut self) {
+        self.phase = Phase::Open;
+        self.undo = None;
+        self.duplicates = 0;
+    }
+
+    pub(crate) fn on_sent(&mut self, octets: u32) {
+        if let Phase::Fast { prr: Some(prr), .. } = &mut self.phase {
+            prr.on_sent(octets);
         }
     }
 
-    /// The retransmission timer expired; everything from `snd_una` up to `snd_max` will be
-    /// sent again. Returns whether the same data had timed out before.
-    pub(crate) fn on_timeout(&mut self, snd_una: SeqNum, snd_max: SeqNum) -> bool {
-        self.dup_acks = 0;
-        self.phase = Phase::Timeout { recover: snd_max };
-        self.timed_out_at.replace(snd_una) == Some(snd_una)
+    pub(crate) fn on_resent(&mut self, octets: u32, now: Instant) {
+        if let Some(undo) = &mut self.undo {
+            undo.first_resent.get_or_insert(now);
+            undo.vain += i64::from(octets);
+        }
+    }
+
+    /// RFC 2883, RFC 3708: `octets` arrived twice. Returns whether all that was sent again in
+    /// this phase did.
+    pub(crate) fn on_duplicate(&mut self, octets: u32) -> bool {
+        let Some(undo) = &mut self.undo else { return false };
+        undo.vain -= i64::from(octets);
+        undo.first_resent.is_some() && undo.vain <= 0
+    }
+
+    /// RFC 3522: whether an acknowledgement of something that was sent again was caused by
+    /// a segment that had left before that.
+    pub(crate) fn is_answer_to_original(&self, sent_before: Option<Instant>) -> bool {
+        match (self.undo.and_then(|undo| undo.first_resent), sent_before) {
+            (Some(resent), Some(before)) => before < resent,
+            _ => false,
+        }
+    }
+
+    /// A duplicate acknowledgement without SACK. Returns whether it makes the first segment
+    /// lost. `next` is the end of what was sent.
+    pub(crate) fn on_dup_ack(&mut self, mss: u32, next: SeqNum) -> bool {
+        if let Phase::Timeout { end, .. } = self.phase {
+            // RFC 6582 4: they are caused by what was sent again, unless new data was sent,
+            // as F-RTO does; then they are for that.
+            let new = next.octets_since(end);
+            self.duplicates = self.duplicates.saturating_add(mss).min(new);
+            return false;
+        }
+        self.duplicates = self.duplicates.saturating_add(mss);
+        self.is_open() && self.duplicates >= DUP_ACK_THRESHOLD * mss
+    }
+
+    /// Without SACK: an acknowledgement of `octets` of new data accounts for duplicates, one
+    /// for each segment but the first, which was the hole.
+    pub(crate) fn forget_duplicates(&mut self, octets: u32, mss: u32) {
+        self.duplicates = match self.phase {
+            Phase::Open | Phase::Timeout { .. } => 0,
+            Phase::Fast { .. } => self.duplicates.saturating_sub(octets.saturating_sub(mss)),
+        };
     }
 }
 
@@ -131,41 +203,58 @@ mod tests {
 
     const MSS: u32 = 1000;
 
-    #[test]
-    fn three_duplicates_enter_and_partial_acks_keep_it_until_all_is_acknowledged() {
-        let mut recovery = Recovery::new();
-        assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Wait);
-        assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Wait);
-        assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Enter);
-        assert_eq!(recovery.inflation(), 3000);
-        assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Inflate);
-        assert_eq!(recovery.inflation(), 4000);
-        assert_eq!(recovery.on_new_ack(SeqNum(5000), 2000, MSS), Progress::Partial);
-        assert_eq!(recovery.inflation(), 3000);
-        assert_eq!(recovery.on_new_ack(SeqNum(9000), 4000, MSS), Progress::Done);
-        assert_eq!(recovery.inflation(), 0);
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn recovery() -> Recovery {
+        Recovery::new(SeqNum(0), at(0))
     }
 
     #[test]
-    fn new_data_acknowledged_between_duplicates_starts_the_count_again() {
-        let mut recovery = Recovery::new();
-        recovery.on_dup_ack(SeqNum(9000), MSS);
-        recovery.on_dup_ack(SeqNum(9000), MSS);
-        assert_eq!(recovery.on_new_ack(SeqNum(1000), 1000, MSS), Progress::Normal);
-        assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Wait);
+    fn without_sack_the_third_duplicate_is_a_loss_and_new_data_starts_the_count_again() {
+        let mut recovery = recovery();
+        assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
+        assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
+        recovery.forget_duplicates(1000, MSS);
+        assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
+        assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
+        assert!(recovery.on_dup_ack(MSS, SeqNum(9000)));
+        recovery.enter_fast(SeqNum(9000), None);
+        assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
+        assert_eq!(recovery.duplicates, 4000);
+        recovery.forget_duplicates(3000, MSS);
+        assert_eq!(recovery.duplicates, 2000);
     }
 
     #[test]
-    fn after_a_timeout_duplicates_mean_nothing_until_all_was_acknowledged() {
-        let mut recovery = Recovery::new();
-        assert!(!recovery.on_timeout(SeqNum(4000), SeqNum(9000)));
-        assert!(recovery.on_timeout(SeqNum(4000), SeqNum(9000)));
+    fn after_a_timeout_duplicates_mean_nothing_and_it_counts_once() {
+        let mut recovery = recovery();
+        assert!(!recovery.enter_timeout(SeqNum(9000)));
+        assert!(recovery.enter_timeout(SeqNum(9000)));
         for _ in 0..5 {
-            assert_eq!(recovery.on_dup_ack(SeqNum(9000), MSS), DupAck::Wait);
+            assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
         }
-        assert_eq!(recovery.on_new_ack(SeqNum(9000), 5000, MSS), Progress::Normal);
-        recovery.on_dup_ack(SeqNum(9500), MSS);
-        recovery.on_dup_ack(SeqNum(9500), MSS);
-        assert_eq!(recovery.on_dup_ack(SeqNum(9500), MSS), DupAck::Enter);
+        assert_eq!(recovery.duplicates, 0);
+        assert!(!recovery.on_dup_ack(MSS, SeqNum(9500)));
+        assert_eq!(recovery.duplicates, 500, "but for new data");
+        recovery.reopen();
+        recovery.enter_fast(SeqNum(9000), None);
+        assert!(recovery.enter_timeout(SeqNum(9000)), "the controller knows of the loss");
+        assert!(!recovery.wants_new_data());
+    }
+
+    #[test]
+    fn what_was_sent_again_in_vain_is_told_by_duplicates_or_by_the_clock() {
+        let mut recovery = recovery();
+        assert!(!recovery.on_duplicate(MSS), "nothing was sent again");
+        recovery.enter_fast(SeqNum(9000), None);
+        recovery.on_resent(MSS, at(50));
+        recovery.on_resent(MSS, at(60));
+        assert!(!recovery.is_answer_to_original(None));
+        assert!(!recovery.is_answer_to_original(Some(at(50))));
+        assert!(recovery.is_answer_to_original(Some(at(49))));
+        assert!(!recovery.on_duplicate(MSS));
+        assert!(recovery.on_duplicate(MSS));
     }
 }

@@ -42,7 +42,10 @@ impl RttEstimator {
         // of what was sent twice says nothing about the path: on one that has become
         // slower than the timeout, each segment would be sent twice for ever.
         self.backoff = 0;
-        self.base = (srtt + self.rttvar * K).clamp(config.rto_min, config.rto_max);
+        // The floor is under the variance, as in Linux, and not under the whole (RFC 6298 (2.4)):
+        // on a long and steady path the whole would be hardly more than a round trip, and
+        // an acknowledgement that the peer holds back a spurious timeout.
+        self.base = (srtt + (self.rttvar * K).max(config.rto_min)).min(config.rto_max);
     }
 
     pub(crate) fn srtt(&self) -> Option<Duration> {
@@ -89,14 +92,14 @@ mod tests {
         let config = TcpConfig::default();
         let mut rtt = RttEstimator::new(&config);
         rtt.sample(ms(1), &config);
-        assert_eq!(rtt.rto(&config), ms(200));
+        assert_eq!(rtt.rto(&config), ms(201));
         rtt.back_off();
-        assert_eq!(rtt.rto(&config), ms(400));
+        assert_eq!(rtt.rto(&config), ms(402));
         for _ in 0..300 {
             rtt.back_off();
         }
         assert_eq!(rtt.rto(&config), config.rto_max);
         rtt.sample(ms(1), &config);
-        assert_eq!(rtt.rto(&config), ms(200));
+        assert_eq!(rtt.rto(&config), ms(201));
     }
 }

@@ -1,6 +1,7 @@
 //! What a connection does when one of its timers is due.
 
 use super::connection::{CloseReason, Connection, Context, Outcome, State};
+use super::sent::{Fate, Sent};
 use super::timer::Timer;
 
 impl Connection {
@@ -10,6 +11,14 @@ impl Connection {
         }
         if self.timers.take_due(Timer::Linger, cx.now) {
             return Outcome::Close(CloseReason::TimedOut);
+        }
+        // Its turn to send comes with this step.
+        self.timers.take_due(Timer::Pacing, cx.now);
+        if self.timers.take_due(Timer::Reorder, cx.now) {
+            self.on_reorder_timeout(cx);
+        }
+        if self.timers.take_due(Timer::Probe, cx.now) {
+            self.on_probe_timeout(cx);
         }
         if self.timers.take_due(Timer::Retransmit, cx.now) {
             let outcome = self.on_retransmission_timeout(cx);
@@ -50,13 +59,27 @@ impl Connection {
             return Outcome::Abort(CloseReason::TimedOut);
         }
         cx.stats.tcp_rto += 1;
-        let repeated = self.recovery.on_timeout(self.snd_una, self.snd_max);
-        self.congestion.on_timeout(cx.now, self.flight(), repeated);
+        let prior_in_flight = self.in_flight();
+        if self.sent.is_reneged() {
+            // RFC 2018 8.
+            cx.stats.tcp_reneged += 1;
+            self.sent.forget_sacks();
+        }
+        // All that is out is lost, but for what left so late that it cannot be known (as Linux);
+        // the first in any case.
+        let (rack, first, now) = (&self.recovery.rack, self.snd_una + self.mss, cx.now);
+        let judge = |record: &Sent| {
+            let lost = record.end.at_or_before(first) || rack.may_be_lost(record.departure.at, now);
+            if lost { Fate::Lost } else { Fate::Wait }
+        };
+        let mut lost = 0;
+        self.sent.detect(judge, |piece| lost += u64::from(piece.octets));
+        self.delivery.lost += lost;
+        let known = self.recovery.enter_timeout(self.snd_nxt);
+        self.congestion.on_timeout(cx.now, prior_in_flight, known);
         self.rtt.back_off();
-        self.timed = None;
-        // Everything is sent again in order, the first segment whatever the window says.
-        self.snd_nxt = self.snd_una;
-        self.retransmit = true;
+        self.timers.stop(Timer::Reorder);
+        self.timers.stop(Timer::Probe);
         self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));
         Outcome::Continue
     }

@@ -15,9 +15,15 @@ pub(crate) enum Timer {
     Keepalive,
     /// FIN-WAIT-2 without a reader.
     Linger,
+    /// The end of a reordering window (RFC 8985 6.3).
+    Reorder,
+    /// Tail loss probe (RFC 8985 7).
+    Probe,
+    /// The next departure at the pacing rate.
+    Pacing,
 }
 
-const COUNT: usize = 5;
+const COUNT: usize = 8;
 
 /// Deadlines by [`Timer`].
 #[derive(Debug)]
@@ -38,6 +44,10 @@ impl Timers {
 
     pub(crate) fn stop(&mut self, timer: Timer) {
         self.set(timer, Instant::NEVER);
+    }
+
+    pub(crate) fn deadline(&self, timer: Timer) -> Instant {
+        self.deadlines[timer as usize]
     }
 
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {

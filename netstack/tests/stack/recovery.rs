@@ -1,4 +1,5 @@
-//! Loss recovery: fast retransmit and NewReno (RFC 5681, RFC 6582).
+//! Loss recovery of a peer without SACK: limited transmit, fast retransmit, NewReno, F-RTO
+//! (RFC 3042, RFC 5681, RFC 6582, RFC 5682).
 
 use std::time::Duration;
 
@@ -25,19 +26,27 @@ fn part(stream: &[u8], seq: u32) -> Seg {
 #[test]
 fn the_third_duplicate_retransmits_without_a_timeout() {
     let (mut t, stream) = ten_in_flight();
-    t.send(seg(".", 1, 1));
-    t.send(seg(".", 1, 1));
+    // RFC 3042: the first two let new data out.
+    for at in [10_001, 11_001] {
+        t.send(seg(".", 1, 1));
+        t.expect(part(&stream, at));
+    }
     t.nothing();
     t.send(seg(".", 1, 1));
     t.expect(part(&stream, 1));
     t.nothing();
     let stats = *t.stack.stats();
     assert_eq!((stats.tcp_fast_retransmit, stats.tcp_dup_ack, stats.tcp_rto), (1, 3, 0));
-    // Each further duplicate says that a segment has left: 7000 + 3000 are out already.
-    t.send(seg(".", 1, 1));
-    t.expect(part(&stream, 10_001));
+    // Each further duplicate says that a segment has left. RFC 9937: seven for ten of them.
+    let mut new = 0;
+    for _ in 0..8 {
+        t.send(seg(".", 1, 1));
+        new += t.sent.len();
+        t.sent.clear();
+    }
+    assert_eq!(new, 6, "with the one sent again, seven for ten");
     // All is acknowledged: recovery is over, with seven tenths of the window.
-    t.send(seg(".", 1, 11_001));
+    t.send(seg(".", 1, 18_001));
     assert_eq!(t.sent.len(), 7);
 }
 
@@ -61,13 +70,15 @@ fn a_partial_acknowledgement_fills_the_next_hole_at_once() {
     for _ in 0..3 {
         t.send(seg(".", 1, 1));
     }
+    t.recv();
+    t.recv();
     t.expect(part(&stream, 1));
     t.sent.clear();
     t.send(seg(".", 1, 3001));
     t.expect(part(&stream, 3001));
     t.sent.clear();
-    t.send(seg(".", 1, 10_001));
-    assert!(t.recv().seq >= 10_001);
+    t.send(seg(".", 1, 12_001));
+    assert!(t.recv().seq >= 12_001);
     let stats = t.stack.stats();
     assert_eq!((stats.tcp_fast_retransmit, stats.tcp_retransmit, stats.tcp_rto), (1, 2, 0));
 }
@@ -89,25 +100,47 @@ fn a_timeout_begins_again_with_one_segment_and_goes_on_from_there() {
 }
 
 #[test]
-fn after_a_timeout_everything_is_sent_again_in_slow_start() {
+fn after_a_true_timeout_everything_is_sent_again_in_slow_start() {
     let (mut t, stream) = ten_in_flight();
     t.wait(SECOND);
     t.expect(part(&stream, 1));
     t.send(seg(".", 1, 1001));
-    t.expect(part(&stream, 1001));
-    t.expect(part(&stream, 2001));
+    // RFC 5682 2.1 step 2: new data, to see whether the old was lost at all.
+    t.expect(part(&stream, 10_001));
+    t.expect(part(&stream, 11_001));
     t.nothing();
-    // Duplicates that this causes mean nothing (RFC 6582 3.2 step 1).
+    // It is what arrives, while the old does not: it was.
+    for at in [1001, 2001] {
+        t.send(seg(".", 1, 1001));
+        t.expect(part(&stream, at));
+    }
+    // Duplicates of what is sent again mean nothing (RFC 6582 3.2 step 1).
     for _ in 0..5 {
         t.send(seg(".", 1, 1001));
     }
     t.nothing();
     assert_eq!(t.stack.stats().tcp_fast_retransmit, 0);
     t.send(seg(".", 1, 3001));
-    for at in [3001, 4001, 5001, 6001] {
-        t.expect(part(&stream, at));
-    }
+    t.expect(part(&stream, 3001));
+    t.expect(part(&stream, 4001));
     t.nothing();
+}
+
+#[test]
+fn a_timeout_that_was_none_is_taken_back() {
+    // RFC 5682 2.1 step 3: after new data was sent, the old is acknowledged though it was not
+    // sent again.
+    let (mut t, stream) = ten_in_flight();
+    t.wait(SECOND);
+    t.expect(part(&stream, 1));
+    t.send(seg(".", 1, 1001));
+    t.expect(part(&stream, 10_001));
+    t.expect(part(&stream, 11_001));
+    t.send(seg(".", 1, 2001));
+    let stats = *t.stack.stats();
+    assert_eq!((stats.tcp_spurious, stats.tcp_retransmit), (1, 1));
+    t.send(seg(".", 1, 10_001));
+    assert_eq!(t.stack.stats().tcp_retransmit, 1, "nothing more is sent again");
 }
 
 #[test]

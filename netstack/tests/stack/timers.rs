@@ -50,8 +50,8 @@ fn the_timer_starts_anew_with_new_data_acknowledged_only() {
 impl Fixture {
     /// The timeout after a handshake that took no time and one round trip of `rtt`.
     fn stack_rto_after(&self, rtt: Duration) -> Duration {
-        // RFC 6298 (2.3) from SRTT = RTTVAR = 0.
-        (rtt / 8 + (rtt / 4) * 4).max(ms(200))
+        // RFC 6298 (2.3) from SRTT = RTTVAR = 0; the floor is under the variance.
+        rtt / 8 + ((rtt / 4) * 4).max(ms(200))
     }
 }
 
