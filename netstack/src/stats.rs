@@ -77,6 +77,8 @@ counters! {
         /// SYNs answered by a cookie (RFC 4987 3.6), as the half-open table was full or held another
         /// SYN of the same ends.
         tcp_cookie_sent,
+        /// SYNs turned away as more cookies would have to be sent in a second than serve anybody.
+        tcp_cookie_limited,
         /// Connections established by a cookie that came back.
         tcp_cookie_accepted,
         /// Segments that came while cookies were out, belonged to nothing and held none.
@@ -87,6 +89,10 @@ counters! {
         tcp_reset_in,
         /// RSTs sent.
         tcp_reset_out,
+        /// RSTs not sent, as too many segments came that belong to nothing.
+        tcp_reset_limited,
+        /// Segments without SYN, ACK and RST, or with SYN and FIN, to a port that listens: dropped.
+        tcp_no_syn,
         /// Connections given up: data, keepalive or SYN-ACK unanswered for too long.
         tcp_timed_out,
         /// Segments sent again, of all causes.
@@ -124,6 +130,8 @@ counters! {
         tcp_paws,
         /// Challenge ACKs sent (RFC 5961).
         tcp_challenge_ack,
+        /// Unacceptable segments without data not answered, as the one before was just now.
+        tcp_challenge_limited,
         /// ICMP errors about a segment that no connection has in flight, or that change
         /// nothing.
         tcp_icmp_ignored,

@@ -38,6 +38,11 @@ pub(super) struct Peer {
     allowed: u32,
     /// The number of the peer's last SYN.
     syn: SeqNum,
+    /// Nothing but SYN-ACKs has come since that SYN.
+    opening: bool,
+    /// Before that SYN there was another one with another number, not answered by more than a
+    /// SYN-ACK either: any of them may open the connection.
+    rival: bool,
     /// No SYN-ACK for that was seen. A connection that then opens was opened by a lucky guess
     /// at the stack's number, and nothing is known of it.
     pub(super) guessing: bool,
@@ -49,7 +54,8 @@ impl Peer {
         if segment.flags.has(Flags::SYN) {
             let shift = segment.options.window_scale.unwrap_or(0);
             self.own_scale = self.own_scale.max(shift);
-            (self.syn, self.guessing) = (segment.seq, true);
+            self.rival = self.opening && (self.rival || self.syn != segment.seq);
+            (self.syn, self.guessing, self.opening) = (segment.seq, true, true);
         }
         let Some(iss) = self.iss else { return };
         // Only an acknowledgement of what was sent can be believed.
@@ -80,9 +86,10 @@ impl Peer {
                 self.allowed = 1;
             }
             self.scale = segment.options.window_scale.unwrap_or(0);
-            self.guessing = segment.ack != self.syn + 1;
+            self.guessing = self.rival || segment.ack != self.syn + 1;
             return;
         }
+        self.opening = false;
         if self.guessing {
             (self.expected, self.seen) = (segment.ack, segment.seq + segment.sequence_len());
             return;

@@ -164,7 +164,9 @@ pub(crate) struct Connection {
     /// Octets received since the last acknowledgement.
     pub(super) unacked: u32,
     /// When a segment without data was last found unacceptable and answered.
-    pub(super) objected: Option<Instant>,
+    pub(super) objected: Instant,
+    /// When a challenge ACK was last sent (RFC 5961).
+    pub(super) challenged: Instant,
 
     /// Send a probe that asks for an acknowledgement.
     pub(super) probe: bool,
@@ -253,7 +255,8 @@ impl Connection {
             last_ack_sent: rcv_nxt,
             ack_now: false,
             unacked: 0,
-            objected: None,
+            objected: Instant::from_nanos(0),
+            challenged: Instant::from_nanos(0),
             probe: false,
             sws_override: false,
             recovery: Recovery::new(snd_nxt, now),

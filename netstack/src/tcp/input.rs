@@ -30,6 +30,11 @@ impl Connection {
             if segment.flags.has(Flags::RST) {
                 return Outcome::Continue;
             }
+            if segment.flags.has(Flags::SYN) {
+                // RFC 5961 4.2: a SYN is challenged whatever its number.
+                self.challenge(cx);
+                return Outcome::Continue;
+            }
             self.object(cx, segment);
             if !segment.payload.is_empty() {
                 cx.stats.tcp_data_dropped += 1;
@@ -40,7 +45,6 @@ impl Connection {
             // cannot go on until we have heard it.
             if segment.seq.before(self.rcv_nxt)
                 && segment.flags.has(Flags::ACK)
-                && !segment.flags.has(Flags::SYN)
                 && segment.ack.after(self.snd_una)
                 && segment.ack.at_or_before(self.snd_nxt)
             {
@@ -55,13 +59,13 @@ impl Connection {
                 cx.stats.tcp_reset_in += 1;
                 return Outcome::Close(CloseReason::Reset);
             }
-            self.challenge(cx, segment);
+            self.challenge(cx);
             return Outcome::Continue;
         }
 
         // Fourth: SYN, by RFC 5961 4.2.
         if segment.flags.has(Flags::SYN) {
-            self.challenge(cx, segment);
+            self.challenge(cx);
             return Outcome::Continue;
         }
 
@@ -74,7 +78,7 @@ impl Connection {
             || segment.ack.before(self.snd_una)
                 && self.snd_una.octets_since(segment.ack) > self.snd_wnd_max.max(0xffff)
         {
-            self.challenge(cx, segment);
+            self.challenge(cx);
             return Outcome::Continue;
         }
         // RFC 7323 4.3 (2); behind RFC 5961's check, as Linux: a forged value from the future
@@ -108,25 +112,31 @@ impl Connection {
         }
     }
 
-    /// RFC 5961 3.2, 4.2, 5.2: an ACK that asks the peer whether it meant that.
-    fn challenge(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
-        if self.object(cx, segment) {
-            cx.stats.tcp_challenge_ack += 1;
+    /// RFC 5961 3.2, 4.2, 5.2: an ACK that asks the peer whether it meant that. RFC 5961 7: not
+    /// each time. There is no limit common to all connections, as Linux had: by it, one
+    /// connection tells about another (CVE-2016-5696).
+    fn challenge(&mut self, cx: &mut Context<'_>) {
+        if cx.now.since(self.challenged) < OBJECTION_INTERVAL {
+            cx.stats.tcp_challenge_limited += 1;
+            return;
         }
+        self.challenged = cx.now;
+        cx.stats.tcp_challenge_ack += 1;
+        self.ack_now = true;
     }
 
-    /// Answers a segment that is not acceptable with an ACK. RFC 5961 7: not each time, or two
-    /// ends that each find the other's ACK unacceptable would never stop. Only segments
-    /// without data are held to that: others are sent again by a timer, and to starve those
-    /// of their answer would stall the peer.
-    fn object(&mut self, cx: &Context<'_>, segment: &Segment<'_>) -> bool {
+    /// Answers a segment that is not acceptable with an ACK. Not each time, or two ends that each
+    /// find the other's ACK unacceptable would never stop. Only segments without data are
+    /// held to that: others are sent again by a timer, and to starve those of their answer
+    /// would stall the peer.
+    fn object(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) {
         if segment.sequence_len() == 0 {
-            if self.objected.is_some_and(|at| cx.now.since(at) < OBJECTION_INTERVAL) {
-                return false;
+            if cx.now.since(self.objected) < OBJECTION_INTERVAL {
+                cx.stats.tcp_challenge_limited += 1;
+                return;
             }
-            self.objected = Some(cx.now);
+            self.objected = cx.now;
         }
         self.ack_now = true;
-        true
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,6 +20,7 @@ pub(crate) mod demux;
 mod input;
 mod isn;
 mod listen;
+mod open;
 pub(crate) mod output;
 mod pacing;
 mod prr;
@@ -30,15 +32,17 @@ mod send_buffer;
 mod sent;
 pub(crate) mod seq;
 mod syn_cookie;
+mod syn_gate;
 mod time_wait;
 mod timeout;
 mod timer;
 
 use connection::{CloseReason, Connection, Context, Events, Outcome, State};
 use demux::{ConnId, Demux, FourTuple, Slab};
-use listen::{Due, HalfOpen, HalfOpenTable, timestamp_now};
+use listen::{Due, HalfOpenTable, timestamp_now};
 use output::Built;
 use syn_cookie::SynCookies;
+use syn_gate::SynGate;
 use time_wait::{TimeWaitTable, Verdict};
 
 use crate::config::MacAddr;
@@ -46,14 +50,17 @@ pub(crate) use crate::config::TcpConfig;
 use crate::entropy::Keys;
 use crate::ip::Outbox;
 use crate::ip::icmp::IcmpError;
+use crate::limit::TokenBucket;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::timers::TimerQueue;
 use crate::wire::tcp::{Flags, Header, Options, Segment, Timestamp};
 
-/// How far a connection that takes a TIME-WAIT record's place begins beyond what that one
-/// sent: one unscaled window and a little, as Linux.
-const ISS_ABOVE_TIME_WAIT: u32 = 65537;
+/// RSTs for segments that belong to nothing, at once and then a thousand a second: each costs a
+/// frame, and who scans or floods would have one for each of theirs. Who has a true question
+/// asks again.
+const RESETS_AT_ONCE: u32 = 100;
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
 /// What the layers around TCP lend it for one step.
 pub(crate) struct Env<'a> {
@@ -91,6 +98,9 @@ pub(crate) struct Tcp {
     connections: Slab<Connection>,
     half_open: HalfOpenTable,
     cookies: SynCookies,
+    gate: SynGate,
+    /// RSTs for segments that belong to nothing.
+    resets: TokenBucket,
     time_wait: TimeWaitTable,
     timers: TimerQueue<ConnId>,
     /// Connections that may have something to send, in the order of their turns.
@@ -111,6 +121,8 @@ impl Tcp {
             connections: Slab::default(),
             half_open: HalfOpenTable::new(keys),
             cookies: SynCookies::new(keys),
+            gate: SynGate::new(keys),
+            resets: TokenBucket::new(RESETS_AT_ONCE, RESET_INTERVAL),
             time_wait: TimeWaitTable::new(keys),
             timers: TimerQueue::default(),
             ready: VecDeque::new(),
@@ -173,155 +185,6 @@ impl Tcp {
         _error: IcmpError,
     ) {
         env.stats.tcp_icmp_ignored += 1;
-    }
-
-    /// RFC 9293 3.10.7.1 (CLOSED) and 3.10.7.2 (LISTEN).
-    /// `above`: what a former connection of the same ends sent up to.
-    fn on_unknown(
-        &mut self,
-        env: &mut Env<'_>,
-        tuple: FourTuple,
-        segment: &Segment<'_>,
-        above: Option<seq::SeqNum>,
-    ) {
-        let flags = segment.flags;
-        if flags.has(Flags::RST) {
-            return;
-        }
-        let listens = self.listeners.contains(&tuple.local.port);
-        if listens && flags.has(Flags::SYN) && !flags.has(Flags::ACK) && !flags.has(Flags::FIN) {
-            self.on_syn(env, tuple, segment, above);
-        } else if !(listens && self.on_cookie(env, tuple, segment)) {
-            send_reset(env, &tuple, segment);
-        }
-    }
-
-    /// A SYN for a port that listens.
-    fn on_syn(
-        &mut self,
-        env: &mut Env<'_>,
-        tuple: FourTuple,
-        segment: &Segment<'_>,
-        above: Option<seq::SeqNum>,
-    ) {
-        if self.connections.len() >= self.config.max_connections {
-            // Silence: the peer tries again, by when there may be room.
-            env.stats.tcp_syn_dropped += 1;
-            return;
-        }
-        if self.half_open.len() >= self.config.backlog {
-            self.send_cookie(env, tuple, segment);
-            return;
-        }
-        env.stats.tcp_syn += 1;
-        let mut record = HalfOpen::from_syn(segment, &self.config, env.now);
-        record.iss = isn::initial_sequence(&self.keys, &tuple, env.now);
-        record.ts_offset = isn::timestamp_offset(&self.keys, &tuple);
-        if let Some(above) = above {
-            // RFC 1122 4.2.2.13 (b): larger than any number of the old incarnation, which may
-            // have sent faster than the clock behind the numbers ticks.
-            record.iss = record.iss.latest(above + ISS_ABOVE_TIME_WAIT);
-        }
-        self.half_open.insert(tuple, record, env.station, &self.config, env.now);
-        env.answer(tuple, record.syn_ack(&tuple, self.mss, &self.config, env.now));
-    }
-
-    /// Answers a SYN and keeps nothing.
-    fn send_cookie(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
-        env.stats.tcp_cookie_sent += 1;
-        let mut record = HalfOpen::from_syn(segment, &self.config, env.now);
-        let stamp = self.cookies.bake(&mut record, &tuple, env.now);
-        let mut header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
-        if let (Some(timestamp), Some(value)) = (&mut header.options.timestamp, stamp) {
-            timestamp.value = value;
-        }
-        env.answer(tuple, header);
-    }
-
-    /// A segment for a port that listens, which belongs to nothing. Whether it answers a
-    /// cookie, and so was dealt with.
-    fn on_cookie(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) -> bool {
-        let flags = segment.flags;
-        if !flags.has(Flags::ACK) || flags.has(Flags::SYN) || !self.cookies.are_out(env.now) {
-            return false;
-        }
-        let Some(record) = self.cookies.taste(&tuple, segment, &self.config, env.now) else {
-            env.stats.tcp_cookie_rejected += 1;
-            return false;
-        };
-        if self.connections.len() >= self.config.max_connections {
-            // As with a record: what the peer sends again may find room, while the cookie lasts.
-            env.stats.tcp_syn_dropped += 1;
-            return true;
-        }
-        env.stats.tcp_cookie_accepted += 1;
-        self.establish(env, tuple, &record, segment);
-        true
-    }
-
-    /// The handshake's ACK has come.
-    fn establish(
-        &mut self,
-        env: &mut Env<'_>,
-        tuple: FourTuple,
-        record: &HalfOpen,
-        segment: &Segment<'_>,
-    ) {
-        env.stats.tcp_accepted += 1;
-        let connection = Connection::establish(tuple, record, self.mss, env.now, &self.config);
-        let id = self.connections.insert(Box::new(connection));
-        self.demux.insert(tuple, id);
-        self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
-    }
-
-    /// RFC 9293 3.10.7.4 for SYN-RECEIVED.
-    fn on_half_open(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
-        let Some(record) = self.half_open.get(&tuple).copied() else { return };
-        let rcv_nxt = record.irs + 1;
-        if segment.flags.has(Flags::RST) {
-            if segment.seq == rcv_nxt {
-                env.stats.tcp_reset_in += 1;
-                self.half_open.remove(&tuple);
-            }
-            return;
-        }
-        if segment.flags.has(Flags::SYN) {
-            if !segment.flags.has(Flags::ACK) && segment.seq != record.irs {
-                // The peer has begun anew, another one behind the same translator has got the
-                // port, or this one is forged. Nobody can tell, so the record stays and the SYN
-                // gets a cookie: whichever of the two is true can finish.
-                self.send_cookie(env, tuple, segment);
-                return;
-            }
-            // Our SYN-ACK was lost, or is on its way: say it again.
-            env.stats.tcp_retransmit += 1;
-            env.answer(tuple, record.syn_ack(&tuple, self.mss, &self.config, env.now));
-            return;
-        }
-        if !segment.flags.has(Flags::ACK) {
-            return;
-        }
-        if segment.ack != record.iss + 1 {
-            if self.on_cookie(env, tuple, segment) {
-                self.half_open.remove(&tuple);
-            } else {
-                send_reset(env, &tuple, segment);
-            }
-            return;
-        }
-        let window = self.config.receive_buffer.min(0xffff) as u32;
-        if segment.seq.before(rcv_nxt) || segment.seq.after(rcv_nxt + window) {
-            // Not acceptable: it belongs to a SYN that another has replaced. Our SYN-ACK, sent
-            // again in its time, is the acknowledgement that it should get.
-            return;
-        }
-        if self.connections.len() >= self.config.max_connections {
-            // The record stays; the peer's data, sent again, will find room or an end.
-            env.stats.tcp_syn_dropped += 1;
-            return;
-        }
-        self.half_open.remove(&tuple);
-        self.establish(env, tuple, &record, segment);
     }
 
     fn acknowledge_time_wait(&mut self, env: &mut Env<'_>, tuple: &FourTuple) {
@@ -603,15 +466,6 @@ pub enum Recv {
     Finished,
     /// The connection is over.
     Closed(CloseReason),
-}
-
-/// RFC 9293 3.10.7.1: a reset in reply to a segment that belongs to nothing.
-fn send_reset(env: &mut Env<'_>, tuple: &FourTuple, segment: &Segment<'_>) {
-    if segment.flags.has(Flags::ACK) {
-        push_reset(env, tuple, segment.ack, None);
-    } else {
-        push_reset(env, tuple, seq::SeqNum(0), Some(segment.seq + segment.sequence_len()));
-    }
 }
 
 fn push_reset(env: &mut Env<'_>, tuple: &FourTuple, seq: seq::SeqNum, ack: Option<seq::SeqNum>) {

@@ -17,6 +17,8 @@ impl Connection {
             return Outcome::Continue;
         }
         if segment.flags.has(Flags::FIN) {
+            // RFC 5681 4.2: what comes before its time is acknowledged at once.
+            self.ack_now = true;
             // A FIN beyond the window is not remembered; it will be sent again.
             let contradicted = match self.peer_fin {
                 Some(fin) => fin != end,

@@ -59,12 +59,15 @@ impl SynCookies {
 
     /// The initial sequence number and the timestamp clock's offset of one connection attempt.
     /// Both come of one hash.
-    fn secrets(&self, tuple: &FourTuple, irs: SeqNum, period: u64) -> (u32, u32) {
+    ///
+    /// `stamped`: timestamps are in use. An ACK without one, where we sent one (RFC 7323 3.2
+    /// forbids that), cannot tell what was agreed on, and is no answer to the cookie.
+    fn secrets(&self, tuple: &FourTuple, irs: SeqNum, period: u64, stamped: bool) -> (u32, u32) {
         let mut input = [0; 48];
         let octets = tuple.octets();
         let octets = octets.as_ref();
         input[..4].copy_from_slice(&irs.0.to_le_bytes());
-        input[4..12].copy_from_slice(&period.to_le_bytes());
+        input[4..12].copy_from_slice(&(period << 1 | u64::from(stamped)).to_le_bytes());
         input[12..12 + octets.len()].copy_from_slice(octets);
         let hash = self.keys.prf(PURPOSE_COOKIE, &input[..12 + octets.len()]);
         (hash as u32, (hash >> 32) as u32)
@@ -83,7 +86,8 @@ impl SynCookies {
         now: Instant,
     ) -> Option<u32> {
         self.last_sent = Some(now);
-        let (hash, offset) = self.secrets(tuple, record.irs, Self::period(now));
+        let (hash, offset) =
+            self.secrets(tuple, record.irs, Self::period(now), record.ts_recent.is_some());
         let index = MSS_TABLE.partition_point(|mss| *mss <= record.peer_mss).saturating_sub(1);
         record.peer_mss = MSS_TABLE[index];
         record.iss = SeqNum(hash ^ (index as u32) << HASH_BITS);
@@ -119,7 +123,8 @@ impl SynCookies {
         let iss = SeqNum(segment.ack.0.wrapping_sub(1));
         let current = Self::period(now);
         (current.saturating_sub(PERIODS_VALID - 1)..=current).rev().find_map(|period| {
-            let (hash, offset) = self.secrets(tuple, irs, period);
+            let (hash, offset) =
+                self.secrets(tuple, irs, period, segment.options.timestamp.is_some());
             let index = iss.0 ^ hash;
             if index & ((1 << HASH_BITS) - 1) != 0 {
                 return None;
@@ -236,6 +241,8 @@ mod tests {
             cookies.taste(&tuple, &ack(record.iss, record.irs, Some(stamp)), &config, now)
         };
         assert_eq!(taste(value).unwrap().ts_recent, Some(9));
+        let bare = ack(record.iss, record.irs, None);
+        assert!(cookies.taste(&tuple, &bare, &config, now).is_none());
         assert!(taste(value.wrapping_add(64)).is_none());
         assert!(taste(value.wrapping_sub(128_000)).is_none());
     }

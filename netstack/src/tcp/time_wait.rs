@@ -89,13 +89,13 @@ impl TimeWaitTable {
             return Verdict::Ignore;
         }
         if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) {
-            // RFC 6191 2: a newer timestamp, or without timestamps a sequence number beyond
-            // the old connection's, proves a new connection.
-            let newer = match (segment.options.timestamp, record.timestamps) {
-                (Some(theirs), Some((recent, _))) => SeqNum(theirs.value).after(SeqNum(recent)),
-                _ => false,
+            // RFC 6191 2: a newer timestamp proves a new connection; with the same one, or where
+            // one side has none, a sequence number beyond the old connection's does.
+            let age = match (segment.options.timestamp, record.timestamps) {
+                (Some(theirs), Some((recent, _))) => SeqNum(theirs.value) - SeqNum(recent),
+                _ => 0,
             };
-            if newer || segment.seq.after(record.rcv_nxt) {
+            if age > 0 || age == 0 && segment.seq.after(record.rcv_nxt) {
                 let above = record.snd_nxt;
                 self.remove(tuple);
                 return Verdict::Reopen { above };

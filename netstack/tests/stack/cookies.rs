@@ -125,7 +125,6 @@ fn a_cookie_that_was_not_baked_here_is_refused() {
     assert_eq!(t.recv().flags, "R");
     t.port -= 1;
     t.send(seg("", 1, 1));
-    assert_eq!(t.recv().flags, "R.");
     t.send(seg("R.", 1, 1));
     t.nothing();
     assert_eq!(t.stack.stats().tcp_cookie_rejected, 2);

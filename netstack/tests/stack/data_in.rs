@@ -229,13 +229,34 @@ fn a_reset_must_hit_the_exact_number() {
 
 #[test]
 fn a_syn_in_a_connection_is_challenged() {
-    // RFC 5961 4.2.
+    // RFC 5961 4.2, whatever its number; and 7, not each time.
     let (mut t, id) = Fixture::established(config());
     for syn in [seg("S", 0, 0), seg("S", 1, 0), seg("S.", 5, 1)] {
-        t.send(syn);
+        t.send(syn.clone());
         t.expect(seg(".", 1, 1));
+        t.send(syn);
+        t.send(seg("R", 2, 0));
+        t.send(seg(".", 1, 2));
+        t.nothing();
+        // What may be sent again by a timer is answered in spite of that.
+        t.send(seg(".", 0, 1).data(b"k"));
+        t.expect(seg(".", 1, 1));
+        t.advance(ms(500));
     }
     assert_eq!(t.state(id), Some(State::Established));
+    let stats = t.stack.stats();
+    assert_eq!((stats.tcp_challenge_ack, stats.tcp_challenge_limited), (3, 9));
+}
+
+#[test]
+fn a_fin_beyond_a_gap_is_answered_at_once() {
+    // RFC 5681 4.2.
+    let (mut t, id) = Fixture::established(config());
+    t.send(seg("F.", 4, 1));
+    t.expect(seg(".", 1, 1));
+    t.send(seg(".", 1, 1).data(b"abc"));
+    t.expect(seg(".", 1, 5));
+    assert_eq!(t.state(id), Some(State::CloseWait));
 }
 
 #[test]
@@ -244,6 +265,7 @@ fn an_ack_of_what_was_never_sent_is_challenged_and_its_data_dropped() {
     let (mut t, id) = Fixture::established(config());
     t.send(seg(".", 1, 2).data(b"blind"));
     t.expect(seg(".", 1, 1));
+    t.advance(ms(500));
     t.send(seg(".", 1, 0u32.wrapping_sub(100_000)).data(b"blind"));
     t.expect(seg(".", 1, 1));
     assert_eq!(t.app_recv(id).1, Recv::Pending);
@@ -280,6 +302,7 @@ fn a_forged_timestamp_does_not_end_the_true_ones() {
     for ack in [1_000_000, 0u32.wrapping_sub(100_000)] {
         t.send(seg(".", 1, ack).data(b"forged").timestamp(1 << 30, 0));
         assert_eq!(t.expect(seg(".", 1, 1)).options.timestamp.unwrap().echo, 5000);
+        t.advance(ms(500));
     }
     t.send(seg(".", 1, 1).data(b"true").timestamp(5010, 0));
     assert_eq!(t.app_recv(id).0, b"true");

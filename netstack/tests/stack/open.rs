@@ -116,15 +116,33 @@ fn a_closed_port_refuses_with_the_right_numbers() {
 }
 
 #[test]
-fn a_listening_port_resets_what_is_no_syn() {
+fn a_listening_port_resets_acknowledgements_and_drops_what_else_is_no_syn() {
+    // RFC 9293 3.10.7.2.
     let mut t = Fixture::new(config());
     t.send(seg(".", 1, 1));
     assert_eq!(t.recv().flags, "R");
     t.send(seg("S.", 1, 1));
     assert_eq!(t.recv().flags, "R");
-    t.send(seg("F", 1, 0));
-    let reset = t.recv();
-    assert_eq!((reset.flags.as_str(), reset.ack), ("R.", 2));
+    for flags in ["F", "", "P", "SF"] {
+        t.send(seg(flags, 1, 0).data(b"text"));
+        t.nothing();
+    }
+    assert_eq!(t.stack.stats().tcp_no_syn, 4);
+}
+
+#[test]
+fn resets_have_a_rate() {
+    let mut t = Fixture::new(config());
+    for _ in 0..500 {
+        t.send(seg(".", 1, 1));
+    }
+    let sent = t.sent.len();
+    assert!((90..=110).contains(&sent), "{sent}");
+    assert_eq!(t.stack.stats().tcp_reset_limited, 500 - sent as u64);
+    t.sent.clear();
+    t.advance(ms(10));
+    t.send(seg(".", 1, 1));
+    assert_eq!(t.recv().flags, "R");
 }
 
 #[test]

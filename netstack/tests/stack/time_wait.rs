@@ -118,6 +118,9 @@ fn a_newer_timestamp_suffices() {
     t.expect(seg(".", 2, 2));
     t.send(seg("S", 0u32.wrapping_sub(1000), 0).timestamp(101, 0));
     assert_eq!(t.recv().flags, ".");
+    // Nor is an older one made up for by a higher number.
+    t.send(seg("S", 100_000, 0).timestamp(100, 0));
+    assert_eq!(t.recv().flags, ".");
     t.send(seg("S", 0u32.wrapping_sub(1000), 0).timestamp(102, 0));
     assert_eq!(t.recv().flags, "S.");
 }
