@@ -53,6 +53,7 @@ impl Client {
             gateway6: None,
             slaac: false,
             stable_secret: None,
+            passive: false,
             secret: [7; 16],
             offload: Offload::FULL,
             tcp: TcpConfig::default(),

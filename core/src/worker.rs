@@ -91,6 +91,7 @@ pub struct Port {
     rx: RxRing,
     sender: OwnedFd,
     link: LinkMonitor,
+    waker: Waker,
 }
 
 impl Port {
@@ -121,9 +122,15 @@ impl Port {
         let link = LinkMonitor::open(interface.index)
             .map_err(|error| OpenError::Io { what: "the link monitor", error })?;
         interface.wait_until_up(&link)?;
+        let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
         let sender = socket::open_sender(&interface)?;
         let rx = RxRing::open(socket::open_receiver()?, &interface, config.ring_slots)?;
-        Ok(Self { interface, busy_poll: config.busy_poll, rx, sender, link })
+        Ok(Self { interface, busy_poll: config.busy_poll, rx, sender, link, waker })
+    }
+
+    /// Wakes the worker that this becomes.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 }
 
@@ -145,8 +152,7 @@ impl Worker {
     /// # Errors
     /// [`OpenError`], whose text says what to do.
     pub fn open(port: Port) -> Result<Self, OpenError> {
-        let Port { interface, busy_poll, rx, sender, link } = port;
-        let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
+        let Port { interface, busy_poll, rx, sender, link, waker } = port;
         let uring = Uring::open(
             sender,
             interface.mtu,

@@ -5,7 +5,8 @@
 
 use std::fmt;
 use std::io;
-use std::rc::Rc;
+use std::iter;
+use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -17,19 +18,21 @@ use signal_hook::iterator::Signals;
 use tagwire_core::clock;
 use tagwire_core::error::OpenError;
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::Vlan;
+use tagwire_core::packet::{Steering, Vlan};
 use tagwire_core::waker::Waker;
-use tagwire_core::worker::{Worker, WorkerConfig};
-use tagwire_netstack::{Instant, MacAddr, Offload, Stack, TcpConfig, VlanStack};
+use tagwire_core::worker::{Port, Worker, WorkerConfig};
+use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
-use crate::cold::{ColdConfig, ColdError, ColdSide, StatusSource};
-use crate::config::Config;
-use crate::net::worker::{HttpWorker, Message};
+use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
+use crate::config::{Config, MAX_MTU, MIN_MTU};
+use crate::net::gather::Part;
+use crate::net::post::Post;
+use crate::net::worker::{HttpWorker, Message, Parts, Together};
 use crate::site::Site;
 
-/// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
-const MIN_MTU: u16 = 576;
+/// RFC 8200 5: every link of IPv6 carries at least this.
+const MIN_MTU_IPV6: u16 = 1280;
 
 /// Why the appliance did not start, or ended; the text says what to do.
 #[derive(Debug)]
@@ -38,8 +41,8 @@ pub enum StartError {
     Open(OpenError),
     /// www-root, control socket or the cold side's runtime.
     Cold(ColdError),
-    /// The interface's MTU is too small to serve anything.
-    Mtu(String, u16),
+    /// The interface's MTU is smaller than what is needed.
+    Mtu(String, u16, u16),
     /// The system's random numbers, signals or threads.
     System(&'static str, io::Error),
     /// The packet loop failed while serving.
@@ -51,10 +54,11 @@ impl fmt::Display for StartError {
         match self {
             Self::Open(error) => error.fmt(f),
             Self::Cold(error) => error.fmt(f),
-            Self::Mtu(name, mtu) => write!(
+            Self::Mtu(name, mtu, needed) => write!(
                 f,
-                "interface {name} has an MTU of {mtu}; raise it to 1500 (at least {MIN_MTU}) \
-                 with 'ip link set {name} mtu 1500'"
+                "interface {name} has an MTU of {mtu} and needs {needed}; raise it with \
+                 'ip link set {name} mtu {}'",
+                needed.max(&1500)
             ),
             Self::System(what, error) => {
                 write!(f, "{what} cannot be had ({error}); check the container's limits")
@@ -73,24 +77,35 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Reaches the worker from other threads.
+/// Reaches the workers from other threads.
 #[derive(Clone)]
-struct WorkerHandle {
-    messages: mpsc::Sender<Message>,
-    waker: Waker,
+struct Crew {
+    workers: Arc<[(mpsc::Sender<Message>, Waker)]>,
 }
 
-impl WorkerHandle {
-    fn tell(&self, message: Message) {
-        // A worker that has ended needs to be told nothing.
-        let _ = self.messages.send(message);
-        self.waker.wake();
+impl Crew {
+    /// Tells each worker, in order.
+    fn tell(&self, messages: impl Iterator<Item = Message>) {
+        for ((inbox, waker), message) in self.workers.iter().zip(messages) {
+            // A worker that has ended needs to be told nothing.
+            let _ = inbox.send(message);
+            waker.wake();
+        }
     }
 }
 
-impl StatusSource for WorkerHandle {
+impl StatusSource for Crew {
     fn request(&self, reply: oneshot::Sender<Value>) {
-        self.tell(Message::Status(reply));
+        self.tell(Part::for_each(self.workers.len(), reply).map(Message::Status));
+    }
+}
+
+/// Ends all workers when one of them does, however it ended.
+struct EndsAll(Crew);
+
+impl Drop for EndsAll {
+    fn drop(&mut self) {
+        self.0.tell(iter::repeat_with(|| Message::End));
     }
 }
 
@@ -100,99 +115,218 @@ impl StatusSource for WorkerHandle {
 /// [`StartError`]; nothing was served then, except for [`StartError::Loop`].
 pub fn run(config: &Config) -> Result<(), StartError> {
     let interface = Interface::find(&config.interface).map_err(StartError::Open)?;
-    if interface.mtu < MIN_MTU {
-        return Err(StartError::Mtu(interface.name, interface.mtu));
-    }
-    let worker = Worker::alone(&WorkerConfig {
-        interface: interface.clone(),
-        vlan: config.vlan.map_or(Vlan::Untagged, Vlan::Tagged),
-        ring_slots: WorkerConfig::ring_slots(&interface),
-        busy_poll: config.busy_poll,
-    })
+    let mtu = mtu(config, &interface)?;
+    let steering = Steering::new(config.workers, u32::from_ne_bytes(random()?));
+    let ports = Port::open(
+        &WorkerConfig {
+            interface: interface.clone(),
+            vlan: filter_vlan(config.vlan),
+            ring_slots: WorkerConfig::ring_slots(&interface),
+            busy_poll: config.busy_poll,
+        },
+        &steering,
+    )
     .map_err(StartError::Open)?;
 
-    let (messages, inbox) = mpsc::channel();
-    let handle = WorkerHandle { messages, waker: worker.waker() };
+    let wakers: Vec<Waker> = ports.iter().map(Port::waker).collect();
+    let (senders, inboxes): (Vec<_>, Vec<_>) = ports.iter().map(|_| mpsc::channel()).unzip();
+    let crew = Crew { workers: senders.into_iter().zip(wakers.iter().cloned()).collect() };
     let cache = Arc::new(Cache::new(config.cache_size));
     let cold = ColdSide::start(ColdConfig {
         www_root: config.www_root.clone(),
         control: config.control.clone(),
-        status: Arc::new(handle.clone()),
+        status: Arc::new(crew.clone()),
         cache: Arc::clone(&cache),
     })
     .map_err(StartError::Cold)?;
-    let signals = watch_signals(handle)?;
+    let signals = watch_signals(crew.clone())?;
 
-    let waker = worker.waker();
-    let site = Site::new(cache, cold.handle(), Arc::new(move || waker.wake()));
-    let now = Instant::from_nanos(clock::now().0);
-    let stack = Stack::new(stack_config(config, &interface)?, now);
-    let mut machine = HttpWorker::new(
-        stack,
-        Rc::new(site),
-        config.port,
-        inbox,
-        worker.counters(),
-        identity(config, &interface),
-        now,
+    let stack = stack_config(config, &interface, mtu)?;
+    let identity = identity(config, &interface, mtu);
+    let together = Together::new(&wakers);
+    let posts = Post::between(&wakers);
+    let mut berths = ports.into_iter().zip(inboxes).zip(posts).enumerate().map(
+        |(index, ((port, messages), post))| Berth {
+            port,
+            messages,
+            post,
+            together: together.clone(),
+            stack: tagwire_netstack::Config { passive: index > 0, ..stack.clone() },
+            cache: Arc::clone(&cache),
+            cold: cold.handle(),
+            identity: identity.clone(),
+            listen: config.port,
+        },
     );
-    tracing::info!(
-        interface = interface.name,
-        mac = %MacAddr(interface.mac),
-        vlan = config.vlan.unwrap_or(0),
-        address = %config.address,
-        port = config.port,
-        www_root = %config.www_root.display(),
-        driver = "io_uring",
-        "ready"
-    );
-    let served = worker.run(&mut machine).map_err(StartError::Loop);
+    // There is at least one worker, and it is for this thread.
+    let Some(first) = berths.next() else { return Ok(()) };
+    let (started, starts) = mpsc::channel();
+    let mut threads = Vec::new();
+    for (number, berth) in (1..).zip(berths) {
+        let (crew, started) = (crew.clone(), started.clone());
+        let serve = move || {
+            let ends_all = EndsAll(crew);
+            let served = berth.serve(|| {
+                // Only a first worker that has failed does not wait for this.
+                let _ = started.send(());
+            });
+            drop(ends_all);
+            served
+        };
+        let name = format!("tagwire-worker-{number}");
+        let thread = thread::Builder::new().name(name).spawn(serve);
+        threads.push(thread.map_err(|error| StartError::System("threads", error))?);
+    }
+    drop(started);
+    let others = threads.len();
+    let served = first.serve(|| {
+        // One that cannot start ends the rest, so nobody waits for ever.
+        if starts.iter().take(others).count() == others {
+            log_ready(config, &interface);
+        }
+    });
+    drop(EndsAll(crew));
+    let served = threads.into_iter().fold(served, |served, thread| {
+        let died = || Err(StartError::System("a worker", io::Error::other("it has panicked")));
+        served.and(thread.join().unwrap_or_else(|_| died()))
+    });
     signals.close();
-    // Its tasks go before the cold side that they may wait for.
-    drop(machine);
+    // Workers' tasks go before the cold side that they may wait for.
     cold.stop();
     served?;
     tracing::info!("stopped");
     Ok(())
 }
 
+fn log_ready(config: &Config, interface: &Interface) {
+    let addresses: Vec<_> = config.addresses.iter().map(IpCidr::to_string).collect();
+    tracing::info!(
+        interface = interface.name,
+        mac = %MacAddr(interface.mac),
+        vlan = %config.vlan,
+        address = addresses.join(","),
+        port = config.port,
+        www_root = %config.www_root.display(),
+        workers = config.workers,
+        driver = "io_uring",
+        "ready"
+    );
+}
+
+/// All that a worker is made from, on its way to its thread.
+struct Berth {
+    port: Port,
+    messages: mpsc::Receiver<Message>,
+    post: Post,
+    together: Together,
+    stack: tagwire_netstack::Config,
+    cache: Arc<Cache>,
+    cold: ColdHandle,
+    identity: Value,
+    listen: u16,
+}
+
+impl Berth {
+    /// Serves on this thread until the end; calls `started` when nothing can be refused any more.
+    fn serve(self, started: impl FnOnce()) -> Result<(), StartError> {
+        let worker = Worker::open(self.port).map_err(StartError::Open)?;
+        let waker = worker.waker();
+        let now = Instant::from_nanos(clock::now().0);
+        let parts = Parts {
+            stack: Stack::new(self.stack, now),
+            site: Site::new(self.cache, self.cold, Arc::new(move || waker.wake())),
+            messages: self.messages,
+            post: self.post,
+            together: self.together,
+            identity: self.identity,
+        };
+        let mut machine = HttpWorker::new(parts, self.listen, worker.counters(), now);
+        started();
+        worker.run(&mut machine).map_err(StartError::Loop)
+    }
+}
+
+/// The MTU to use: the interface's, or the smaller one that was asked for.
+fn mtu(config: &Config, interface: &Interface) -> Result<u16, StartError> {
+    let mtu = config.mtu.unwrap_or(interface.mtu.min(MAX_MTU));
+    let needed = if config.addresses.iter().any(|address| address.address().is_ipv6()) {
+        MIN_MTU_IPV6
+    } else {
+        MIN_MTU
+    };
+    let needed = needed.max(config.mtu.unwrap_or(0));
+    if interface.mtu < needed {
+        return Err(StartError::Mtu(interface.name.clone(), interface.mtu, needed));
+    }
+    Ok(mtu)
+}
+
+/// What the packet filter is to let through.
+fn filter_vlan(vlan: VlanStack) -> Vlan {
+    match (vlan.outer(), vlan.inner()) {
+        (Some(outer), Some(inner)) => Vlan::Stacked { outer, inner },
+        (Some(vid), None) => Vlan::Tagged(vid),
+        (None, _) => Vlan::Untagged,
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut octets = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut octets[filled..], flags)
+            .map_err(|error| StartError::System("random numbers", error.into()))?;
+    }
+    Ok(octets)
+}
+
 fn stack_config(
     config: &Config,
     interface: &Interface,
+    mtu: u16,
 ) -> Result<tagwire_netstack::Config, StartError> {
-    let mut secret = [0; 16];
-    let mut filled = 0;
-    while filled < secret.len() {
-        let flags = rustix::rand::GetRandomFlags::empty();
-        filled += rustix::rand::getrandom(&mut secret[filled..], flags)
-            .map_err(|error| StartError::System("random numbers", error.into()))?;
+    let mut gateways = (None, None);
+    for gateway in &config.gateways {
+        match gateway {
+            IpAddr::V4(v4) => gateways.0 = Some(*v4),
+            IpAddr::V6(v6) => gateways.1 = Some(*v6),
+        }
     }
     Ok(tagwire_netstack::Config {
         mac: MacAddr(interface.mac),
-        vlan: config.vlan.and_then(VlanStack::tagged).unwrap_or(VlanStack::UNTAGGED),
-        pcp: 0,
-        mtu: interface.mtu,
-        addresses: vec![config.address.cidr().into()],
-        gateway: config.gateway,
-        gateway6: None,
-        slaac: false,
+        vlan: config.vlan,
+        pcp: config.pcp,
+        mtu,
+        addresses: config.addresses.clone(),
+        gateway: gateways.0,
+        gateway6: gateways.1,
+        slaac: config.slaac,
         stable_secret: None,
-        secret,
+        passive: false,
+        secret: random()?,
         offload: Offload::FULL,
-        tcp: TcpConfig::default(),
+        tcp: TcpConfig {
+            rto_min: config.rto_min,
+            congestion: config.congestion.constructor(),
+            ..TcpConfig::default()
+        },
     })
 }
 
 /// What does not change about this process, for `status`.
-fn identity(config: &Config, interface: &Interface) -> Value {
+fn identity(config: &Config, interface: &Interface, mtu: u16) -> Value {
+    let addresses: Vec<_> = config.addresses.iter().map(IpCidr::to_string).collect();
     json!({
         "pid": std::process::id(),
         "interface": interface.name,
         "mac": MacAddr(interface.mac).to_string(),
-        "mtu": interface.mtu,
-        "vlan": config.vlan,
-        "address": config.address.to_string(),
-        "gateway": config.gateway,
+        "mtu": mtu,
+        "vlan": (config.vlan != VlanStack::UNTAGGED).then(|| config.vlan.to_string()),
+        "pcp": config.pcp,
+        "congestion": config.congestion.to_string(),
+        "addresses": addresses,
+        "gateways": config.gateways,
         "port": config.port,
         "www_root": config.www_root,
         "io": "io_uring",
@@ -200,7 +334,7 @@ fn identity(config: &Config, interface: &Interface) -> Value {
 }
 
 /// Starts the thread that turns SIGTERM and SIGINT into an orderly end.
-fn watch_signals(worker: WorkerHandle) -> Result<signal_hook::iterator::Handle, StartError> {
+fn watch_signals(crew: Crew) -> Result<signal_hook::iterator::Handle, StartError> {
     let failed = |error| StartError::System("signals", error);
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     let handle = signals.handle();
@@ -209,7 +343,7 @@ fn watch_signals(worker: WorkerHandle) -> Result<signal_hook::iterator::Handle, 
         .spawn(move || {
             for signal in signals.forever() {
                 tracing::info!(signal, "shutting down: finishing what is being sent");
-                worker.tell(Message::Drain);
+                crew.tell(iter::repeat_with(|| Message::Drain));
             }
         })
         .map_err(failed)?;

@@ -1,15 +1,25 @@
 //! The command line (clap): options, environment variables, and one clear line for a mistake.
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::thread;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Ipv4Prefix, LogFormat, parse_size, parse_vlan};
+use tagwire_netstack::congestion::Algorithm;
+use tagwire_netstack::{IpCidr, VlanStack};
+
+use crate::config::{
+    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, check_gateways, parse_address, parse_size,
+};
+
+/// Own addresses at the most: each costs a look at every frame.
+const MAX_ADDRESSES: usize = 16;
 
 /// What the process is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +66,9 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   tagwire serve --interface macvlan0 --vlan 123 --address 192.168.123.150/24 --www-root /www
   tagwire serve --interface eth1 --address 10.0.0.5/16 --gateway 10.0.0.1 --www-root . --port 8080
+  tagwire serve --interface eth1 --vlan 100.200 --address 192.0.2.5/24 --address 2001:db8::5/64 \\
+      --gateway 192.0.2.1 --gateway fe80::1 --www-root /www --workers auto
+  tagwire serve --interface eth1 --slaac --www-root /www
   HOST_INTERFACE=macvlan0 VLAN_ID=123 IP_ADDRESS=192.168.123.150/24 WWW_ROOT=/www tagwire serve";
 
 const STATUS_EXAMPLES: &str = "\
@@ -68,30 +81,45 @@ struct ServeArgs {
     /// Layer-2 interface whose frames are taken
     #[arg(long, env = "HOST_INTERFACE", value_parser = interface)]
     interface: String,
-    /// VLAN ID of all frames, 1 to 4094; 0 for untagged
-    #[arg(long, env = "VLAN_ID", value_parser = |text: &str| parse_vlan(text.trim()), default_value = "0")]
-    vlan: u16,
-    /// Own IPv4 address with its prefix length
-    #[arg(long, env = "IP_ADDRESS", value_parser = trimmed::<Ipv4Prefix>)]
-    address: Ipv4Prefix,
+    /// VLAN ID of all frames, 1 to 4094; 0 for untagged; 100.200 for 802.1ad tag 100 around 200
+    #[arg(long, env = "VLAN_ID", value_name = "ID", value_parser = vlan, default_value = "0")]
+    vlan: VlanStack,
+    /// Priority (PCP) of what is sent, 0 to 7
+    #[arg(long, env = "VLAN_PCP", value_parser = pcp, default_value = "0")]
+    pcp: u8,
+    /// Own address with its prefix length, IPv4 or IPv6; several times, or with commas
+    #[arg(long, env = "IP_ADDRESS", value_parser = address, value_delimiter = ',')]
+    address: Vec<Maybe<IpCidr>>,
+    /// Take IPv6 addresses and routers from router advertisements too
+    #[arg(long, env = "SLAAC", value_parser = switch)]
+    slaac: bool,
     /// Directory whose files are served
     #[arg(long, env = "WWW_ROOT", value_parser = path)]
     www_root: PathBuf,
-    /// Default gateway; without one only the own network is reached
-    #[arg(long, env = "GATEWAY", value_parser = gateway)]
-    gateway: Option<Maybe<Ipv4Addr>>,
+    /// Default gateway, one for each family; without one only the own networks are reached
+    #[arg(long, env = "GATEWAY", value_parser = gateway, value_delimiter = ',')]
+    gateway: Vec<Maybe<IpAddr>>,
+    /// Largest IP packet in octets, up to 9000; without it the interface's
+    #[arg(long, env = "MTU", value_parser = mtu)]
+    mtu: Option<Maybe<u16>>,
     /// TCP port
     #[arg(long, env = "PORT", value_parser = port, default_value = "80")]
     port: u16,
     /// What the content cache may hold: octets, or with k, m, g
     #[arg(long, env = "CACHE_SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "512m")]
     cache_size: u64,
-    /// Worker threads; one for now
-    #[arg(long, env = "WORKERS", value_parser = workers, default_value = "1")]
+    /// Worker threads, 1 to 64; auto for as many as there are CPUs for this process
+    #[arg(long, env = "WORKERS", value_name = "N", value_parser = workers, default_value = "1")]
     workers: usize,
     /// Microseconds to spin before sleeping: less latency for a busy core
     #[arg(long, env = "BUSY_POLL", value_name = "US", value_parser = busy_poll, default_value = "0")]
     busy_poll: Duration,
+    /// TCP's congestion control: cubic, or bbr for paths that lose by themselves
+    #[arg(long, env = "CONGESTION", value_parser = congestion, default_value = "cubic")]
+    congestion: Algorithm,
+    /// Floor of TCP's retransmission timeout in milliseconds
+    #[arg(long, env = "RTO_MIN", value_name = "MS", value_parser = rto_min, default_value = "200")]
+    rto_min: Duration,
     /// Unix socket to make for `tagwire status`
     #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = optional_path)]
     control: Option<Maybe<PathBuf>>,
@@ -135,29 +163,37 @@ where
 impl ServeArgs {
     /// What concerns more than one option.
     fn check(self) -> Result<Config, String> {
-        let gateway = self.gateway.and_then(|gateway| gateway.0);
-        if let Some(gateway) = gateway {
-            let network = self.address;
-            if !network.contains(gateway) {
-                return Err(format!(
-                    "gateway {gateway} is not in the network of {network}; name a router inside \
-                     of it"
-                ));
-            }
-            if gateway == network.address || network.broadcast() == Some(gateway) {
-                return Err(format!("gateway {gateway} is not a router's address in {network}"));
+        let addresses: Vec<IpCidr> = self.address.into_iter().filter_map(|one| one.0).collect();
+        let gateways: Vec<IpAddr> = self.gateway.into_iter().filter_map(|one| one.0).collect();
+        if addresses.is_empty() && !self.slaac {
+            return Err("--address <ADDRESS> is missing; give one as 192.168.123.150/24, or \
+                        --slaac for IPv6 by router advertisements"
+                .to_owned());
+        }
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(format!("{} addresses; give {MAX_ADDRESSES} or less", addresses.len()));
+        }
+        for (at, address) in addresses.iter().enumerate() {
+            if addresses[..at].iter().any(|other| other.address() == address.address()) {
+                return Err(format!("{} is given twice; give it once", address.address()));
             }
         }
+        check_gateways(&addresses, &gateways)?;
         Ok(Config {
             interface: self.interface,
-            vlan: (self.vlan != 0).then_some(self.vlan),
-            address: self.address,
-            gateway,
+            vlan: self.vlan,
+            pcp: self.pcp,
+            mtu: self.mtu.and_then(|mtu| mtu.0),
+            addresses,
+            gateways,
+            slaac: self.slaac,
             port: self.port,
             www_root: self.www_root,
             cache_size: self.cache_size,
             workers: self.workers,
             busy_poll: self.busy_poll,
+            congestion: self.congestion,
+            rto_min: self.rto_min,
             control: self.control.and_then(|control| control.0),
             log_format: self.log_format,
             log_level: self.log_level,
@@ -214,15 +250,68 @@ fn optional_path(text: &str) -> Result<Maybe<PathBuf>, String> {
     Ok(Maybe(Some(text.trim()).filter(|path| !path.is_empty()).map(PathBuf::from)))
 }
 
-fn gateway(text: &str) -> Result<Maybe<Ipv4Addr>, String> {
+fn vlan(text: &str) -> Result<VlanStack, String> {
+    text.trim().parse().map_err(|_| {
+        format!(
+            "{:?} is no VLAN ID; use 1 to 4094, 0 for untagged frames, or 100.200 for two tags",
+            text.trim()
+        )
+    })
+}
+
+fn pcp(text: &str) -> Result<u8, String> {
+    let pcp = text.trim().parse().ok().filter(|pcp| *pcp <= 7);
+    pcp.ok_or_else(|| format!("{:?} is no priority; use 0 to 7", text.trim()))
+}
+
+fn address(text: &str) -> Result<Maybe<IpCidr>, String> {
+    match text.trim() {
+        "" => Ok(Maybe(None)),
+        text => parse_address(text).map(|address| Maybe(Some(address))),
+    }
+}
+
+fn gateway(text: &str) -> Result<Maybe<IpAddr>, String> {
     match text.trim() {
         "" => Ok(Maybe(None)),
         text => text.parse().map(|address| Maybe(Some(address))).map_err(|_| {
-            format!(
-                "{text:?} is no IPv4 address; write a gateway without prefix, 192.168.123.1 say"
-            )
+            format!("{text:?} is no IP address; write a gateway without prefix, 192.168.123.1 say")
         }),
     }
+}
+
+/// A switch by its environment variable; without a value it is on.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        text => Err(format!("{text:?} is neither on nor off; use true or false")),
+    }
+}
+
+fn mtu(text: &str) -> Result<Maybe<u16>, String> {
+    match text.trim() {
+        "" => Ok(Maybe(None)),
+        text => {
+            let mtu = text.parse().ok().filter(|mtu| (MIN_MTU..=MAX_MTU).contains(mtu));
+            mtu.map(|mtu| Maybe(Some(mtu)))
+                .ok_or_else(|| format!("{text:?} is no MTU; use {MIN_MTU} to {MAX_MTU}"))
+        }
+    }
+}
+
+fn congestion(text: &str) -> Result<Algorithm, String> {
+    let text = text.trim();
+    text.parse().map_err(|_| format!("{text:?} is no congestion control; use cubic or bbr"))
+}
+
+fn rto_min(text: &str) -> Result<Duration, String> {
+    /// RFC 6298 2.4 asks for a second; more would only be slow.
+    const MAX: u64 = 1000;
+    let millis = text.trim().parse().ok().filter(|millis| (1..=MAX).contains(millis));
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("{:?} is no time; use milliseconds, 1 to {MAX}", text.trim()))
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -231,9 +320,15 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 fn workers(text: &str) -> Result<usize, String> {
-    match text.trim().parse() {
-        Ok(1) => Ok(1),
-        _ => Err(format!("{:?} workers are not supported; use 1", text.trim())),
+    match text.trim() {
+        // What the affinity and the quotas of the control groups, of both versions, leave.
+        "auto" => Ok(thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS)),
+        text => {
+            let workers = text.parse().ok().filter(|workers| (1..=MAX_WORKERS).contains(workers));
+            workers.ok_or_else(|| {
+                format!("{text:?} is no number of workers; use 1 to {MAX_WORKERS}, or auto")
+            })
+        }
     }
 }
 
@@ -289,14 +384,19 @@ mod tests {
             config,
             Config {
                 interface: "macvlan0".to_owned(),
-                vlan: Some(123),
-                address: "192.168.123.150/24".parse().unwrap(),
-                gateway: None,
+                vlan: "123".parse().unwrap(),
+                pcp: 0,
+                mtu: None,
+                addresses: vec![parse_address("192.168.123.150/24").unwrap()],
+                gateways: vec![],
+                slaac: false,
                 port: 80,
                 www_root: "/www".into(),
                 cache_size: 512 << 20,
                 workers: 1,
                 busy_poll: Duration::ZERO,
+                congestion: Algorithm::Cubic,
+                rto_min: Duration::from_millis(200),
                 control: None,
                 log_format: LogFormat::Text,
                 log_level: "info".to_owned(),
@@ -315,7 +415,15 @@ mod tests {
             "--cache-size",
             "1g\n",
             "--workers",
-            "1\n",
+            "2\n",
+            "--pcp",
+            "5\n",
+            "--mtu",
+            "9000\n",
+            "--congestion",
+            "bbr\n",
+            "--rto-min",
+            "50\n",
             "--busy-poll",
             "50\n",
             "--control",
@@ -326,7 +434,10 @@ mod tests {
             "debug\n",
         ];
         let Ok(Command::Serve(config)) = with(&more) else { panic!("they are good") };
-        assert_eq!(config.gateway, Some([192, 168, 123, 1].into()));
+        assert_eq!(config.gateways, [IpAddr::from([192, 168, 123, 1])]);
+        assert_eq!((config.workers, config.pcp, config.mtu), (2, 5, Some(9000)));
+        assert_eq!(config.congestion, Algorithm::Bbr);
+        assert_eq!(config.rto_min, Duration::from_millis(50));
         assert_eq!((config.port, config.cache_size), (8080, 1 << 30));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
         assert_eq!(config.control, Some("/run/c".into()));
@@ -348,9 +459,9 @@ mod tests {
             "\n",
         ];
         let Ok(Command::Serve(config)) = parse(good) else { panic!("they are good") };
-        assert_eq!((&*config.interface, config.vlan), ("m0", None));
+        assert_eq!((&*config.interface, config.vlan), ("m0", VlanStack::UNTAGGED));
         assert_eq!(config.www_root, PathBuf::from("/www"));
-        assert_eq!((config.gateway, config.control), (None, None));
+        assert_eq!((config.gateways, config.control), (vec![], None));
     }
 
     #[test]
@@ -361,7 +472,15 @@ mod tests {
             (&["--gateway", "192.168.123.1/24"], "without prefix"),
             (&["--port", "0"], "is no port"),
             (&["--cache-size", "lots"], "is no size"),
-            (&["--workers", "2"], "not supported; use 1"),
+            (&["--workers", "0"], "use 1 to 64, or auto"),
+            (&["--workers", "65"], "use 1 to 64, or auto"),
+            (&["--pcp", "8"], "use 0 to 7"),
+            (&["--mtu", "9001"], "use 576 to 9000"),
+            (&["--congestion", "reno"], "use cubic or bbr"),
+            (&["--rto-min", "0"], "use milliseconds, 1 to 1000"),
+            (&["--address", "192.168.123.150/16"], "given twice"),
+            (&["--address", "fd00::1"], "has no prefix length; write it as fd00::1/64"),
+            (&["--gateway", "fe80::1,fe80::2"], "a second one"),
             (&["--log-format", "xml"], "use text or json"),
             (&["--busy-poll", "1h"], "microseconds"),
             (&["--wrokers", "1"], "--wrokers"),
@@ -383,6 +502,41 @@ mod tests {
         let Err(CliError::Usage(line)) = parse(line) else { panic!("no prefix") };
         assert!(line.contains("has no prefix length; write it as 192.168.123.150/24"), "{line}");
         assert!(matches!(parse(["tagwire"]), Err(CliError::Usage(line)) if !line.contains('\n')));
+    }
+
+    #[test]
+    fn addresses_of_both_families_in_two_tags() {
+        let line = [
+            "tagwire",
+            "serve",
+            "--interface",
+            "m0",
+            "--vlan",
+            "100.200",
+            "--address",
+            "192.0.2.5/24, 2001:db8::5/64\n",
+            "--address",
+            "198.51.100.5/24",
+            "--gateway",
+            "192.0.2.1,fe80::1",
+            "--slaac",
+            "--www-root",
+            "/www",
+            "--workers",
+            "auto",
+        ];
+        let Ok(Command::Serve(config)) = parse(line) else { panic!("they are good") };
+        assert_eq!(config.vlan, VlanStack::stacked(100, 200).unwrap());
+        let addresses: Vec<_> = config.addresses.iter().map(IpCidr::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.5/24", "2001:db8::5/64", "198.51.100.5/24"]);
+        assert_eq!(config.gateways.len(), 2);
+        assert!(config.slaac && (1..=MAX_WORKERS).contains(&config.workers));
+        // Router advertisements alone will do; nothing at all will not.
+        let alone = ["tagwire", "serve", "--interface", "m0", "--www-root", "/", "--slaac"];
+        assert!(matches!(parse(alone), Ok(Command::Serve(config)) if config.addresses.is_empty()));
+        assert!(
+            matches!(parse(&alone[..6]), Err(CliError::Usage(line)) if line.contains("--slaac"))
+        );
     }
 
     #[test]

@@ -1,34 +1,51 @@
 //! What `tagwire serve` was told, checked and in types.
 
-use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tagwire_netstack::Ipv4Cidr;
+use tagwire_netstack::congestion::Algorithm;
+use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
+
+/// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
+pub const MIN_MTU: u16 = 576;
+/// The largest, of jumbo frames.
+pub const MAX_MTU: u16 = 9000;
+/// Worker threads at the most: more than any card has queues that we know.
+pub const MAX_WORKERS: usize = 64;
 
 /// A checked configuration of the appliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Name of the layer-2 interface, `macvlan0` say.
     pub interface: String,
-    /// VLAN ID, 1 to 4094; `None`: frames are untagged.
-    pub vlan: Option<u16>,
-    /// The own address and its network.
-    pub address: Ipv4Prefix,
-    /// The default gateway, inside of that network.
-    pub gateway: Option<Ipv4Addr>,
+    /// The VLAN, or two in each other.
+    pub vlan: VlanStack,
+    /// Priority of what is sent, 0 to 7.
+    pub pcp: u8,
+    /// The largest IP packet in octets; `None`: the interface's.
+    pub mtu: Option<u16>,
+    /// The own addresses and their networks.
+    pub addresses: Vec<IpCidr>,
+    /// Default gateways, one for each family at the most, inside of those networks.
+    pub gateways: Vec<IpAddr>,
+    /// Take IPv6 addresses and routers from router advertisements.
+    pub slaac: bool,
     /// TCP port to listen on.
     pub port: u16,
     /// The directory whose files are served.
     pub www_root: PathBuf,
     /// What the content cache may hold, in octets.
     pub cache_size: u64,
-    /// Worker threads.
+    /// Worker threads, 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// How long a worker spins before it sleeps; zero: it sleeps at once.
     pub busy_poll: Duration,
+    /// TCP's congestion control.
+    pub congestion: Algorithm,
+    /// Floor of TCP's retransmission timeout.
+    pub rto_min: Duration,
     /// Where the control socket is made.
     pub control: Option<PathBuf>,
     /// How the log is written.
@@ -59,82 +76,111 @@ impl FromStr for LogFormat {
     }
 }
 
-/// A host's address together with the length of its network's prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Prefix {
-    /// The host's address.
-    pub address: Ipv4Addr,
-    /// Bits of the network, 1 to 32.
-    pub prefix: u8,
+/// Reads an own address with the length of its network's prefix.
+///
+/// # Errors
+/// It is none, or none that a host may have; the text says why and what to write.
+pub fn parse_address(text: &str) -> Result<IpCidr, String> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        return Err(match text.parse() {
+            Ok(IpAddr::V4(_)) => format!("{text} has no prefix length; write it as {text}/24"),
+            Ok(IpAddr::V6(_)) => format!("{text} has no prefix length; write it as {text}/64"),
+            Err(_) => no_address(text),
+        });
+    };
+    let address: IpAddr = address.parse().map_err(|_| no_address(text))?;
+    let (bits, usual) = if address.is_ipv4() { (32, 24) } else { (128, 64) };
+    let prefix =
+        prefix.parse().ok().filter(|prefix| (1..=bits).contains(prefix)).ok_or_else(|| {
+            format!("/{prefix} is no prefix length; use 1 to {bits}, /{usual} say")
+        })?;
+    let (cidr, unfit) = match address {
+        IpAddr::V4(address) => {
+            let cidr = Ipv4Cidr { address, prefix };
+            (cidr.into(), unfit_ipv4(cidr))
+        }
+        IpAddr::V6(address) => {
+            let cidr = Ipv6Cidr { address, prefix };
+            (cidr.into(), unfit_ipv6(cidr))
+        }
+    };
+    match unfit {
+        None => Ok(cidr),
+        Some(why) => {
+            Err(format!("{text} is {why}; give the appliance an address of its own in it"))
+        }
+    }
 }
 
-impl Ipv4Prefix {
-    /// The same for the stack, whose rules of subnets these are.
-    pub fn cidr(&self) -> Ipv4Cidr {
-        Ipv4Cidr { address: self.address, prefix: self.prefix }
-    }
-
-    /// Whether `other` is in the same network.
-    pub fn contains(&self, other: Ipv4Addr) -> bool {
-        self.cidr().contains(other)
-    }
-
-    /// The directed broadcast address; networks of 31 and 32 bits have none (RFC 3021).
-    pub fn broadcast(&self) -> Option<Ipv4Addr> {
-        self.cidr().broadcast()
+fn unfit_ipv4(cidr: Ipv4Cidr) -> Option<&'static str> {
+    let address = cidr.address;
+    if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.is_loopback() || address.is_unspecified() || address.is_broadcast() {
+        Some("not an address of a host")
+    } else if cidr.network() == Some(address) {
+        Some("the address of the network itself")
+    } else if cidr.broadcast() == Some(address) {
+        Some("the broadcast address of its network")
+    } else {
+        None
     }
 }
 
-impl fmt::Display for Ipv4Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Ipv4Prefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let Some((address, prefix)) = text.split_once('/') else {
-            return Err(match text.parse::<Ipv4Addr>() {
-                Ok(_) => format!("{text} has no prefix length; write it as {text}/24"),
-                Err(_) => no_address(text),
-            });
-        };
-        let address: Ipv4Addr = address.parse().map_err(|_| no_address(text))?;
-        let prefix = prefix
-            .parse()
-            .ok()
-            .filter(|bits| (1..=32).contains(bits))
-            .ok_or_else(|| format!("/{prefix} is no prefix length; use 1 to 32, /24 say"))?;
-        let parsed = Self { address, prefix };
-        let host_bits = address.to_bits() & !parsed.cidr().mask();
-        let unfit = if address.is_multicast() {
-            "a multicast address"
-        } else if address.is_loopback() || address.is_unspecified() || address.is_broadcast() {
-            "not an address of a host"
-        } else if prefix < 31 && host_bits == 0 {
-            "the address of the network itself"
-        } else if parsed.broadcast() == Some(address) {
-            "the broadcast address of its network"
-        } else {
-            return Ok(parsed);
-        };
-        Err(format!("{text} is {unfit}; give the appliance an address of its own in it"))
+fn unfit_ipv6(cidr: Ipv6Cidr) -> Option<&'static str> {
+    let address = cidr.address;
+    if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.is_loopback() || address.is_unspecified() {
+        Some("not an address of a host")
+    } else if address.to_ipv4_mapped().is_some() {
+        Some("an IPv4 address in disguise")
+    } else if address.is_unicast_link_local() {
+        Some("a link-local address, which the appliance makes itself")
+    } else if cidr.prefix < 127 && address.to_bits() & !cidr.mask() == 0 {
+        // RFC 4291 2.6.1; RFC 6164 has no such address on links of two.
+        Some("the anycast address of its network's routers")
+    } else {
+        None
     }
 }
 
 fn no_address(text: &str) -> String {
-    format!("{text:?} is no IPv4 address; write it as 192.168.123.150/24")
+    format!("{text:?} is no IP address; write it as 192.168.123.150/24 or fd00:123::150/64")
 }
 
-/// Reads a VLAN ID; 0 means untagged.
+/// Checks that each gateway can be reached directly, and that there is one for a family at the
+/// most.
 ///
 /// # Errors
-/// It is no number, or above 4094 (802.1Q reserves 4095).
-pub fn parse_vlan(text: &str) -> Result<u16, String> {
-    let vlan = text.parse().ok().filter(|vlan| *vlan <= 4094);
-    vlan.ok_or_else(|| format!("{text:?} is no VLAN ID; use 1 to 4094, or 0 for untagged frames"))
+/// One cannot be; the text says what to do.
+pub fn check_gateways(addresses: &[IpCidr], gateways: &[IpAddr]) -> Result<(), String> {
+    for (at, gateway) in gateways.iter().enumerate() {
+        if gateways[..at].iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
+            return Err(format!("gateway {gateway} is a second one; name one for each family"));
+        }
+        let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let networks = || addresses.iter().filter(|network| network.contains(*gateway));
+        if networks().next().is_none() && !link_local {
+            let listed: Vec<_> = addresses.iter().map(IpCidr::to_string).collect();
+            return Err(format!(
+                "gateway {gateway} is not in the network of {}; name a router inside of it",
+                listed.join(" or ")
+            ));
+        }
+        for network in networks() {
+            let taken = match (network, gateway) {
+                (IpCidr::V4(cidr), IpAddr::V4(gateway)) => {
+                    [cidr.network(), cidr.broadcast()].contains(&Some(*gateway))
+                }
+                _ => false,
+            };
+            if taken || network.address() == *gateway {
+                return Err(format!("gateway {gateway} is not a router's address in {network}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a size in octets, with `k`, `m` or `g` for powers of 1024.
@@ -161,38 +207,85 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let parsed: Ipv4Prefix = "192.168.123.150/24".parse().unwrap();
-        assert_eq!(parsed.to_string(), "192.168.123.150/24");
-        assert!(parsed.contains([192, 168, 123, 1].into()));
-        assert!(!parsed.contains([192, 168, 124, 1].into()));
-        assert_eq!(parsed.broadcast(), Some([192, 168, 123, 255].into()));
-        for fine in ["10.0.0.0/31", "10.0.0.1/31", "10.0.0.0/32", "10.0.1.0/8"] {
-            assert!(fine.parse::<Ipv4Prefix>().is_ok(), "{fine}");
+        for (fine, network, neighbour) in [
+            ("192.168.123.150/24", "192.168.123.150/24", "192.168.123.1"),
+            ("10.0.0.0/31", "10.0.0.0/31", "10.0.0.1"),
+            ("10.0.0.1/31", "10.0.0.1/31", "10.0.0.0"),
+            ("10.0.0.0/32", "10.0.0.0/32", "10.0.0.0"),
+            ("10.0.1.0/8", "10.0.1.0/8", "10.255.0.1"),
+            ("fd00:123::150/64", "fd00:123::150/64", "fd00:123::1"),
+            ("2001:DB8:0::/127", "2001:db8::/127", "2001:db8::1"),
+            ("2001:db8::1/128", "2001:db8::1/128", "2001:db8::1"),
+        ] {
+            let parsed = parse_address(fine).unwrap();
+            assert_eq!(parsed.to_string(), network);
+            assert!(parsed.contains(neighbour.parse().unwrap()), "{fine}");
         }
         for (text, part) in [
             (
                 "192.168.123.150",
                 "192.168.123.150 has no prefix length; write it as 192.168.123.150/24",
             ),
-            ("192.168.123.300/24", "no IPv4 address"),
-            ("", "no IPv4 address"),
-            ("10.0.0.1/33", "no prefix length"),
+            ("fd00::1", "fd00::1 has no prefix length; write it as fd00::1/64"),
+            ("192.168.123.300/24", "no IP address"),
+            ("fd00:::1/64", "no IP address"),
+            ("", "no IP address"),
+            ("10.0.0.1/33", "no prefix length; use 1 to 32"),
             ("10.0.0.1/0", "no prefix length"),
             ("10.0.0.1/", "no prefix length"),
+            ("fd00::1/129", "no prefix length; use 1 to 128"),
             ("192.168.123.0/24", "the network itself"),
             ("192.168.123.255/24", "broadcast"),
             ("224.0.0.1/24", "multicast"),
             ("127.0.0.1/8", "not an address of a host"),
             ("0.0.0.0/8", "not an address of a host"),
             ("255.255.255.255/32", "not an address of a host"),
+            ("ff02::1/64", "multicast"),
+            ("::1/64", "not an address of a host"),
+            ("::/64", "not an address of a host"),
+            ("::ffff:10.0.0.1/96", "in disguise"),
+            ("fe80::1/64", "makes itself"),
+            ("fd00:123::/64", "anycast"),
         ] {
-            let error = text.parse::<Ipv4Prefix>().unwrap_err();
+            let error = parse_address(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }
     }
 
     #[test]
-    fn sizes_and_vlans() {
+    fn gateways() {
+        let addresses = ["192.168.123.150/24", "10.1.2.3/16", "fd00:123::150/64"]
+            .map(|text| parse_address(text).unwrap());
+        let check = |gateways: &[&str]| {
+            let gateways: Vec<_> = gateways.iter().map(|text| text.parse().unwrap()).collect();
+            check_gateways(&addresses, &gateways)
+        };
+        for fine in [
+            &[][..],
+            &["192.168.123.1"],
+            &["10.1.0.1", "fd00:123::1"],
+            &["fe80::1"],
+            &["fd00:123::"],
+        ] {
+            assert_eq!(check(fine), Ok(()), "{fine:?}");
+        }
+        for (bad, part) in [
+            (&["10.2.0.1"][..], "not in the network of 192.168.123.150/24 or 10.1.2.3/16 or fd00"),
+            (&["fd00:124::1"], "not in the network"),
+            (&["10.1.0.1", "192.168.123.1"], "a second one"),
+            (&["fe80::1", "fe80::2"], "a second one"),
+            (&["192.168.123.150"], "not a router's address"),
+            (&["192.168.123.255"], "not a router's address"),
+            (&["10.1.0.0"], "not a router's address"),
+            (&["fd00:123::150"], "not a router's address"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.contains(part), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
         for (text, size) in
             [("0", 0), ("17", 17), ("4k", 4096), ("512m", 512 << 20), ("2G", 2 << 30)]
         {
@@ -200,11 +293,6 @@ mod tests {
         }
         for text in ["", "m", "-1", "+1", "1.5g", "12x", "99999999999g", "1é"] {
             assert!(parse_size(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_vlan("0"), Ok(0));
-        assert_eq!(parse_vlan("4094"), Ok(4094));
-        for text in ["4095", "-1", "", "x"] {
-            assert!(parse_vlan(text).unwrap_err().contains("1 to 4094"), "{text}");
         }
     }
 }

@@ -70,6 +70,7 @@ fn table(status: &Value) -> String {
     let mut report = Report::new(status);
     report.appliance();
     report.connections();
+    report.workers();
     report.cache();
     report.counters("stack");
     report.counters("driver");
@@ -102,6 +103,13 @@ impl Report {
 
     fn word(&mut self, path: &str) -> Option<String> {
         self.take(path).filter(|value| !value.is_null()).map(|value| plain(&value))
+    }
+
+    /// The items of a list in one line.
+    fn list(&mut self, path: &str) -> Option<String> {
+        let items = self.take(path)?;
+        let items: Vec<_> = items.as_array()?.iter().map(plain).collect();
+        Some(if items.is_empty() { "none".to_owned() } else { items.join(", ") })
     }
 
     fn number(&mut self, path: &str) -> Option<u64> {
@@ -139,14 +147,14 @@ impl Report {
         ];
         row("interface", joined(interface));
         let untagged = self.left.get("vlan").is_some_and(Value::is_null);
-        row("VLAN", self.word("vlan").or(untagged.then(|| "none".to_owned())));
+        let priority = self.number("pcp").filter(|pcp| *pcp != 0);
+        let vlan = self.word("vlan").or(untagged.then(|| "none".to_owned()));
+        row("VLAN", joined([vlan, priority.map(|pcp| format!("priority {pcp}"))]));
         let port = self.word("port");
-        let address = self.word("address");
-        row("address", joined([address, port.map(|port| format!("port {port}"))]));
-        let ungated = self.left.get("gateway").is_some_and(Value::is_null);
-        row("gateway", self.word("gateway").or(ungated.then(|| "none".to_owned())));
+        let addresses = self.list("addresses");
+        row("address", joined([addresses, port.map(|port| format!("port {port}"))]));
+        row("gateway", self.list("gateways"));
         self.left.remove("vlan");
-        self.left.remove("gateway");
         row("neighbours", self.number("neighbors").map(grouped));
         row("www-root", self.word("www_root"));
         row("packets by", self.word("io"));
@@ -163,6 +171,23 @@ impl Report {
             rows.extend(self.number(path).map(|count| (name.to_owned(), grouped(count))));
         }
         self.groups.push(rows);
+    }
+
+    /// How the work is spread, if there is more than one; what each counts by itself is for
+    /// programs.
+    fn workers(&mut self) {
+        let Some(Value::Array(workers)) = self.left.remove("workers") else { return };
+        let figure = |worker: &Value, path: &str| grouped(worker.pointer(path)?.as_u64()?).into();
+        let rows = workers.iter().enumerate().filter(|_| workers.len() > 1).map(|(at, worker)| {
+            let connections: Option<String> = figure(worker, "/connections");
+            let frames = figure(worker, "/stack/frames_in");
+            let texts = [
+                connections.map(|count| format!("{count} connections")),
+                frames.map(|count| format!("{count} frames in")),
+            ];
+            (format!("worker {at}"), joined(texts).unwrap_or_default())
+        });
+        self.groups.push(rows.collect());
     }
 
     fn cache(&mut self) {
@@ -280,7 +305,8 @@ mod tests {
         let status = json!({
             "version": "0.1.0", "pid": 7, "uptime_seconds": 11_530.2, "draining": false,
             "interface": "macvlan0", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
-            "vlan": 123, "address": "192.168.123.150/24", "port": 80, "gateway": null,
+            "vlan": "123", "pcp": 5, "addresses": ["192.168.123.150/24", "fd00:123::150/64"],
+            "port": 80, "gateways": [],
             "www_root": "/www", "io": "io_uring", "neighbors": 2,
             "connections": 12, "half_open": 0, "time_wait": 1020,
             "cache": {
@@ -289,6 +315,10 @@ mod tests {
             },
             "stack": { "tcp_accepted": 1_234_567, "frames_in": 365, "drop_vlan": 0 },
             "driver": { "rx_frames": 365, "rx_kernel_drops": 0 },
+            "workers": [
+                { "connections": 5, "stack": { "frames_in": 165 } },
+                { "connections": 7, "stack": { "frames_in": 200 } },
+            ],
             "ips": ["a", "b"],
         });
         let expected = "\
@@ -297,8 +327,8 @@ state               serving
 uptime              3 h 12 min
 process             7
 interface           macvlan0, 02:00:00:00:00:01, MTU 1500, link up
-VLAN                123
-address             192.168.123.150/24, port 80
+VLAN                123, priority 5
+address             192.168.123.150/24, fd00:123::150/64, port 80
 gateway             none
 neighbours          2
 www-root            /www
@@ -307,6 +337,9 @@ packets by          io_uring
 connections         12
 half open           0
 in TIME-WAIT        1,020
+
+worker 0            5 connections, 165 frames in
+worker 1            7 connections, 200 frames in
 
 cache               13.8 MiB of 512 MiB, 28 entries
 cache lookups       1,000, 99.7 % hits

@@ -165,6 +165,10 @@ pub struct Config {
     /// be the same after a restart. `None`: they are derived from the MAC address alone,
     /// which keeps them stable but lets who knows the MAC know them.
     pub stable_secret: Option<[u8; 16]>,
+    /// Another stack of the interface, another worker's, speaks for the addresses: it gets all
+    /// frames that are no TCP segments, announces, probes and defends. This one does nothing of
+    /// its own accord but ask for neighbours.
+    pub passive: bool,
     /// The secret behind initial sequence numbers, timestamp offsets and hash keys.
     /// Must be unpredictable to peers (RFC 6528); a fixed one makes a run repeatable.
     pub secret: [u8; 16],

@@ -65,6 +65,7 @@ pub struct Stack {
     checksum_offload: bool,
     routes: Routes,
     link_up: bool,
+    passive: bool,
     announcer: Announcer,
     neighbors: Neighbors,
     arp_limits: arp::Limits,
@@ -95,7 +96,8 @@ impl Stack {
             checksum_offload: config.offload.checksum || config.offload.segmentation,
             routes: Routes::new(subnets.collect(), config.gateway),
             link_up: true,
-            announcer: Announcer::new(now),
+            announcer: if config.passive { Announcer::silent() } else { Announcer::new(now) },
+            passive: config.passive,
             neighbors: Neighbors::new(keys),
             arp_limits: arp::Limits::default(),
             outbox: Outbox::default(),
@@ -455,7 +457,7 @@ impl Stack {
     /// The interface went down or came back. While it is down nothing is given out to be
     /// sent; when it comes back the address is announced anew.
     pub fn set_link(&mut self, now: Instant, up: bool) {
-        if up && !self.link_up {
+        if up && !self.link_up && !self.passive {
             self.announcer.restart(now);
         } else if !up {
             self.announcer.stop();

@@ -8,7 +8,12 @@
 //!   core's loop: frame() -> Stack -> events -> wake the connection's task -> executor
 //!                transmit() <- Stack <- Stream::send, close, ... <----------- task
 //! ```
+//!
+//! Several workers on one interface share nothing here; [`post`] is what they tell each other,
+//! and [`gather`] puts together what they say of themselves.
 
+pub mod gather;
+pub mod post;
 pub mod reactor;
 pub mod stream;
 pub mod worker;

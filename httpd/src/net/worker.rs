@@ -2,19 +2,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use async_executor::LocalExecutor;
 use bytes::Bytes;
-use futures_channel::oneshot;
 use serde_json::{Value, json};
 use tagwire_core::clock::Nanos;
 use tagwire_core::counters::Counters;
 use tagwire_core::packet::{Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag};
+use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
 use tagwire_netstack::{Checksum, FrameMeta, Instant, Stack, State};
 
+use super::gather::Part;
+use super::post::{self, Note, Post};
 use super::reactor::Reactor;
 use crate::conn;
 use crate::site::Site;
@@ -34,8 +37,37 @@ const TICK: Duration = Duration::from_millis(10);
 pub enum Message {
     /// Finish what is being sent, close, and end.
     Drain,
+    /// End at once: another worker has failed.
+    End,
     /// Say how you are.
-    Status(oneshot::Sender<Value>),
+    Status(Part),
+}
+
+/// Workers that end together: one that has settled stays until all have, as its connections'
+/// frames would go to others without it.
+#[derive(Debug, Clone)]
+pub struct Together {
+    unsettled: Arc<AtomicUsize>,
+    wakers: Arc<[Waker]>,
+}
+
+impl Together {
+    /// The workers of these wakers.
+    pub fn new(wakers: &[Waker]) -> Self {
+        let unsettled = Arc::new(AtomicUsize::new(wakers.len()));
+        Self { unsettled, wakers: wakers.into() }
+    }
+
+    /// One more has settled.
+    fn settled(&self) {
+        if self.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wakers.iter().for_each(Waker::wake);
+        }
+    }
+
+    fn all_settled(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire) == 0
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +78,32 @@ struct Drain {
     aborted: bool,
 }
 
+/// What a worker is made of.
+pub struct Parts {
+    /// Its own stack.
+    pub stack: Stack,
+    /// Its view of the site.
+    pub site: Site,
+    /// What other threads ask of it.
+    pub messages: mpsc::Receiver<Message>,
+    /// Its way to the other workers.
+    pub post: Post,
+    /// All the workers.
+    pub together: Together,
+    /// What `status` says that does not change: an object.
+    pub identity: Value,
+}
+
 /// Stack, tasks and site of one worker; [`Machine`] is how core's loop drives it.
 pub struct HttpWorker {
     reactor: Rc<RefCell<Reactor>>,
     executor: LocalExecutor<'static>,
     site: Rc<Site>,
     messages: mpsc::Receiver<Message>,
+    post: Post,
+    together: Together,
+    /// Another worker has failed.
+    ended: bool,
     /// Tasks that serve a connection.
     tasks: Rc<Cell<usize>>,
     port: u16,
@@ -65,23 +117,19 @@ pub struct HttpWorker {
 }
 
 impl HttpWorker {
-    /// A worker that serves `site` on `port`.
-    pub fn new(
-        mut stack: Stack,
-        site: Rc<Site>,
-        port: u16,
-        messages: mpsc::Receiver<Message>,
-        driver: Rc<Counters>,
-        identity: Value,
-        now: Instant,
-    ) -> Self {
+    /// A worker that serves what its parts say, on `port`.
+    pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
+        let Parts { mut stack, site, messages, post, together, identity } = parts;
         stack.listen(port);
         site.tick(std::time::Instant::now(), SystemTime::now());
         Self {
             reactor: Reactor::new(stack, now),
             executor: LocalExecutor::new(),
-            site,
+            site: Rc::new(site),
             messages,
+            post,
+            together,
+            ended: false,
             tasks: Rc::new(Cell::new(0)),
             port,
             started: now,
@@ -93,14 +141,33 @@ impl HttpWorker {
         }
     }
 
+    /// What other workers have to say.
+    fn take_notes(&mut self, now: Instant) {
+        while let Some(note) = self.post.next() {
+            let mut reactor = self.reactor.borrow_mut();
+            match note {
+                Note::Neighbor(address, mac) => reactor.stack().learn_neighbor(now, address, mac),
+                Note::Frame { octets, vlan, received } => {
+                    reactor.stack().handle_frame(now, &octets, &post::meta(vlan, received));
+                }
+            }
+        }
+    }
+
+    /// What this worker has to say to others.
+    fn tell_others(&mut self) {
+        let mut reactor = self.reactor.borrow_mut();
+        while let Some((address, mac)) = reactor.stack().poll_neighbor_update() {
+            self.post.tell(&Note::Neighbor(address, mac));
+        }
+    }
+
     fn take_messages(&mut self) {
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Drain => self.begin_drain(),
-                Message::Status(reply) => {
-                    // A client that has gone does not want to know any more.
-                    let _ = reply.send(self.status());
-                }
+                Message::End => self.ended = true,
+                Message::Status(part) => part.answer(self.status()),
             }
         }
     }
@@ -146,6 +213,9 @@ impl HttpWorker {
         }
         drain.settled = drain.aborted
             || self.tasks.get() == 0 && stack.connections().all(|(.., state)| is_settled(state));
+        if drain.settled {
+            self.together.settled();
+        }
     }
 
     /// Everything an operator asks for first.
@@ -156,8 +226,10 @@ impl HttpWorker {
         let counts = stack.counts();
         let counters: serde_json::Map<String, Value> =
             stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let lost = std::iter::once(("notes_lost", self.post.lost()));
+        let driver = self.driver.iter().chain(lost);
         let driver: serde_json::Map<String, Value> =
-            self.driver.iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            driver.map(|(name, value)| (name.to_owned(), value.into())).collect();
         let mut status = json!({
             "uptime_seconds": uptime.as_secs_f64(),
             "link_up": self.link_up,
@@ -196,11 +268,15 @@ impl Machine for HttpWorker {
             },
             received: Some(instant(frame.meta.received)),
         };
-        self.reactor.borrow_mut().stack().handle_frame(instant(now), frame.bytes, &meta);
+        let now = instant(now);
+        self.reactor.borrow_mut().stack().handle_frame(now, frame.bytes, &meta);
+        self.post.pass_on(frame.bytes, &meta, now);
     }
 
     fn advance(&mut self, now: Nanos) {
         let now = instant(now);
+        self.take_notes(now);
+        self.tell_others();
         self.reactor.borrow_mut().begin_turn(now);
         if self.next_tick <= now {
             self.next_tick = now + TICK;
@@ -243,7 +319,7 @@ impl Machine for HttpWorker {
     }
 
     fn deadline(&mut self) -> Option<Nanos> {
-        let check = self.drain.map(|drain| drain.next_check);
+        let check = self.drain.filter(|drain| !drain.settled).map(|drain| drain.next_check);
         let deadline = [self.reactor.borrow().deadline(), check].into_iter().flatten().min();
         deadline.map(|at| Nanos(at.as_nanos()))
     }
@@ -255,7 +331,7 @@ impl Machine for HttpWorker {
     }
 
     fn finished(&self) -> bool {
-        self.drain.is_some_and(|drain| drain.settled)
+        self.ended || self.drain.is_some_and(|drain| drain.settled) && self.together.all_settled()
     }
 }
 

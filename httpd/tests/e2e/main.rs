@@ -27,3 +27,4 @@ mod link;
 mod rest;
 mod shutdown;
 mod stalled;
+mod workers;

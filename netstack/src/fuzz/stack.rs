@@ -98,6 +98,7 @@ impl Driver {
             gateway6: None,
             slaac: false,
             stable_secret: None,
+            passive: false,
             secret: [b; 16],
             offload,
             tcp: TcpConfig {

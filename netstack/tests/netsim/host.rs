@@ -42,6 +42,7 @@ impl HostConfig {
             gateway6: None,
             slaac: false,
             stable_secret: None,
+            passive: false,
             secret,
             offload: self.offload,
             tcp: self.tcp.clone(),

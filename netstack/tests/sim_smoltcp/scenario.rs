@@ -137,6 +137,7 @@ impl Scenario {
             gateway6: None,
             slaac: false,
             stable_secret: None,
+            passive: false,
             secret: key,
             offload: self.offload,
             tcp: TcpConfig {

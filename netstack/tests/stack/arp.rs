@@ -61,6 +61,17 @@ fn a_probe_is_answered_and_a_request_for_another_is_not() {
 }
 
 #[test]
+fn a_passive_stack_announces_nothing() {
+    let mut t = Fixture::new(Config { passive: true, ..config() });
+    assert_eq!(t.stack.poll_timeout(), None);
+    t.nothing();
+    t.stack.set_link(t.now, false);
+    t.stack.set_link(t.now, true);
+    assert_eq!(t.stack.poll_timeout(), None);
+    t.nothing();
+}
+
+#[test]
 fn three_announcements_at_start_and_again_when_the_link_comes_back() {
     let mut t = Fixture::bare(config());
     let start = t.now;

@@ -43,6 +43,7 @@ pub(crate) fn config() -> Config {
         gateway6: None,
         slaac: false,
         stable_secret: None,
+        passive: false,
         secret: [7; 16],
         offload: Offload::NONE,
         tcp: TcpConfig::default(),

@@ -1,0 +1,159 @@
+//! What the workers of one interface tell each other.
+//!
+//! The kernel gives a connection's segments to its worker, and all else to the first one
+//! ([`Steering`](tagwire_core::packet::Steering)), which is the only one that speaks for the
+//! address. What it learns that others need it posts to them:
+//!
+//! - who has which address, as each worker sends by itself ([`Note::Neighbor`]);
+//! - ICMP errors, which concern the connection whose packet they quote: to all, as looking a
+//!   connection up in vain costs less than reading the quotation twice ([`Note::Frame`]).
+//!
+//! Another worker that needs a neighbour asks by ARP or ND itself; the answer comes by the first.
+//!
+//! The queues are bounded and nobody waits for room: what is lost is lost as on a busy wire, and
+//! counted.
+
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use tagwire_core::waker::Waker;
+use tagwire_netstack::{Checksum, FrameMeta, Instant, MacAddr, VlanTag};
+
+/// Notes that wait for one worker, at the most: with frames of 1500 octets 1.5 MiB.
+const QUEUE: usize = 1024;
+
+/// What one worker tells another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A station has an address.
+    Neighbor(IpAddr, MacAddr),
+    /// A frame that may concern the other's connections.
+    Frame {
+        /// From the Ethernet header on.
+        octets: Box<[u8]>,
+        /// The tag that is not in them any more.
+        vlan: Option<VlanTag>,
+        /// When it came.
+        received: Instant,
+    },
+}
+
+/// A worker's mailbox, and the addresses of the others.
+#[derive(Debug)]
+pub struct Post {
+    inbox: Receiver<Note>,
+    others: Vec<(SyncSender<Note>, Waker)>,
+    lost: u64,
+}
+
+impl Post {
+    /// One for each worker, in the order of their wakers.
+    pub fn between(wakers: &[Waker]) -> Vec<Self> {
+        let (slots, inboxes): (Vec<_>, Vec<_>) = wakers.iter().map(|_| sync_channel(QUEUE)).unzip();
+        let all = slots.into_iter().zip(wakers);
+        let all: Vec<_> = all.map(|(slot, waker)| (slot, waker.clone())).collect();
+        let others = |own: usize| {
+            let others = all.iter().enumerate().filter(move |(other, _)| *other != own);
+            others.map(|(_, address)| address.clone()).collect()
+        };
+        let posts = inboxes.into_iter().enumerate();
+        posts.map(|(own, inbox)| Self { inbox, others: others(own), lost: 0 }).collect()
+    }
+
+    /// The next note for this worker.
+    pub(super) fn next(&self) -> Option<Note> {
+        self.inbox.try_recv().ok()
+    }
+
+    /// Notes that found a full queue.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Tells all the others.
+    pub(super) fn tell(&mut self, note: &Note) {
+        for (slot, waker) in &self.others {
+            match slot.try_send(note.clone()) {
+                Ok(()) => waker.wake(),
+                Err(_) => self.lost += 1,
+            }
+        }
+    }
+
+    /// Passes on a frame if others may need it.
+    pub(super) fn pass_on(&mut self, octets: &[u8], meta: &FrameMeta, now: Instant) {
+        if !self.others.is_empty() && is_icmp_error(octets) {
+            let received = meta.received.unwrap_or(now);
+            self.tell(&Note::Frame { octets: octets.into(), vlan: meta.vlan, received });
+        }
+    }
+}
+
+/// What the stack must know of a frame that was passed on: its checksum, an ICMP message's, is
+/// verified in any case.
+pub(super) fn meta(vlan: Option<VlanTag>, received: Instant) -> FrameMeta {
+    FrameMeta { vlan, checksum: Checksum::Unverified, received: Some(received) }
+}
+
+/// Whether a frame holds an ICMP error, as far as can be seen at a glance; the stack looks
+/// closer. One in fragments or behind extension headers is nobody's: it quotes too much to be one.
+fn is_icmp_error(frame: &[u8]) -> bool {
+    const VLAN: u16 = 0x8100;
+    const ICMPV4: u8 = 1;
+    const ICMPV6: u8 = 58;
+    let half = |at: usize| frame.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
+    // The inner tag of two is in line.
+    let ip = if half(12) == Some(VLAN) { 18 } else { 14 };
+    let octet = |at: usize| frame.get(ip + at).copied();
+    match half(ip - 2) {
+        // RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem.
+        Some(0x0800) if octet(9) == Some(ICMPV4) => {
+            let header = usize::from(octet(0).unwrap_or(0) & 15) * 4;
+            matches!(octet(header), Some(3 | 4 | 5 | 11 | 12))
+        }
+        // RFC 4443 2.1: errors have the high bit of their type clear.
+        Some(0x86dd) if octet(6) == Some(ICMPV6) => octet(40).is_some_and(|kind| kind < 128),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(tag: bool, ethertype: [u8; 2], ip: &[u8], kind: u8) -> Vec<u8> {
+        let mut octets = vec![2; 12];
+        if tag {
+            octets.extend([0x81, 0, 0, 100]);
+        }
+        octets.extend(ethertype);
+        octets.extend(ip);
+        octets.extend([kind, 0, 0, 0]);
+        octets
+    }
+
+    #[test]
+    fn icmp_errors_are_told_from_the_rest() {
+        let mut v4 = [0; 20];
+        (v4[0], v4[9]) = (0x45, 1);
+        let mut options = [0; 24];
+        (options[0], options[9]) = (0x46, 1);
+        let mut v6 = [0; 40];
+        (v6[0], v6[6]) = (0x60, 58);
+        for tag in [false, true] {
+            let four = |kind| is_icmp_error(&frame(tag, [8, 0], &v4, kind));
+            assert!(four(3) && four(11) && four(12) && !four(0) && !four(8) && !four(13));
+            assert!(is_icmp_error(&frame(tag, [8, 0], &options, 3)));
+            let six = |kind| is_icmp_error(&frame(tag, [0x86, 0xdd], &v6, kind));
+            assert!(six(1) && six(2) && six(4) && !six(128) && !six(129) && !six(136));
+            assert!(!is_icmp_error(&frame(tag, [8, 6], &v4, 3)));
+            let mut tcp = v4;
+            tcp[9] = 6;
+            assert!(!is_icmp_error(&frame(tag, [8, 0], &tcp, 3)));
+            let whole = frame(tag, [8, 0], &v4, 3);
+            for len in 0..whole.len() - 4 {
+                assert!(!is_icmp_error(&whole[..len]));
+            }
+        }
+    }
+}
