@@ -3,7 +3,7 @@
 CARGO ?= cargo
 RELEASE := target/release
 
-.PHONY: help build demo lab test bench bench-loss fuzz clean tools-lab tools-bench
+.PHONY: help build demo lab test bench bench-loss fuzz clean tools-lab tools-test tools-bench
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -17,7 +17,7 @@ demo: tools-lab build ## the appliance in a lab of namespaces: ping, curl, a dow
 lab: tools-lab build ## the same, and stays up until Ctrl-C, with commands to try
 	$(RELEASE)/tagwire-lab demo --binary $(RELEASE)/tagwire --stay
 
-test: tools-lab ## formatting, lints, unit, property, simulation and end-to-end tests
+test: tools-test ## formatting, lints, unit, property, simulation and end-to-end tests
 	deploy/test
 
 bench: tools-lab tools-bench ## Tagwire beside nginx and beside the limit; writes bench-results/
@@ -37,6 +37,9 @@ clean: ## remove what was built, and labs whose owners are gone
 
 tools-lab:
 	@deploy/tools lab
+
+tools-test:
+	@deploy/tools test
 
 tools-bench:
 	@deploy/tools bench

@@ -12,6 +12,8 @@
 
 mod bed;
 mod client;
+#[path = "../common/packet.rs"]
+mod packet;
 mod raw;
 
 mod churn;

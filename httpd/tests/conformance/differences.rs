@@ -1,0 +1,95 @@
+//! Where the two differ, and why that is right. A difference that is not here fails the suite,
+//! and so does a line here that is no longer true.
+
+use crate::subjects::Name;
+
+/// What is not argued but to be mended.
+const BUG: &str = "A bug that is known.";
+
+/// A case that one subject does not pass.
+pub(crate) struct Difference {
+    pub(crate) case: &'static str,
+    pub(crate) who: Name,
+    pub(crate) why: &'static str,
+}
+
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        case: "rfc9293_3_10_7_4_established_urgent_pointer_is_no_harm",
+        who: Name::Linux,
+        why: "BSD sockets take the octet at the urgent pointer out of the stream, so that nginx \
+              sees a request that lacks a letter. RFC 6093 6 wants it left in line, as Tagwire \
+              does: no HTTP client means anything by it, and a request must not depend on it.",
+    },
+    Difference {
+        case: "rfc9293_3_10_7_4_fin_wait_2_rst_outside_window_is_dropped",
+        who: Name::Linux,
+        why: "An orphan in FIN-WAIT-2 is a time-wait record, which checks the window before the \
+              RST bit and answers by an ACK. RFC 9293 3.10.7.4, first: no answer to a RST.",
+    },
+    Difference {
+        case: "rfc9293_3_6_1_should_3_fin_wait_1_text_after_close_is_answered_by_rst",
+        who: Name::Tagwire,
+        why: LINGER,
+    },
+    Difference {
+        case: "rfc9293_3_6_1_should_3_fin_wait_2_text_after_close_is_answered_by_rst",
+        who: Name::Tagwire,
+        why: LINGER,
+    },
+    Difference {
+        case: "rfc5681_4_2_each_out_of_order_segment_is_acknowledged",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference {
+        case: "rfc1122_3_2_1_3_must_source_of_all_hosts_of_the_network_is_dropped",
+        who: Name::Linux,
+        why: "Without rp_filter it does not look its own networks up for a source address, and \
+              answers to 192.168.123.255. RFC 1122 3.2.1.3: such a source is to be dropped; an \
+              answer would go to all.",
+    },
+    Difference {
+        case: "rfc1122_3_2_1_4_must_fragments_are_put_together",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference { case: "rfc1122_3_2_1_4_fragments_in_any_order", who: Name::Tagwire, why: BUG },
+    Difference { case: "rfc815_fragment_that_comes_twice", who: Name::Tagwire, why: BUG },
+    Difference {
+        case: "rfc815_fragments_of_two_packets_are_not_mixed",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference { case: "rfc815_tcp_in_fragments", who: Name::Tagwire, why: BUG },
+    Difference {
+        case: "rfc1122_3_2_2_6_echo_in_fragments_is_answered",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference {
+        case: "rfc1122_3_2_2_1_should_3_3_for_a_closed_udp_port",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference {
+        case: "rfc1122_3_2_2_1_should_3_2_for_an_unknown_protocol",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference {
+        case: "rfc1122_3_2_2_must_error_quotes_header_and_eight_octets",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference { case: "rfc1812_4_3_2_8_errors_are_limited", who: Name::Tagwire, why: BUG },
+    Difference {
+        case: "rfc1191_6_1_smaller_path_mtu_makes_segments_smaller",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+];
+
+const LINGER: &str = "nginx has closed both directions, Tagwire only its own: RFC 9112 9.6 has a \
+     server read on for a while, since a RST for a pipelined request would throw away what the \
+     client has not read of the last response. It ends after five seconds, or 256 KiB.";

@@ -1,0 +1,221 @@
+//! The harness: which cases, on how many threads, and what came of it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use crate::case::{Case, Families};
+use crate::differences::DIFFERENCES;
+use crate::host::{Family, Host};
+use crate::hub::Hub;
+use crate::subjects::{Name, Subject, Subjects};
+
+/// How many cases run at a time. They wait more than they work.
+const THREADS: usize = 24;
+
+/// What a case came to on one subject: why it failed, if it did.
+type Outcome = Result<(), String>;
+
+struct Options {
+    list: bool,
+    exact: bool,
+    wanted: Vec<String>,
+    skipped: Vec<String>,
+}
+
+impl Options {
+    /// Those of libtest that mean something here; the others are all the same.
+    fn read() -> Self {
+        let (mut wanted, mut skipped) = (Vec::new(), Vec::new());
+        let (mut list, mut exact) = (false, false);
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--list" => list = true,
+                "--exact" => exact = true,
+                "--skip" => skipped.extend(words.next()),
+                "--test-threads" | "--format" | "--color" | "-Z" => drop(words.next()),
+                _ if word.starts_with('-') => {}
+                _ => wanted.push(word),
+            }
+        }
+        Self { list, exact, wanted, skipped }
+    }
+
+    fn takes(&self, case: &Case) -> bool {
+        let fits = |part: &String| {
+            if self.exact { case.name == part } else { case.name.contains(part.as_str()) }
+        };
+        (self.wanted.is_empty() || self.wanted.iter().any(fits)) && !self.skipped.iter().any(fits)
+    }
+}
+
+pub(crate) fn main(all: Vec<Case>) -> ExitCode {
+    let options = Options::read();
+    check_table(&all);
+    let cases: Vec<Case> = all.into_iter().filter(|case| options.takes(case)).collect();
+    if options.list {
+        for case in &cases {
+            println!("{}: test ({})", case.name, case.clause());
+        }
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", cases.len());
+    let started = Instant::now();
+    let Some(subjects) = up(&cases) else {
+        println!("\ntest result: ok. 0 passed; 0 failed; {} ignored", cases.len());
+        return ExitCode::SUCCESS;
+    };
+    let outcomes = run(&cases, &subjects);
+    let failed = report(&cases, &outcomes);
+    subjects.finish();
+    let (result, passed) = (if failed == 0 { "ok" } else { "FAILED" }, cases.len() - failed);
+    let took = started.elapsed().as_secs_f64();
+    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; in {took:.1}s");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The subjects, for cases; what is printed where there can be no lab names the thread.
+fn up(cases: &[Case]) -> Option<Subjects> {
+    if cases.is_empty() {
+        return None;
+    }
+    let thread = thread::Builder::new().name("conformance".to_owned()).spawn(Subjects::up);
+    thread.unwrap().join().expect("the subjects are up")
+}
+
+/// The table names cases that are there, each once for a subject.
+fn check_table(all: &[Case]) {
+    for (at, line) in DIFFERENCES.iter().enumerate() {
+        assert!(all.iter().any(|case| case.name == line.case), "no case {}", line.case);
+        let twice = DIFFERENCES[..at].iter().any(|it| it.case == line.case && it.who == line.who);
+        assert!(!twice, "{} is in the table twice", line.case);
+    }
+    let mut names: Vec<&str> = all.iter().map(|case| case.name).collect();
+    names.sort_unstable();
+    if let Some(two) = names.windows(2).find(|two| two[0] == two[1]) {
+        panic!("two cases of the name {}", two[0]);
+    }
+}
+
+type Outcomes = BTreeMap<(usize, usize), Outcome>;
+
+/// Runs every case on every subject, several at a time.
+fn run(cases: &[Case], subjects: &Subjects) -> Outcomes {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let said = said(info.payload());
+        MESSAGE.set(format!("{said} ({place})"));
+    }));
+    let hub = Arc::new(Hub::open(subjects.bed.lab()));
+    let (next, numbers) = (AtomicUsize::new(0), Numbers::new());
+    let outcomes = Mutex::new(Outcomes::new());
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let (case, subject) = (at / 2, at % 2);
+                    if case >= cases.len() {
+                        return;
+                    }
+                    let number = numbers.free().pop_front().expect("more numbers than threads");
+                    let outcome = on(&cases[case], subjects.all[subject], &hub, number);
+                    numbers.free().push_back(number);
+                    let mut all = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.insert((case, subject), outcome);
+                }
+            });
+        }
+    });
+    drop(panic::take_hook());
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn said(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Host numbers that are free, those that were longest so first. They are the last octet of an
+/// address: beside the client, the pods and the broadcast address.
+struct Numbers(Mutex<VecDeque<u8>>);
+
+impl Numbers {
+    fn new() -> Self {
+        Self(Mutex::new((2..=140).chain(160..=250).collect()))
+    }
+
+    fn free(&self) -> MutexGuard<'_, VecDeque<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn on(case: &Case, subject: Subject, hub: &Arc<Hub>, number: u8) -> Outcome {
+    let families: &[Family] = match case.families {
+        Families::V4 => &[Family::V4],
+        Families::V6 => &[Family::V6],
+        Families::Both => &[Family::V4, Family::V6],
+    };
+    for &family in families {
+        if family == Family::V6 && subject.v6.is_none() {
+            if case.families == Families::V6 {
+                return Err("it has no IPv6".to_owned());
+            }
+            continue;
+        }
+        let started = Instant::now();
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut host = Host::new(Arc::clone(hub), subject, number, family);
+            (case.run)(&mut host);
+        }));
+        if std::env::var_os("CONFORMANCE_TIMES").is_some() {
+            println!("{:6.3}s {:?} {}", started.elapsed().as_secs_f64(), subject.name, case.name);
+        }
+        outcome.map_err(|_| format!("{family:?}: {}", MESSAGE.take()))?;
+    }
+    Ok(())
+}
+
+/// Prints the matrix and what does not fit it; returns how many cases failed.
+fn report(cases: &[Case], outcomes: &Outcomes) -> usize {
+    println!("\n{:<84} {:<28} {:<9} {:<9}", "case", "clause", "tagwire", "linux");
+    let mut complaints = BTreeMap::new();
+    for (at, case) in cases.iter().enumerate() {
+        let mut cells = Vec::new();
+        for (index, who) in [Name::Tagwire, Name::Linux].into_iter().enumerate() {
+            let argued = DIFFERENCES.iter().find(|line| line.case == case.name && line.who == who);
+            let (cell, complaint) = match (&outcomes[&(at, index)], argued) {
+                (Ok(()), None) => ("pass", None),
+                (Err(_), Some(_)) => ("differs", None),
+                (Ok(()), Some(_)) => ("pass", Some("passes, but is argued to differ".to_owned())),
+                (Err(why), None) => ("FAIL", Some(why.clone())),
+            };
+            cells.push(cell);
+            if let Some(complaint) = complaint {
+                complaints.entry(at).or_insert_with(Vec::new).push((who, complaint));
+            }
+        }
+        println!("{:<84} {:<28} {:<9} {:<9}", case.name, case.clause(), cells[0], cells[1]);
+    }
+    let shown = DIFFERENCES.iter().filter(|line| cases.iter().any(|case| case.name == line.case));
+    for line in shown {
+        println!("\n{:?} differs in {}:\n  {}", line.who, line.case, line.why);
+    }
+    for (at, whys) in &complaints {
+        for (who, why) in whys {
+            println!("\nFAILED {} on {who:?}:\n  {why}", cases[*at].name);
+        }
+    }
+    complaints.len()
+}

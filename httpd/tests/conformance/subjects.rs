@@ -1,0 +1,114 @@
+//! The two that the suite runs against, each in its pod: Tagwire as it is shipped, and nginx on
+//! the kernel's TCP behind the same VLAN.
+
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use tagwire_lab::{Lab, LabProcess, POD_INTERFACE};
+
+use crate::bed::{Bed, content, wait_until};
+use crate::packet::Mac;
+
+/// What `/big` is long: more than any window of a case.
+pub(crate) const BIG: usize = 4 << 20;
+/// What `/middle` is long: more than a few segments, less than what a kernel queues.
+pub(crate) const MIDDLE: usize = 20_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    Tagwire,
+    Linux,
+}
+
+/// Where a subject is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject {
+    pub(crate) name: Name,
+    pub(crate) mac: Mac,
+    pub(crate) v4: Ipv4Addr,
+    pub(crate) v6: Option<Ipv6Addr>,
+}
+
+pub(crate) struct Subjects {
+    pub(crate) all: [Subject; 2],
+    pub(crate) bed: Bed,
+    nginx: LabProcess,
+}
+
+impl Subjects {
+    /// Both, up and serving; `None` where there can be no lab.
+    pub(crate) fn up() -> Option<Self> {
+        let mut bed = Bed::down(Lab::builder().pods(2))?;
+        tagwire_lab::require_tools(&["nginx"]).unwrap();
+        bed.put("big", &content(3, BIG));
+        bed.put("middle", &content(4, MIDDLE));
+        for entry in fs::read_dir(bed.www()).unwrap() {
+            fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        // Frames come as a wire would carry them: cut to size, their checksums filled in.
+        let node = bed.lab().node();
+        let offloads = "ethtool -K nic0 tx off tso off gso off gro off";
+        let off = node.command("sh").args(["-c", offloads]).output().unwrap();
+        assert!(off.status.success(), "{offloads}: {off:?}");
+        // One CPU for all that comes in, so that frames stay in their order.
+        bed.lab().steer(1, 1).unwrap();
+        bed.start(&[]);
+        let nginx = start_nginx(&bed);
+        let subject = |name, pod: usize, v6| {
+            let pod = bed.lab().pod(pod);
+            Subject { name, mac: pod.mac(), v4: pod.address(), v6 }
+        };
+        let all = [subject(Name::Tagwire, 0, None), subject(Name::Linux, 1, Some(LINUX_V6))];
+        Some(Self { all, bed, nginx })
+    }
+
+    /// Ends both; the appliance must end well.
+    pub(crate) fn finish(mut self) {
+        self.nginx.kill();
+        self.bed.assert_serves();
+        self.bed.finish();
+    }
+}
+
+const LINUX_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 1, 0x151);
+
+fn start_nginx(bed: &Bed) -> LabProcess {
+    let pod = bed.lab().pod(1);
+    pod.kernel_stack().unwrap();
+    let script = format!(
+        "cd /proc/sys/net/ipv6/conf && device=$(ls | grep {POD_INTERFACE} | tail -n 1) &&
+         echo 0 > $device/accept_ra && echo 0 > $device/disable_ipv6 &&
+         ip address add {LINUX_V6}/64 dev $device nodad"
+    );
+    let output = pod.command("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let config = bed.lab().scratch().join("nginx.conf");
+    fs::write(&config, nginx_conf(bed)).unwrap();
+    let nginx = pod.command("nginx").arg("-c").arg(&config).capture().spawn().unwrap();
+    let address = format!("http://{}/", pod.address());
+    wait_until("nginx serves", Duration::from_secs(10), || {
+        bed.client(&["curl", "-sS", "-m", "5", "-o", "/dev/null", &address]).status.success()
+    });
+    nginx
+}
+
+fn nginx_conf(bed: &Bed) -> String {
+    let (scratch, www) = (bed.lab().scratch().display().to_string(), bed.www());
+    let www = www.display();
+    format!(
+        "daemon off;
+worker_processes 1;
+user www-data;
+pid {scratch}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    keepalive_timeout 300s;
+    server {{ listen 80; listen [::]:80; root {www}; }}
+}}
+"
+    )
+}
