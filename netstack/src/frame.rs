@@ -49,6 +49,15 @@ pub struct Transmit {
     pub segmentation: Option<SegmentationRequest>,
 }
 
+/// The version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// `csum_start` and `csum_offset` of virtio's network header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChecksumRequest {
@@ -58,9 +67,11 @@ pub struct ChecksumRequest {
     pub offset: u16,
 }
 
-/// `gso_size` and `hdr_len` of virtio's network header, for TCP over IPv4.
+/// `gso_type`, `gso_size` and `hdr_len` of virtio's network header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentationRequest {
+    /// What TCP is carried by.
+    pub family: IpFamily,
     /// Payload octets for each segment.
     pub size: u16,
     /// Octets of all headers, Ethernet's included.

@@ -1,6 +1,7 @@
 //! The stack as a whole, and how it is driven.
 
 mod arp;
+mod ipv6;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,9 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::{Config, IpCidr, MacAddr};
 use crate::entropy::Keys;
-use crate::frame::{Checksum, ChecksumRequest, FrameMeta, SegmentationRequest, Transmit};
+use crate::frame::{Checksum, ChecksumRequest, FrameMeta, IpFamily, SegmentationRequest, Transmit};
 use crate::ip::icmp::SegmentError;
 use crate::ip::route::Routes;
+use crate::ip::v6::Ipv6;
 use crate::ip::{self, Outbox, Packet};
 use crate::link::announce::Announcer;
 use crate::link::ingress;
@@ -19,13 +21,14 @@ use crate::stats::Stats;
 use crate::tcp::connection::{CloseReason, Events, State};
 use crate::tcp::demux::{ConnId, FourTuple};
 use crate::tcp::output::Built;
-use crate::tcp::{Counts, Env, Recv, Tcp};
+use crate::tcp::{Counts, Env, LinkMss, Recv, Tcp};
 use crate::time::Instant;
 use crate::wire::arp::{ArpPacket, Operation};
-use crate::wire::checksum::pseudo_header;
+use crate::wire::checksum::{pseudo_header, pseudo_header_of, pseudo_header_v6};
 use crate::wire::ethernet::Frame;
+use crate::wire::ipv6::NEXT_ICMPV6;
 use crate::wire::vlan::{Tags, VlanStack};
-use crate::wire::{arp as wire_arp, ethernet, ipv4, tcp as wire_tcp};
+use crate::wire::{arp as wire_arp, ethernet, ipv4, ipv6 as wire_ipv6, tcp as wire_tcp};
 
 /// Octets that [`Stack::poll_transmit`]'s buffer must have: a full frame of a 1500 octet
 /// MTU behind two tags. More lets larger payloads be copied behind their headers instead of
@@ -69,6 +72,8 @@ pub struct Stack {
     announcer: Announcer,
     neighbors: Neighbors,
     arp_limits: arp::Limits,
+    ipv6: Option<Ipv6>,
+    nd_limits: ipv6::Limits,
     outbox: Outbox,
     tcp: Tcp,
     stats: Stats,
@@ -82,7 +87,10 @@ impl Stack {
         let keys = Keys::new(config.secret);
         let mtu = usize::from(config.mtu.max(MIN_MTU));
         // RFC 9293 3.7.1: MTU less the headers without options.
-        let mss = (mtu - ipv4::HEADER_LEN - wire_tcp::HEADER_LEN) as u16;
+        let mss = LinkMss {
+            v4: (mtu - ipv4::HEADER_LEN - wire_tcp::HEADER_LEN) as u16,
+            v6: ipv6::mss(mtu),
+        };
         let subnets = config.addresses.iter().filter_map(|cidr| match cidr {
             IpCidr::V4(cidr) => Some(*cidr),
             IpCidr::V6(_) => None,
@@ -100,6 +108,8 @@ impl Stack {
             passive: config.passive,
             neighbors: Neighbors::new(keys),
             arp_limits: arp::Limits::default(),
+            ipv6: ipv6::from_config(&config, keys, mtu, now),
+            nd_limits: ipv6::Limits::default(),
             outbox: Outbox::default(),
             tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),
@@ -120,6 +130,7 @@ impl Stack {
                 // RFC 1122 3.3.6: unicast IP in a link-layer broadcast is not for a host.
                 self.on_ipv4(now, &frame, meta);
             }
+            ethernet::ETHERTYPE_IPV6 => self.on_ipv6(now, &frame, meta),
             ethernet::ETHERTYPE_ARP => self.on_arp(now, frame.payload),
             _ => self.stats.drop_ethertype += 1,
         }
@@ -137,40 +148,8 @@ impl Stack {
         }
         match packet.protocol {
             ipv4::PROTOCOL_TCP if admitted.unicast => {
-                if meta.checksum == Checksum::Unverified {
-                    let sum = pseudo_header(
-                        packet.source,
-                        packet.destination,
-                        ipv4::PROTOCOL_TCP,
-                        packet.payload.len() as u16,
-                    );
-                    if sum.feed(packet.payload).finish() != 0 {
-                        self.stats.drop_checksum += 1;
-                        return;
-                    }
-                }
-                let Ok(segment) = wire_tcp::parse(packet.payload) else {
-                    self.stats.drop_malformed += 1;
-                    return;
-                };
-                let received = meta.received.map_or(now, |at| at.min(now));
-                let mut env = Env {
-                    now,
-                    received,
-                    outbox: &mut self.outbox,
-                    stats: &mut self.stats,
-                    station: Some(frame.source),
-                };
-                let accepted = env.stats.tcp_accepted;
-                self.tcp.on_segment(
-                    &mut env,
-                    packet.source.into(),
-                    packet.destination.into(),
-                    &segment,
-                );
-                if self.stats.tcp_accepted != accepted {
-                    self.confirm_hop(now, packet.source.into());
-                }
+                let ends = (packet.source.into(), packet.destination.into());
+                self.on_segment(now, frame, meta, ends, packet.payload);
             }
             // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
             // only to multiply an attacker's packets.
@@ -188,19 +167,60 @@ impl Stack {
                     packet.destination,
                     packet.payload,
                 );
-                if let Some(SegmentError { tuple, seq, error }) = about {
-                    let mut env = Env {
-                        now,
-                        received: now,
-                        outbox: &mut self.outbox,
-                        stats: &mut self.stats,
-                        station: None,
-                    };
-                    self.tcp.on_icmp(&mut env, &tuple, seq, error);
+                if let Some(error) = about {
+                    self.on_segment_error(now, &error);
                 }
             }
             _ => self.stats.drop_protocol += 1,
         }
+    }
+
+    /// Takes what a packet carries for TCP; `ends` are its source and its destination.
+    fn on_segment(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        meta: &FrameMeta,
+        ends: (IpAddr, IpAddr),
+        octets: &[u8],
+    ) {
+        let (source, destination) = ends;
+        if meta.checksum == Checksum::Unverified {
+            let sum = pseudo_header_of(source, destination, ipv4::PROTOCOL_TCP, octets.len());
+            if sum.is_none_or(|sum| sum.feed(octets).finish() != 0) {
+                self.stats.drop_checksum += 1;
+                return;
+            }
+        }
+        let Ok(segment) = wire_tcp::parse(octets) else {
+            self.stats.drop_malformed += 1;
+            return;
+        };
+        let received = meta.received.map_or(now, |at| at.min(now));
+        let mut env = Env {
+            now,
+            received,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+            station: Some(frame.source),
+        };
+        let accepted = env.stats.tcp_accepted;
+        self.tcp.on_segment(&mut env, source, destination, &segment);
+        if self.stats.tcp_accepted != accepted {
+            self.confirm_hop(now, source);
+        }
+    }
+
+    /// Tells TCP what ICMP said of a segment.
+    fn on_segment_error(&mut self, now: Instant, about: &SegmentError) {
+        let mut env = Env {
+            now,
+            received: now,
+            outbox: &mut self.outbox,
+            stats: &mut self.stats,
+            station: None,
+        };
+        self.tcp.on_icmp(&mut env, &about.tuple, about.seq, about.error);
     }
 
     // ---- frames out ----------------------------------------------------------------------
@@ -235,11 +255,25 @@ impl Stack {
         loop {
             let packet = self.outbox.pop()?;
             let Some(destination) = packet.destination() else {
-                let Packet::Arp(to, arp) = packet else { continue };
-                self.stats.arp_out += 1;
-                return Some(self.write_arp(buffer, to, &arp));
+                match packet {
+                    Packet::Arp(to, arp) => {
+                        self.stats.arp_out += 1;
+                        return Some(self.write_arp(buffer, to, &arp));
+                    }
+                    Packet::Discovery { to, source, destination, message, router_alert } => {
+                        return Some(self.write_discovery(
+                            buffer,
+                            to,
+                            source,
+                            destination,
+                            &message,
+                            router_alert,
+                        ));
+                    }
+                    _ => continue,
+                }
             };
-            let Some(hop) = self.routes.next_hop(destination) else {
+            let Some(hop) = self.next_hop(destination) else {
                 self.stats.drop_no_route += 1;
                 continue;
             };
@@ -258,7 +292,8 @@ impl Stack {
                     continue;
                 }
             };
-            let transport = &mut buffer[ethernet::header_len(self.tags) + ipv4::HEADER_LEN..];
+            let at = self.transport_at(destination);
+            let transport = &mut buffer[at..];
             return Some(match packet {
                 Packet::Segment(tuple, header, _) => {
                     let length = wire_tcp::emit(transport, &header);
@@ -268,23 +303,24 @@ impl Stack {
                         header_len: length,
                         segment_size: None,
                     };
-                    self.finish_segment(buffer, mac, &tuple, &built, &[])
+                    let flow_label = self.tcp.flow_label(&tuple);
+                    self.finish_segment(buffer, mac, &tuple, flow_label, &built, &[])
                 }
                 Packet::Icmp { source, destination, message } => {
-                    let mut in_buffer = 0;
                     let length = message.len();
-                    if let Some(room) = transport.get_mut(..length) {
-                        room.copy_from_slice(&message);
-                        in_buffer = length;
-                    } else {
-                        // Larger than the buffer: the MTU is.
-                        slices.push(Bytes::from(message));
-                    }
+                    let in_buffer = put_message(transport, slices, message);
                     let protocol = ipv4::PROTOCOL_ICMP;
                     let len = self.write_ip(buffer, mac, source, destination, protocol, length);
                     Transmit { len: len + in_buffer, checksum: None, segmentation: None }
                 }
-                Packet::Arp(..) => continue,
+                Packet::Icmpv6 { source, destination, message } => {
+                    let length = message.len();
+                    let in_buffer = put_message(transport, slices, message);
+                    let header = self.header_v6(source, destination, NEXT_ICMPV6, 0);
+                    let len = self.write_ipv6(buffer, mac, &header, length);
+                    Transmit { len: len + in_buffer, checksum: None, segmentation: None }
+                }
+                Packet::Arp(..) | Packet::Discovery { .. } => continue,
             });
         }
     }
@@ -298,7 +334,7 @@ impl Stack {
     ) -> Option<Transmit> {
         loop {
             let (id, tuple) = self.tcp.next_ready()?;
-            let lookup = match self.routes.next_hop(tuple.remote.ip) {
+            let lookup = match self.next_hop(tuple.remote.ip) {
                 Some(hop) => match self.resolve(now, hop, Some(id)) {
                     Lookup::Pending => {
                         self.neighbors.wait_connection(hop, id);
@@ -312,14 +348,16 @@ impl Stack {
                 },
                 None => Lookup::Failed,
             };
-            let at = ethernet::header_len(self.tags) + ipv4::HEADER_LEN;
+            let at = self.transport_at(tuple.remote.ip);
             let Some(built) = self.tcp.output(now, &mut self.stats, id, &mut buffer[at..], slices)
             else {
                 continue;
             };
             match lookup {
                 Lookup::Known(mac) => {
-                    return Some(self.finish_segment(buffer, mac, &tuple, &built, slices));
+                    let connection = self.tcp.connection(id);
+                    let label = connection.map_or(0, |connection| connection.flow_label);
+                    return Some(self.finish_segment(buffer, mac, &tuple, label, &built, slices));
                 }
                 // The segment counts as sent and lost, so that TCP's timers run.
                 _ => {
@@ -327,6 +365,23 @@ impl Stack {
                     self.stats.drop_unresolved += 1;
                 }
             }
+        }
+    }
+
+    /// Where the transport's header stands in a frame.
+    fn transport_at(&self, destination: IpAddr) -> usize {
+        let network = match destination {
+            IpAddr::V4(_) => ipv4::HEADER_LEN,
+            IpAddr::V6(_) => wire_ipv6::HEADER_LEN,
+        };
+        ethernet::header_len(self.tags) + network
+    }
+
+    /// The neighbour to hand a packet for `destination` to.
+    fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
+        match destination {
+            IpAddr::V4(destination) => self.routes.next_hop(destination).map(IpAddr::V4),
+            IpAddr::V6(destination) => self.next_hop_v6(destination).map(IpAddr::V6),
         }
     }
 
@@ -342,7 +397,7 @@ impl Stack {
 
     /// A handshake was completed: our SYN-ACK has reached `peer`, and so its next hop works.
     fn confirm_hop(&mut self, now: Instant, peer: IpAddr) {
-        if let Some(hop) = self.routes.next_hop(peer) {
+        if let Some(hop) = self.next_hop(peer) {
             self.neighbors.confirm(now, hop, now, &mut self.stats);
         }
     }
@@ -375,16 +430,29 @@ impl Stack {
         buffer: &mut [u8],
         mac: MacAddr,
         tuple: &FourTuple,
+        flow_label: u32,
         built: &Built,
         slices: &[Bytes],
     ) -> Transmit {
-        let (IpAddr::V4(local), IpAddr::V4(remote)) = (tuple.local.ip, tuple.remote.ip) else {
-            unreachable!("only IPv4 is routed");
-        };
         let segment_len = built.in_buffer + built.in_slices;
         let protocol = ipv4::PROTOCOL_TCP;
-        let start = self.write_ip(buffer, mac, local, remote, protocol, segment_len);
-        let mut sum = pseudo_header(local, remote, protocol, segment_len as u16);
+        let (local, remote) = (tuple.local.ip, tuple.remote.ip);
+        let (start, mut sum, family) = match (local, remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => (
+                self.write_ip(buffer, mac, local, remote, protocol, segment_len),
+                pseudo_header(local, remote, protocol, segment_len as u16),
+                IpFamily::V4,
+            ),
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                let header = self.header_v6(local, remote, protocol, flow_label);
+                (
+                    self.write_ipv6(buffer, mac, &header, segment_len),
+                    pseudo_header_v6(local, remote, protocol, segment_len as u32),
+                    IpFamily::V6,
+                )
+            }
+            _ => unreachable!("both ends of a connection are of one family"),
+        };
         let checksum = self.checksum_offload.then_some(ChecksumRequest {
             start: start as u16,
             offset: wire_tcp::CHECKSUM_OFFSET as u16,
@@ -405,6 +473,7 @@ impl Stack {
             len: start + built.in_buffer,
             checksum,
             segmentation: built.segment_size.map(|size| SegmentationRequest {
+                family,
                 size,
                 header_len: (start + built.header_len) as u16,
             }),
@@ -418,7 +487,10 @@ impl Stack {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let tcp = self.tcp.next_timeout();
         let neighbors = self.neighbors.next_timeout();
-        [tcp, neighbors, self.announcer.next_timeout()].into_iter().flatten().min()
+        [tcp, neighbors, self.announcer.next_timeout(), self.next_timeout_v6()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due at `now`.
@@ -426,6 +498,7 @@ impl Stack {
         if self.announcer.take_due(now) {
             self.announce();
         }
+        self.handle_timeout_v6(now);
         let freed = self.neighbors.handle_timeout(now, &mut self.requests, &mut self.stats);
         self.push_requests();
         for id in freed {
@@ -459,6 +532,9 @@ impl Stack {
     pub fn set_link(&mut self, now: Instant, up: bool) {
         if up && !self.link_up && !self.passive {
             self.announcer.restart(now);
+            if let Some(ipv6) = &mut self.ipv6 {
+                ipv6.restart(now);
+            }
         } else if !up {
             self.announcer.stop();
         }
@@ -574,4 +650,16 @@ impl Stack {
     pub fn neighbors(&self) -> usize {
         self.neighbors.len()
     }
+}
+
+/// Puts a message behind the headers if it fits there, else, where the MTU is larger than the
+/// buffer, into the slices; how much of it is in the buffer.
+fn put_message(room: &mut [u8], slices: &mut Vec<Bytes>, message: Vec<u8>) -> usize {
+    let length = message.len();
+    let Some(room) = room.get_mut(..length) else {
+        slices.push(Bytes::from(message));
+        return 0;
+    };
+    room.copy_from_slice(&message);
+    length
 }

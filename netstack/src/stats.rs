@@ -40,6 +40,8 @@ counters! {
         drop_martian,
         /// Dropped: an IPv4 fragment (reassembly is not there yet).
         drop_fragment,
+        /// Dropped: IPv6 extension headers or options beyond the bounds, or that ask for it.
+        drop_extension,
         /// Dropped: an IP protocol or ICMP type that is not served.
         drop_protocol,
         /// Dropped: an outgoing packet for which there is no route.
@@ -60,8 +62,30 @@ counters! {
         neighbor_evicted,
         /// Another station claims our address (RFC 5227).
         arp_conflict,
+        /// Neighbour discovery messages used (RFC 4861).
+        nd_in,
+        /// Neighbour discovery messages sent.
+        nd_out,
+        /// Neighbour discovery messages not for us, or not sane.
+        nd_ignored,
+        /// Neighbor solicitations of strangers beyond what is answered each second.
+        nd_limited,
+        /// Another station claims one of our IPv6 addresses (RFC 4862 5.4).
+        nd_conflict,
+        /// Our own probes for a duplicate address that came back (RFC 7527).
+        nd_loop,
+        /// Multicast listener queries used (RFC 3810).
+        mld_in,
+        /// Multicast listener reports sent.
+        mld_out,
+        /// Multicast listener queries that are not sane.
+        mld_ignored,
         /// ICMP echo requests answered.
         icmp_echo,
+        /// ICMP errors sent about packets that we got.
+        icmp_error_out,
+        /// ICMP errors that were due, beyond what is sent each second.
+        icmp_limited,
         /// ICMP errors about packets of ours, told to the transport.
         icmp_error_in,
         /// ICMP errors that quote no packet that we can have sent.

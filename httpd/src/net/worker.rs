@@ -14,7 +14,7 @@ use tagwire_core::counters::Counters;
 use tagwire_core::packet::{Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
-use tagwire_netstack::{Checksum, FrameMeta, Instant, Stack, State};
+use tagwire_netstack::{Checksum, FrameMeta, Instant, IpFamily, Stack, State};
 
 use super::gather::Part;
 use super::post::{self, Note, Post};
@@ -311,7 +311,10 @@ impl Machine for HttpWorker {
                 .checksum
                 .map(|request| TxChecksum { start: request.start, offset: request.offset }),
             gso: transmit.segmentation.map(|request| Gso {
-                kind: GsoKind::TcpV4,
+                kind: match request.family {
+                    IpFamily::V4 => GsoKind::TcpV4,
+                    IpFamily::V6 => GsoKind::TcpV6,
+                },
                 size: request.size,
                 header_len: request.header_len,
             }),

@@ -452,7 +452,12 @@ impl Driver {
         assert!(connections <= MAX_CONNECTIONS && half_open <= BACKLOG);
         assert!(time_wait <= MAX_TIME_WAIT);
         let stats = self.stack.stats();
-        let used = stats.arp_in + stats.icmp_echo + stats.icmp_error_in + stats.tcp_in;
+        let used = stats.arp_in
+            + stats.nd_in
+            + stats.mld_in
+            + stats.icmp_echo
+            + stats.icmp_error_in
+            + stats.tcp_in;
         let unused = stats.drop_malformed
             + stats.drop_vlan
             + stats.drop_mac
@@ -461,11 +466,15 @@ impl Driver {
             + stats.drop_address
             + stats.drop_martian
             + stats.drop_fragment
+            + stats.drop_extension
             + stats.drop_protocol
             + stats.icmp_ignored
             + stats.arp_ignored
             + stats.arp_limited
-            + stats.arp_conflict;
+            + stats.arp_conflict
+            + stats.nd_ignored
+            + stats.nd_limited
+            + stats.mld_ignored;
         assert_eq!(stats.frames_in, used + unused, "a frame without a counter");
     }
 

@@ -1,11 +1,13 @@
-//! IPv4 (RFC 791, RFC 1122 3): admission, ICMP, routes, and what waits to be sent.
+//! IP: admission, ICMP, routes, and what waits to be sent. IPv4 (RFC 791, RFC 1122 3) is here,
+//! IPv6 in [`v6`].
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(crate) mod icmp;
 pub(crate) mod ingress;
 pub(crate) mod route;
+pub(crate) mod v6;
 
 use crate::config::MacAddr;
 use crate::stats::Stats;
@@ -26,15 +28,27 @@ pub(crate) enum Packet {
     Segment(FourTuple, Header, Option<MacAddr>),
     /// An ICMP message, complete.
     Icmp { source: Ipv4Addr, destination: Ipv4Addr, message: Vec<u8> },
+    /// An ICMPv6 message to be routed, complete.
+    Icmpv6 { source: Ipv6Addr, destination: Ipv6Addr, message: Vec<u8> },
+    /// A message of neighbour or multicast listener discovery, complete, to this station or
+    /// group. The latter's carries a Router Alert.
+    Discovery {
+        to: MacAddr,
+        source: Ipv6Addr,
+        destination: Ipv6Addr,
+        message: Vec<u8>,
+        router_alert: bool,
+    },
 }
 
 impl Packet {
     /// The IP destination, for what is routed.
     pub(crate) fn destination(&self) -> Option<IpAddr> {
         match self {
-            Self::Arp(..) => None,
+            Self::Arp(..) | Self::Discovery { .. } => None,
             Self::Segment(tuple, ..) => Some(tuple.remote.ip),
             Self::Icmp { destination, .. } => Some(IpAddr::V4(*destination)),
+            Self::Icmpv6 { destination, .. } => Some(IpAddr::V6(*destination)),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Where a packet goes next (RFC 1122 3.3.1): on the link, to the gateway, or nowhere.
+//! Where an IPv4 packet goes next (RFC 1122 3.3.1): on the link, to the gateway, or nowhere.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use crate::config::Ipv4Cidr;
 
@@ -41,13 +41,11 @@ impl Routes {
     }
 
     /// The neighbour to hand a packet for `destination` to.
-    pub(crate) fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
-        match destination {
-            IpAddr::V4(near) if self.subnets.iter().any(|subnet| subnet.contains(near)) => {
-                Some(destination)
-            }
-            IpAddr::V4(_) => self.gateway.map(IpAddr::V4),
-            IpAddr::V6(_) => None,
+    pub(crate) fn next_hop(&self, destination: Ipv4Addr) -> Option<Ipv4Addr> {
+        if self.subnets.iter().any(|subnet| subnet.contains(destination)) {
+            Some(destination)
+        } else {
+            self.gateway
         }
     }
 
@@ -72,11 +70,11 @@ mod tests {
 
     #[test]
     fn on_link_by_gateway_or_nowhere() {
-        let far = IpAddr::from([10, 1, 3, 1]);
-        for near in [IpAddr::from([10, 1, 2, 200]), IpAddr::from([172, 16, 200, 1])] {
+        let far = Ipv4Addr::new(10, 1, 3, 1);
+        for near in [Ipv4Addr::new(10, 1, 2, 200), Ipv4Addr::new(172, 16, 200, 1)] {
             assert_eq!(routes(Some(GATEWAY)).next_hop(near), Some(near));
         }
-        assert_eq!(routes(Some(GATEWAY)).next_hop(far), Some(IpAddr::V4(GATEWAY)));
+        assert_eq!(routes(Some(GATEWAY)).next_hop(far), Some(GATEWAY));
         assert_eq!(routes(None).next_hop(far), None);
     }
 

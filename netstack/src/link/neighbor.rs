@@ -347,6 +347,18 @@ impl Neighbors {
         Some(due)
     }
 
+    /// Where an address is known to be.
+    pub(crate) fn mac(&self, address: IpAddr) -> Option<MacAddr> {
+        self.table.get(&address)?.state.mac()
+    }
+
+    /// Whether a neighbour was asked for and has not answered.
+    pub(crate) fn is_silent(&self, address: IpAddr) -> bool {
+        self.table.get(&address).is_some_and(|neighbor| {
+            matches!(neighbor.state, State::Failed { .. }) || neighbor.failures > 0
+        })
+    }
+
     /// Whether an address has an entry.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.table.contains_key(&address)

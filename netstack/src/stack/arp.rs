@@ -107,8 +107,14 @@ impl Stack {
     }
 
     pub(super) fn push_requests(&mut self) {
-        for Request { to, target } in self.requests.drain(..) {
-            let IpAddr::V4(target) = target else { continue };
+        for Request { to, target } in std::mem::take(&mut self.requests) {
+            let target = match target {
+                IpAddr::V4(target) => target,
+                IpAddr::V6(target) => {
+                    self.solicit(to, target);
+                    continue;
+                }
+            };
             let Some(sender) = self.routes.source_for(target) else { continue };
             let request = ArpPacket {
                 operation: Operation::Request,

@@ -122,6 +122,8 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) tuple: FourTuple,
+    /// Of its IPv6 packets (RFC 6437).
+    pub(crate) flow_label: u32,
     pub(super) state: State,
 
     /// Oldest unacknowledged sequence number.
@@ -227,6 +229,7 @@ impl Connection {
         let (snd_scale, rcv_scale) = half_open.scaling.unwrap_or((0, 0));
         Self {
             tuple,
+            flow_label: 0,
             state: State::Established,
             snd_una: snd_nxt,
             snd_nxt,

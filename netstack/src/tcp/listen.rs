@@ -21,6 +21,8 @@ use crate::wire::tcp::{Flags, Header, Options, Segment, Timestamp};
 const SYN_ACK_RETRIES: u8 = 5;
 /// RFC 9293 3.7.1, MUST-15: what a peer without the option can take.
 const DEFAULT_MSS: u16 = 536;
+/// The same over IPv6.
+const DEFAULT_MSS_V6: u16 = 1220;
 /// A peer whose stated MSS is smaller gets this: each of its segments would cost us more
 /// header than data (the attack behind CVE-2019-11479; Linux's floor is 48).
 const MIN_MSS: u16 = 64;
@@ -146,12 +148,18 @@ pub(crate) fn own_window_scale(receive_buffer: usize) -> u8 {
 
 impl HalfOpen {
     /// What a SYN offers and we agree to; its numbers on our side are the caller's to set.
-    pub(crate) fn from_syn(segment: &Segment<'_>, config: &TcpConfig, now: Instant) -> Self {
+    pub(crate) fn from_syn(
+        tuple: &FourTuple,
+        segment: &Segment<'_>,
+        config: &TcpConfig,
+        now: Instant,
+    ) -> Self {
+        let default_mss = if tuple.local.ip.is_ipv4() { DEFAULT_MSS } else { DEFAULT_MSS_V6 };
         let Options { mss, window_scale, sack_permitted, timestamp, .. } = segment.options;
         Self {
             iss: SeqNum(0),
             irs: segment.seq,
-            peer_mss: mss.unwrap_or(DEFAULT_MSS).max(MIN_MSS),
+            peer_mss: mss.unwrap_or(default_mss).max(MIN_MSS),
             scaling: window_scale.map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
             sack_permitted,
             ts_recent: timestamp.map(|timestamp| timestamp.value),
@@ -215,8 +223,9 @@ mod tests {
         let octets = [0x9c, 0x40, 0, 80, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 1, 0, 0, 0, 0, 0];
         let segment = crate::wire::tcp::parse(&octets).unwrap();
         let start = Instant::from_millis(0);
-        let record = HalfOpen::from_syn(&segment, &config, start);
-        table.insert(FourTuple::for_test(1), record, None, &config, start);
+        let tuple = FourTuple::for_test(1);
+        let record = HalfOpen::from_syn(&tuple, &segment, &config, start);
+        table.insert(tuple, record, None, &config, start);
         let mut sent_again = Vec::new();
         loop {
             let now = table.next_timeout().unwrap();

@@ -85,13 +85,28 @@ impl Env<'_> {
     }
 }
 
+/// What the link carries in one segment without options, in octets, by family (RFC 9293 3.7.1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkMss {
+    pub(crate) v4: u16,
+    pub(crate) v6: u16,
+}
+
+impl LinkMss {
+    fn of(self, tuple: &FourTuple) -> u16 {
+        if tuple.local.ip.is_ipv6() { self.v6 } else { self.v4 }
+    }
+}
+
+/// Distinguishes flow labels from the other uses of the stack's secret.
+const PURPOSE_FLOW: u8 = 32;
+
 /// All connections of a stack.
 #[derive(Debug)]
 pub(crate) struct Tcp {
     config: TcpConfig,
     keys: Keys,
-    /// What the link carries in one segment without options.
-    mss: u16,
+    mss: LinkMss,
     segmentation: bool,
     listeners: Vec<u16>,
     demux: Demux,
@@ -110,7 +125,7 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    pub(crate) fn new(config: TcpConfig, keys: Keys, mss: u16, segmentation: bool) -> Self {
+    pub(crate) fn new(config: TcpConfig, keys: Keys, mss: LinkMss, segmentation: bool) -> Self {
         Self {
             config,
             keys,
@@ -128,6 +143,20 @@ impl Tcp {
             ready: VecDeque::new(),
             eventful: VecDeque::new(),
         }
+    }
+
+    /// The IPv6 flow label of a connection's packets: unpredictable, the same for all of them,
+    /// never 0 (RFC 6437 3). IPv4 has none.
+    pub(crate) fn flow_label(&self, tuple: &FourTuple) -> u32 {
+        if tuple.local.ip.is_ipv4() {
+            return 0;
+        }
+        (self.keys.prf(PURPOSE_FLOW, tuple.octets().as_ref()) as u32 & 0xf_ffff).max(1)
+    }
+
+    /// Segments of connections over IPv6 that begin from now on have this size.
+    pub(crate) fn set_mss_v6(&mut self, mss: u16) {
+        self.mss.v6 = mss;
     }
 
     pub(crate) fn listen(&mut self, port: u16) {
@@ -353,7 +382,7 @@ impl Tcp {
         while let Some(due) = self.half_open.pop_due(env.now, &self.config) {
             match due {
                 Due::SendAgain(tuple, record, station) => {
-                    let header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
+                    let header = record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now);
                     env.stats.tcp_retransmit += 1;
                     env.station = station;
                     env.answer(tuple, header);

@@ -70,7 +70,7 @@ impl Tcp {
             return;
         }
         env.stats.tcp_syn += 1;
-        let mut record = HalfOpen::from_syn(segment, &self.config, env.now);
+        let mut record = HalfOpen::from_syn(&tuple, segment, &self.config, env.now);
         record.iss = isn::initial_sequence(&self.keys, &tuple, env.now);
         record.ts_offset = isn::timestamp_offset(&self.keys, &tuple);
         if let Some(above) = above {
@@ -79,7 +79,7 @@ impl Tcp {
             record.iss = record.iss.latest(above + ISS_ABOVE_TIME_WAIT);
         }
         self.half_open.insert(tuple, record, env.station, &self.config, env.now);
-        env.answer(tuple, record.syn_ack(&tuple, self.mss, &self.config, env.now));
+        env.answer(tuple, record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now));
     }
 
     /// Answers a SYN and keeps nothing.
@@ -89,9 +89,9 @@ impl Tcp {
             return;
         }
         env.stats.tcp_cookie_sent += 1;
-        let mut record = HalfOpen::from_syn(segment, &self.config, env.now);
+        let mut record = HalfOpen::from_syn(&tuple, segment, &self.config, env.now);
         let stamp = self.cookies.bake(&mut record, &tuple, env.now);
-        let mut header = record.syn_ack(&tuple, self.mss, &self.config, env.now);
+        let mut header = record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now);
         if let (Some(timestamp), Some(value)) = (&mut header.options.timestamp, stamp) {
             timestamp.value = value;
         }
@@ -129,7 +129,9 @@ impl Tcp {
     ) {
         env.stats.tcp_accepted += 1;
         self.gate.remember(tuple.remote.ip, env.now);
-        let connection = Connection::establish(tuple, record, self.mss, env.now, &self.config);
+        let mss = self.mss.of(&tuple);
+        let mut connection = Connection::establish(tuple, record, mss, env.now, &self.config);
+        connection.flow_label = self.flow_label(&tuple);
         let id = self.connections.insert(Box::new(connection));
         self.demux.insert(tuple, id);
         self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
@@ -161,7 +163,7 @@ impl Tcp {
             }
             // Our SYN-ACK was lost, or is on its way: say it again.
             env.stats.tcp_retransmit += 1;
-            env.answer(tuple, record.syn_ack(&tuple, self.mss, &self.config, env.now));
+            env.answer(tuple, record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now));
             return;
         }
         if !segment.flags.has(Flags::ACK) {

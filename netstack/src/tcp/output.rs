@@ -16,8 +16,9 @@ use crate::wire::tcp::{
     Flags, HEADER_LEN, HEADER_LEN_TIMESTAMP, Header, Options, SackBlocks, Timestamp, emit,
 };
 
-/// IPv4's total length is 16 bits: what one segment may carry with the largest headers.
-const MAX_SEGMENT: u32 = 65535 - 20 - 60;
+/// A packet's length is 16 bits, with IPv6's header a little more: what one segment may carry with
+/// the largest headers of either family.
+const MAX_SEGMENT: u32 = 65535 - 40 - 60;
 
 /// A segment that was written.
 #[derive(Clone, Copy, Debug)]

@@ -53,9 +53,16 @@ pub struct Packet<'a> {
 /// Reads a packet. A payload length of 0 that means a jumbogram (RFC 2675) is an empty
 /// payload to us: no Ethernet carries one.
 pub fn parse(octets: &[u8]) -> Result<Packet<'_>, WireError> {
+    let packet = parse_quote(octets)?;
+    let stated = u16::from_be_bytes([octets[4], octets[5]]);
+    if packet.payload.len() == usize::from(stated) { Ok(packet) } else { Err(WireError::Malformed) }
+}
+
+/// Reads a packet that an ICMPv6 error quotes: the payload may be cut short.
+pub fn parse_quote(octets: &[u8]) -> Result<Packet<'_>, WireError> {
     let slice = Ipv6HeaderSlice::from_slice(octets).map_err(|_| WireError::Malformed)?;
     let end = HEADER_LEN + usize::from(slice.payload_length());
-    let octets = octets.get(..end).ok_or(WireError::Malformed)?;
+    let octets = &octets[..end.min(octets.len())];
     Ok(Packet {
         header: Header {
             source: slice.source_addr(),

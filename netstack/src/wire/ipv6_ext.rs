@@ -35,6 +35,8 @@ pub struct Upper<'a> {
     pub payload: &'a [u8],
     /// Where the field stands that names the protocol, counted from the packet's start.
     pub protocol_at: usize,
+    /// A Router Alert option stood in a hop-by-hop header (RFC 2711).
+    pub router_alert: bool,
 }
 
 /// A part of a packet (RFC 8200 4.5).
@@ -111,13 +113,19 @@ fn walk_from(
 ) -> Result<Chain<'_>, Refusal> {
     let start = at;
     let mut headers = 0;
+    let mut router_alert = false;
     loop {
         let rest = octets.get(at..).ok_or(Refusal::Malformed)?;
         match next {
             HOP_BY_HOP | DESTINATION | ROUTING | FRAGMENT => {}
             NO_NEXT => return Ok(Chain::Nothing),
             protocol => {
-                return Ok(Chain::Upper(Upper { protocol, payload: rest, protocol_at: named_at }));
+                return Ok(Chain::Upper(Upper {
+                    protocol,
+                    payload: rest,
+                    protocol_at: named_at,
+                    router_alert,
+                }));
             }
         }
         headers += 1;
@@ -176,7 +184,8 @@ fn walk_from(
                 return Err(problem(PARAMETER_HEADER, at + 2));
             }
         } else {
-            check_options(&header[2..], at + 2)?;
+            let alert = check_options(&header[2..], at + 2)?;
+            router_alert |= alert && next == HOP_BY_HOP;
         }
         next = slice.next_header().0;
         named_at = at;
@@ -188,8 +197,9 @@ fn walk_from(
 }
 
 /// Options are type, length, data; those that are not known say in the two highest bits of
-/// their type what is to be done (RFC 8200 4.2).
-fn check_options(options: &[u8], start: usize) -> Result<(), Refusal> {
+/// their type what is to be done (RFC 8200 4.2). Whether there is a Router Alert.
+fn check_options(options: &[u8], start: usize) -> Result<bool, Refusal> {
+    let mut router_alert = false;
     let mut at = 0;
     let mut count = 0;
     while let Some(&kind) = options.get(at) {
@@ -207,6 +217,7 @@ fn check_options(options: &[u8], start: usize) -> Result<(), Refusal> {
                 return Err(Refusal::TooLong);
             }
         }
+        router_alert |= kind == OPTION_ROUTER_ALERT;
         if !matches!(kind, OPTION_PADN | OPTION_ROUTER_ALERT) {
             let to_group = match kind >> 6 {
                 0 => None,
@@ -225,34 +236,45 @@ fn check_options(options: &[u8], start: usize) -> Result<(), Refusal> {
         }
         at += 2 + length;
     }
-    Ok(())
+    Ok(router_alert)
 }
 
 /// Whether a first fragment's payload reaches to the end of the upper layer's header.
 fn is_chain_complete(next_header: u8, payload: &[u8]) -> bool {
-    let (mut next, mut rest) = (next_header, payload);
-    for _ in 0..=MAX_HEADERS {
-        let needed = match next {
-            HOP_BY_HOP | DESTINATION | ROUTING => {
-                let Ok(slice) = Ipv6RawExtHeaderSlice::from_slice(rest) else { return false };
-                next = slice.next_header().0;
-                rest = &rest[slice.slice().len()..];
-                continue;
-            }
-            FRAGMENT => {
-                let Ok(slice) = Ipv6FragmentHeaderSlice::from_slice(rest) else { return false };
-                next = slice.next_header().0;
-                rest = &rest[FRAGMENT_HEADER_LEN..];
-                continue;
-            }
+    upper_of_quote(next_header, payload).is_some_and(|(upper, rest)| {
+        let needed = match upper {
             NEXT_TCP => rest.get(12).map_or(20, |offset| usize::from(offset >> 4) * 4),
             NEXT_ICMPV6 => 4,
             UDP => 8,
             _ => 0,
         };
-        return rest.len() >= needed;
+        rest.len() >= needed
+    })
+}
+
+/// The upper layer's protocol and what there is of it, in a packet that need not be whole and
+/// is not judged.
+pub fn upper_of_quote(next_header: u8, payload: &[u8]) -> Option<(u8, &[u8])> {
+    let (mut next, mut rest) = (next_header, payload);
+    for _ in 0..=MAX_HEADERS {
+        match next {
+            HOP_BY_HOP | DESTINATION | ROUTING => {
+                let slice = Ipv6RawExtHeaderSlice::from_slice(rest).ok()?;
+                next = slice.next_header().0;
+                rest = &rest[slice.slice().len()..];
+            }
+            FRAGMENT => {
+                let slice = Ipv6FragmentHeaderSlice::from_slice(rest).ok()?;
+                if slice.fragment_offset().value() != 0 {
+                    return None;
+                }
+                next = slice.next_header().0;
+                rest = &rest[FRAGMENT_HEADER_LEN..];
+            }
+            _ => return Some((next, rest)),
+        }
     }
-    false
+    None
 }
 
 #[cfg(test)]

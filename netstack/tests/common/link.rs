@@ -1,10 +1,12 @@
 //! What a link does with the frames that a stack gives out: gathers their slices, completes
 //! their checksums and cuts large segments, checking on the way that each can be sent.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
-use tagwire_netstack::wire::checksum::{Sum, pseudo_header};
-use tagwire_netstack::wire::{ethernet, ipv4};
-use tagwire_netstack::{Instant, Stack, Transmit};
+use tagwire_netstack::wire::checksum::{Sum, pseudo_header_of};
+use tagwire_netstack::wire::{ethernet, ipv4, ipv6};
+use tagwire_netstack::{Instant, IpFamily, Stack, Transmit};
 
 const TCP_SEQ: usize = 4;
 const TCP_FLAGS: usize = 13;
@@ -52,15 +54,23 @@ fn complete(transmit: &Transmit, buffer: &[u8], slices: &[Bytes], mtu: usize) ->
     let request = transmit.checksum.expect("who cuts a segment completes its checksums");
     let (transport, header_len) = (usize::from(request.start), usize::from(cut.header_len));
     let size = usize::from(cut.size);
-    assert!(ip_len <= 65535, "{ip_len} octets do not fit IPv4");
+    assert!(ip_len <= 65535, "{ip_len} octets do not fit a packet");
     assert!(frame.len() > header_len + size, "nothing to cut");
     assert!(header_len - network + size <= mtu, "pieces of {size} do not fit an MTU of {mtu}");
-    let (source, destination) = {
-        let packet = ipv4::parse(&frame[network..]).expect("an IPv4 packet");
-        (packet.source, packet.destination)
+    let packet = &frame[network..];
+    let (source, destination): (IpAddr, IpAddr) = match cut.family {
+        IpFamily::V4 => {
+            let packet = ipv4::parse(packet).expect("an IPv4 packet");
+            (packet.source.into(), packet.destination.into())
+        }
+        IpFamily::V6 => {
+            let header = ipv6::parse(packet).expect("an IPv6 packet").header;
+            (header.source.into(), header.destination.into())
+        }
     };
     let pseudo = |octets: usize| {
-        pseudo_header(source, destination, ipv4::PROTOCOL_TCP, (octets - transport) as u16)
+        pseudo_header_of(source, destination, ipv4::PROTOCOL_TCP, octets - transport)
+            .expect("both of one family")
     };
     let at = transport + TCP_CHECKSUM;
     let field = u16::from_be_bytes([frame[at], frame[at + 1]]);
@@ -73,7 +83,13 @@ fn complete(transmit: &Transmit, buffer: &[u8], slices: &[Bytes], mtu: usize) ->
     let piece = |(index, data): (usize, &[u8])| {
         let mut piece = [header, data].concat();
         let packet_len = piece.len() - transport;
-        ipv4::emit(&mut piece[network..], source, destination, ipv4::PROTOCOL_TCP, packet_len);
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let protocol = ipv4::PROTOCOL_TCP;
+                ipv4::emit(&mut piece[network..], source, destination, protocol, packet_len);
+            }
+            _ => piece[network + 4..][..2].copy_from_slice(&(packet_len as u16).to_be_bytes()),
+        }
         let seq = first.wrapping_add((index * size) as u32);
         piece[seq_at..seq_at + 4].copy_from_slice(&seq.to_be_bytes());
         if index + 1 < count {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tagwire_netstack::{CloseReason, Recv, State};
 
-use crate::harness::{Fixture, config, seg};
+use super::harness::{Fixture, config, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tagwire_netstack::wire::ethernet;
 use tagwire_netstack::{Config, ConnId, TcpConfig};
 
-use crate::harness::{Fixture, PEER_IP, Seg, config, pattern, seg};
+use super::harness::{Fixture, Seg, config, neighbor_of, pattern, seg};
 
 fn backlog(backlog: usize) -> Config {
     Config { tcp: TcpConfig { backlog, ..TcpConfig::default() }, ..config() }
@@ -169,27 +169,15 @@ fn a_syn_is_answered_to_the_station_that_sent_it_and_nobody_is_asked_for() {
     let mut t = Fixture::bare(backlog(2));
     t.advance(Duration::from_secs(3));
     t.sent.clear();
-    let frame = t.tcp_frame(&seg("S", 0, 0));
-    let at = frame.windows(4).position(|octets| octets == PEER_IP.octets()).unwrap();
+    let peer = t.peer;
     for host in 10..60 {
-        let mut frame = frame.clone();
-        // One's complement sums: what the address gains, the peer's initial number loses.
-        frame[at + 3] = host;
-        frame[at - 2..at].copy_from_slice(&[0, 0]);
-        let start = at - 12;
-        let sum = tagwire_netstack::wire::checksum::Sum::new().feed(&frame[start..start + 20]);
-        frame[at - 2..at].copy_from_slice(&sum.finish().to_be_bytes());
-        let meta = tagwire_netstack::FrameMeta {
-            checksum: tagwire_netstack::Checksum::Valid,
-            ..Default::default()
-        };
-        t.stack.handle_frame(t.now, &frame, &meta);
-        t.flush();
+        t.peer = neighbor_of(peer, host);
+        t.send(seg("S", 0, 0));
     }
     assert_eq!(t.sent.len(), 50);
     while let Some((_, octets)) = t.sent.pop_front() {
         let frame = ethernet::parse(&octets).unwrap();
-        assert_eq!(frame.destination, crate::harness::PEER);
+        assert_eq!(frame.destination, super::harness::PEER);
     }
     // Nor when they are sent again.
     t.advance(Duration::from_secs(60));

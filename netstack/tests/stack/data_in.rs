@@ -2,7 +2,7 @@
 
 use tagwire_netstack::{Config, Recv, State, TcpConfig};
 
-use crate::harness::{Fixture, config, ms, pattern, seg};
+use super::harness::{Fixture, config, ms, pattern, seg};
 
 fn small_buffer(octets: usize) -> Config {
     let tcp = TcpConfig { receive_buffer: octets, ..TcpConfig::default() };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tagwire_netstack::{CloseReason, Config, State, TcpConfig};
 
-use crate::harness::{Fixture, Unlimited, config, ms, pattern, seg};
+use super::harness::{Fixture, Unlimited, config, ms, pattern, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -221,7 +221,8 @@ fn connections_take_turns() {
         t.stack.send(id, pattern(5000).into()).unwrap();
     }
     t.flush();
-    let ports: Vec<u8> = t.sent.iter().map(|(_, frame)| frame[18 + 20 + 3]).collect();
+    let at = t.transport_at() + 3;
+    let ports: Vec<u8> = t.sent.iter().map(|(_, frame)| frame[at]).collect();
     let port = (t.port & 0xff) as u8;
     assert_eq!(ports, [port - 1, port].repeat(5));
 }

@@ -6,19 +6,20 @@
 //! on both sides, whatever the initial sequence numbers.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tagwire_netstack::congestion::{Acked, Congestion};
 use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
-use tagwire_netstack::wire::checksum::{Sum, pseudo_header};
+use tagwire_netstack::wire::checksum::{Sum, pseudo_header_of};
+use tagwire_netstack::wire::ndp::{self, Advertisement, Solicitation};
 use tagwire_netstack::wire::tcp::{self, Flags, Header, Options, Timestamp};
 use tagwire_netstack::wire::vlan::Tags;
-use tagwire_netstack::wire::{ethernet, ipv4};
+use tagwire_netstack::wire::{ethernet, icmpv6, ipv4, ipv6};
 use tagwire_netstack::{
-    Config, ConnId, Counts, Events, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr, Offload,
-    Recv, SeqNum, Stack, State, TcpConfig, VlanStack,
+    Config, ConnId, Counts, Events, FrameMeta, Instant, IpCidr, Ipv4Cidr, Ipv6Cidr, MIN_BUFFER,
+    MacAddr, Offload, Recv, SeqNum, Stack, State, TcpConfig, VlanStack,
 };
 
 use crate::link;
@@ -27,7 +28,15 @@ pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 pub(crate) const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 pub(crate) const OUR_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
 pub(crate) const PEER_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
+pub(crate) const OUR_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x150);
+pub(crate) const PEER_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 pub(crate) const VLAN: u16 = 123;
+/// What the link carries in one segment.
+pub(crate) const LINK_MSS: u16 = 1460;
+/// What a peer that states none is sent in one segment (RFC 9293 3.7.1).
+pub(crate) const DEFAULT_MSS: usize = 536;
+/// The least MTU that is tested.
+pub(crate) const MIN_MTU: u16 = 68;
 /// The peer's initial sequence number: near the wrap, which every test so crosses.
 const PEER_ISS: u32 = u32::MAX - 500;
 
@@ -48,6 +57,12 @@ pub(crate) fn config() -> Config {
         offload: Offload::NONE,
         tcp: TcpConfig::default(),
     }
+}
+
+/// The same over IPv6, and over that alone.
+pub(crate) fn config_v6() -> Config {
+    let address = Ipv6Cidr { address: OUR_IP6, prefix: 64 };
+    Config { addresses: vec![address.into()], ..config() }
 }
 
 /// A TCP segment in relative numbers.
@@ -109,6 +124,11 @@ fn asks_for_peer(frame: &[u8]) -> bool {
     ethernet::parse(frame).is_ok_and(|frame| {
         arp::parse(frame.payload)
             .is_ok_and(|packet| packet.operation == Operation::Request && packet.target == PEER_IP)
+            || ipv6::parse(frame.payload).is_ok_and(|packet| {
+                packet.payload.first() == Some(&ndp::TYPE_SOLICITATION)
+                    && ndp::parse_solicitation(packet.payload)
+                        .is_ok_and(|solicitation| solicitation.target == PEER_IP6)
+            })
     })
 }
 
@@ -147,6 +167,31 @@ impl Congestion for Unlimited {
     fn on_spurious(&mut self, _: Instant) {}
 }
 
+/// Another host of the same subnet.
+pub(crate) fn neighbor_of(address: IpAddr, host: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            [a, b, c, host].into()
+        }
+        IpAddr::V6(address) => {
+            let mut octets = address.octets();
+            octets[15] = host;
+            octets.into()
+        }
+    }
+}
+
+/// A header without a flow label.
+pub(crate) fn header_v6(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    next_header: u8,
+    hop_limit: u8,
+) -> ipv6::Header {
+    ipv6::Header { source, destination, next_header, hop_limit, flow_label: 0 }
+}
+
 /// A stack, its clock, and one scripted peer.
 pub(crate) struct Fixture {
     pub(crate) stack: Stack,
@@ -154,6 +199,9 @@ pub(crate) struct Fixture {
     pub(crate) mtu: usize,
     pub(crate) buffer_len: usize,
     pub(crate) port: u16,
+    /// The two ends' addresses, of the first family that is configured.
+    pub(crate) ours: IpAddr,
+    pub(crate) peer: IpAddr,
     vlan: VlanStack,
     pcp: u8,
     /// Whether the peer answers when the stack asks for its address.
@@ -171,8 +219,8 @@ impl Fixture {
     pub(crate) fn new(config: Config) -> Self {
         let mut fixture = Self::bare(config);
         fixture.answers_arp = true;
-        fixture.advance(Duration::from_secs(3));
-        fixture.meet(PEER_IP, PEER);
+        fixture.advance(Duration::from_secs(if fixture.ours.is_ipv4() { 3 } else { 5 }));
+        fixture.meet(fixture.peer, PEER);
         fixture.sent.clear();
         fixture
     }
@@ -181,6 +229,10 @@ impl Fixture {
     pub(crate) fn bare(config: Config) -> Self {
         let now = Instant::from_millis(1_000_000);
         let (mtu, vlan, pcp) = (usize::from(config.mtu), config.vlan, config.pcp);
+        let (ours, peer) = match config.addresses.first() {
+            Some(IpCidr::V4(_)) => (OUR_IP.into(), PEER_IP.into()),
+            _ => (OUR_IP6.into(), PEER_IP6.into()),
+        };
         let mut stack = Stack::new(config, now);
         stack.listen(80);
         let (port, iss, peer_iss, sent) = (40_000, 0, PEER_ISS, VecDeque::new());
@@ -190,6 +242,8 @@ impl Fixture {
             mtu,
             buffer_len: MIN_BUFFER,
             port,
+            ours,
+            peer,
             vlan,
             pcp,
             answers_arp: false,
@@ -219,7 +273,7 @@ impl Fixture {
             }
         }
         if asked {
-            self.introduce(PEER_IP, PEER);
+            self.introduce(self.peer, PEER);
         }
     }
 
@@ -251,29 +305,76 @@ impl Fixture {
         self.ethernet(ethernet::ETHERTYPE_ARP, &octets)
     }
 
+    /// An IPv6 packet in a frame to us.
+    pub(crate) fn ip_v6(&self, header: &ipv6::Header, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; ipv6::HEADER_LEN];
+        ipv6::emit(&mut packet, header, payload.len());
+        packet.extend_from_slice(payload);
+        self.ethernet(ethernet::ETHERTYPE_IPV6, &packet)
+    }
+
+    /// An ICMPv6 message as neighbour discovery sends it, in a frame to the group or to us.
+    pub(crate) fn discovery(&self, from: Ipv6Addr, to: Ipv6Addr, mut message: Vec<u8>) -> Vec<u8> {
+        icmpv6::seal(from, to, &mut message);
+        let mut frame = self.ip_v6(&header_v6(from, to, ipv6::NEXT_ICMPV6, 255), &message);
+        if to.is_multicast() {
+            frame[..6].copy_from_slice(&ipv6::multicast_mac(to).0);
+        }
+        frame
+    }
+
+    /// A packet from the peer to us, of the family that is spoken.
+    pub(crate) fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        match (self.peer, self.ours) {
+            (IpAddr::V4(peer), IpAddr::V4(ours)) => self.ip(peer, ours, protocol, payload),
+            (IpAddr::V6(peer), IpAddr::V6(ours)) => {
+                self.ip_v6(&header_v6(peer, ours, protocol, 64), payload)
+            }
+            _ => unreachable!("both of one family"),
+        }
+    }
+
     /// A neighbour asks for the stack's address, which so gets to know the neighbour's.
-    pub(crate) fn meet(&mut self, ip: Ipv4Addr, mac: MacAddr) {
-        let question = ArpPacket {
-            operation: Operation::Request,
-            sender_mac: mac,
-            sender: ip,
-            target_mac: MacAddr::ZERO,
-            target: OUR_IP,
+    pub(crate) fn meet(&mut self, ip: impl Into<IpAddr>, mac: MacAddr) {
+        let frame = match ip.into() {
+            IpAddr::V4(sender) => self.arp(&ArpPacket {
+                operation: Operation::Request,
+                sender_mac: mac,
+                sender,
+                target_mac: MacAddr::ZERO,
+                target: OUR_IP,
+            }),
+            IpAddr::V6(sender) => {
+                let (target, source_mac) = (OUR_IP6, Some(mac));
+                let question = Solicitation { target, source_mac, nonce: None };
+                let group = ipv6::solicited_node(target);
+                self.discovery(sender, group, ndp::make_solicitation(&question))
+            }
         };
-        let frame = self.arp(&question);
         self.frame(&frame);
     }
 
     /// Tells the stack a neighbour's address, as the answer to a question.
-    pub(crate) fn introduce(&mut self, ip: Ipv4Addr, mac: MacAddr) {
-        let reply = ArpPacket {
-            operation: Operation::Reply,
-            sender_mac: mac,
-            sender: ip,
-            target_mac: US,
-            target: OUR_IP,
+    pub(crate) fn introduce(&mut self, ip: impl Into<IpAddr>, mac: MacAddr) {
+        let frame = match ip.into() {
+            IpAddr::V4(sender) => self.arp(&ArpPacket {
+                operation: Operation::Reply,
+                sender_mac: mac,
+                sender,
+                target_mac: US,
+                target: OUR_IP,
+            }),
+            IpAddr::V6(target) => {
+                let answer = Advertisement {
+                    router: false,
+                    solicited: true,
+                    override_cached: true,
+                    target,
+                    target_mac: Some(mac),
+                };
+                self.discovery(target, OUR_IP6, ndp::make_advertisement(&answer))
+            }
         };
-        let frame = self.arp(&reply);
         self.frame(&frame);
     }
 
@@ -311,7 +412,7 @@ impl Fixture {
         self.flush();
         if !self.sent.is_empty() {
             let (_, ethertype, _) = self.next_frame_peek();
-            if ethertype == ethernet::ETHERTYPE_IPV4 {
+            if ethertype != ethernet::ETHERTYPE_ARP {
                 panic!("the stack should be silent, but sent {:?}", self.recv());
             }
             panic!("the stack should be silent, but sent EtherType {ethertype:04x}");
@@ -372,10 +473,10 @@ impl Fixture {
         let mut octets = octets[..length].to_vec();
         octets.extend_from_slice(&segment.data);
         let protocol = ipv4::PROTOCOL_TCP;
-        let sum = pseudo_header(PEER_IP, OUR_IP, protocol, octets.len() as u16);
-        let sum = sum.feed(&octets).finish();
+        let sum = pseudo_header_of(self.peer, self.ours, protocol, octets.len());
+        let sum = sum.expect("one family").feed(&octets).finish();
         octets[tcp::CHECKSUM_OFFSET..][..2].copy_from_slice(&sum.to_be_bytes());
-        self.ip(PEER_IP, OUR_IP, protocol, &octets)
+        self.packet(protocol, &octets)
     }
 
     /// The peer sends a segment.
@@ -384,18 +485,42 @@ impl Fixture {
         self.frame(&frame);
     }
 
+    /// Where TCP's header stands in a frame.
+    pub(crate) fn transport_at(&self) -> usize {
+        let network = if self.ours.is_ipv4() { ipv4::HEADER_LEN } else { ipv6::HEADER_LEN };
+        ethernet::header_len(self.vlan) + network
+    }
+
+    /// What a packet from us to the peer carries for TCP.
+    #[track_caller]
+    fn unwrap<'a>(&self, ethertype: u16, payload: &'a [u8]) -> &'a [u8] {
+        let (source, destination, protocol, octets) = if self.ours.is_ipv4() {
+            assert_eq!(ethertype, ethernet::ETHERTYPE_IPV4);
+            let packet = ipv4::parse(payload).expect("an IPv4 packet");
+            let (source, destination) = (packet.source.into(), packet.destination.into());
+            (source, destination, packet.protocol, packet.payload)
+        } else {
+            assert_eq!(ethertype, ethernet::ETHERTYPE_IPV6);
+            let packet = ipv6::parse(payload).expect("an IPv6 packet");
+            let header = packet.header;
+            assert!(header.flow_label != 0 && header.hop_limit == 64, "{header:?}");
+            (header.source.into(), header.destination.into(), header.next_header, packet.payload)
+        };
+        let wanted: (IpAddr, IpAddr, u8) = (self.ours, self.peer, ipv4::PROTOCOL_TCP);
+        assert_eq!((source, destination, protocol), wanted);
+        octets
+    }
+
     /// The next segment that the stack sent, its checksums verified.
     #[track_caller]
     pub(crate) fn recv(&mut self) -> Seg {
         self.flush();
         let (to, ethertype, payload) = self.next_frame();
-        assert_eq!((to, ethertype), (PEER, ethernet::ETHERTYPE_IPV4));
-        let packet = ipv4::parse(&payload).expect("an IPv4 packet");
-        assert_eq!((packet.source, packet.destination), (OUR_IP, PEER_IP));
-        let protocol = ipv4::PROTOCOL_TCP;
-        let sum = pseudo_header(OUR_IP, PEER_IP, protocol, packet.payload.len() as u16);
-        assert_eq!(sum.feed(packet.payload).finish(), 0, "TCP checksum");
-        let segment = tcp::parse(packet.payload).expect("a TCP segment");
+        assert_eq!(to, PEER);
+        let octets = self.unwrap(ethertype, &payload);
+        let sum = pseudo_header_of(self.ours, self.peer, ipv4::PROTOCOL_TCP, octets.len());
+        assert_eq!(sum.expect("one family").feed(octets).finish(), 0, "TCP checksum");
+        let segment = tcp::parse(octets).expect("a TCP segment");
         assert_eq!((segment.source_port, segment.destination_port), (80, self.port));
         if segment.flags.has(Flags::SYN) {
             self.iss = segment.seq.0;

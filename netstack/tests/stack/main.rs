@@ -1,5 +1,7 @@
 //! Black-box tests: frames in, frames out, a virtual clock, nothing of the inside.
 
+#![allow(clippy::duplicate_mod, reason = "what is TCP's runs over both families")]
+
 mod addresses;
 mod arp;
 mod close;
@@ -13,6 +15,7 @@ mod ingress;
 mod link;
 mod offload;
 mod open;
+mod over_ipv6;
 mod properties;
 mod recovery;
 mod sack;

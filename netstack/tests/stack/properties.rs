@@ -3,15 +3,16 @@
 use proptest::prelude::*;
 use tagwire_netstack::{Config, Instant, Recv, TcpConfig};
 
-use crate::harness::{Fixture, config, ms, pattern, seg};
+use super::harness::{Fixture, config, ms, pattern, seg};
 
 /// Runs a scripted exchange and returns everything that the stack sent, and when.
 fn exchange(pieces: &[(usize, usize)], secret: u8) -> Vec<(Instant, Vec<u8>)> {
     let mut t = Fixture::bare(Config { secret: [secret; 16], ..config() });
     t.send(seg("S", 0, 0).mss(1000).scale(3).timestamp(1, 0));
-    t.introduce(crate::harness::PEER_IP, crate::harness::PEER);
-    let answer = t.sent.iter().rev().find(|(_, frame)| frame.len() > 60).cloned().unwrap().1;
-    t.iss = u32::from_be_bytes(answer[42..46].try_into().unwrap());
+    t.introduce(t.peer, super::harness::PEER);
+    let at = t.transport_at();
+    let answer = t.sent.iter().rev().find(|(_, frame)| frame.len() > at + 20).unwrap().1.clone();
+    t.iss = u32::from_be_bytes(answer[at + 4..at + 8].try_into().unwrap());
     t.send(seg(".", 1, 1).timestamp(1, 0));
     let (id, _) = t.stack.poll_event().unwrap();
     let mut log = Vec::new();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Fixture, Seg, config, ms, pattern, seg};
+use super::harness::{Fixture, Seg, config, ms, pattern, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 

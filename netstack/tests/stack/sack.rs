@@ -2,7 +2,7 @@
 
 use tagwire_netstack::ConnId;
 
-use crate::harness::{Fixture, Seg, config, seg};
+use super::harness::{Fixture, Seg, config, seg};
 
 /// A connection whose peer offered SACK.
 fn permitted(syn: Seg) -> (Fixture, ConnId) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tagwire_netstack::{Config, TcpConfig};
 
-use crate::harness::{Fixture, config, ms, seg};
+use super::harness::{Fixture, config, ms, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tagwire_netstack::{CloseReason, Config, State, TcpConfig};
 
-use crate::harness::{Fixture, config, ms, pattern, seg};
+use super::harness::{Fixture, config, ms, pattern, seg};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -43,16 +43,14 @@ fn the_timer_starts_anew_with_new_data_acknowledged_only() {
     t.advance(ms(150));
     t.send(seg(".", 1, 1001));
     t.nothing();
-    assert_eq!(t.wait(SECOND), t.stack_rto_after(ms(150)));
+    assert_eq!(t.wait(SECOND), rto_after(ms(150)));
     t.expect(seg(".", 1001, 1).data(&pattern(3000)[1000..2000]));
 }
 
-impl Fixture {
-    /// The timeout after a handshake that took no time and one round trip of `rtt`.
-    fn stack_rto_after(&self, rtt: Duration) -> Duration {
-        // RFC 6298 (2.3) from SRTT = RTTVAR = 0; the floor is under the variance.
-        rtt / 8 + ((rtt / 4) * 4).max(ms(200))
-    }
+/// The timeout after a handshake that took no time and one round trip of `rtt`.
+fn rto_after(rtt: Duration) -> Duration {
+    // RFC 6298 (2.3) from SRTT = RTTVAR = 0; the floor is under the variance.
+    rtt / 8 + ((rtt / 4) * 4).max(ms(200))
 }
 
 #[test]
@@ -74,7 +72,7 @@ fn back_off_stays_until_a_round_trip_was_measured() {
     t.send(seg(".", 1, 3));
     t.app_send(id, b"c");
     t.recv();
-    assert_eq!(t.wait(SECOND), t.stack_rto_after(ms(300)));
+    assert_eq!(t.wait(SECOND), rto_after(ms(300)));
 }
 
 #[test]
@@ -90,7 +88,7 @@ fn a_timestamp_measures_even_what_was_sent_twice() {
     t.send(seg(".", 1, 2).timestamp(2, first));
     t.app_send(id, b"b");
     t.recv();
-    assert_eq!(t.wait(SECOND), t.stack_rto_after(ms(300)));
+    assert_eq!(t.wait(SECOND), rto_after(ms(300)));
 }
 
 #[test]
