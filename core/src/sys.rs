@@ -26,6 +26,8 @@ pub(crate) unsafe trait Plain: Copy {}
 unsafe impl Plain for i32 {}
 // SAFETY: four u32 without padding.
 unsafe impl Plain for libc::tpacket_req {}
+// SAFETY: an i32, two u16 and eight octets, without padding.
+unsafe impl Plain for libc::packet_mreq {}
 
 /// `setsockopt` with a plain value.
 pub(crate) fn set_option<T: Plain>(

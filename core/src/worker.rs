@@ -12,7 +12,7 @@ use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
 use crate::packet::ring::{self, RxRing};
-use crate::packet::{RxFrame, Steering, TxFrame, Vlan, socket};
+use crate::packet::{Groups, RxFrame, Steering, TxFrame, Vlan, socket};
 use crate::uring::{Uring, Wait};
 use crate::waker::Waker;
 
@@ -182,6 +182,15 @@ impl Worker {
     /// What the driver has done and lost, as it goes on.
     pub fn counters(&self) -> Rc<Counters> {
         Rc::clone(&self.counters)
+    }
+
+    /// The groups that this worker's interface passes up; none at first.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn groups(&self) -> Result<Groups, OpenError> {
+        Groups::new(self.rx.fd(), &self.interface)
+            .map_err(|error| OpenError::Io { what: "the memberships of groups", error })
     }
 
     /// Drives `machine` until it is finished. On the thread that opened this: the kernel

@@ -31,6 +31,8 @@ use crate::net::post::Post;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
 use crate::site::Site;
 
+/// Octets of two VLAN tags.
+const TWO_TAGS: u16 = 8;
 /// RFC 8200 5: every link of IPv6 carries at least this.
 const MIN_MTU_IPV6: u16 = 1280;
 
@@ -246,15 +248,18 @@ impl Berth {
     }
 }
 
-/// The MTU to use: the interface's, or the smaller one that was asked for.
+/// The MTU to use: the interface's, or the smaller one that was asked for. The kernel lets a
+/// packet socket's frames have one 802.1Q tag beside the MTU, but no 802.1ad one
+/// (`packet_extra_vlan_len_allowed`): two tags are at the packet's expense.
 fn mtu(config: &Config, interface: &Interface) -> Result<u16, StartError> {
-    let mtu = config.mtu.unwrap_or(interface.mtu.min(MAX_MTU));
+    let tags = if config.vlan.inner().is_some() { TWO_TAGS } else { 0 };
+    let mtu = config.mtu.unwrap_or(interface.mtu.min(MAX_MTU).saturating_sub(tags));
     let needed = if config.addresses.iter().any(|address| address.address().is_ipv6()) {
         MIN_MTU_IPV6
     } else {
         MIN_MTU
     };
-    let needed = needed.max(config.mtu.unwrap_or(0));
+    let needed = needed.max(config.mtu.unwrap_or(0)) + tags;
     if interface.mtu < needed {
         return Err(StartError::Mtu(interface.name.clone(), interface.mtu, needed));
     }

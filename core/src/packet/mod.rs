@@ -2,6 +2,7 @@
 
 mod bpf;
 pub(crate) mod filter;
+mod groups;
 mod meta;
 pub(crate) mod ring;
 pub(crate) mod socket;
@@ -9,6 +10,7 @@ pub(crate) mod steer;
 pub(crate) mod tx;
 
 pub use filter::Vlan;
+pub use groups::Groups;
 pub use meta::{RxChecksum, RxFrame, RxMeta, VlanTag};
 pub use steer::Steering;
 pub use tx::{Gso, GsoKind, TxChecksum, TxFrame};

@@ -86,6 +86,26 @@ pub(crate) fn join(
         .map_err(io_error("the program that spreads frames over workers"))
 }
 
+/// Makes the interface pass the frames of a group up, or takes that back. The kernel counts
+/// who wants a group, and forgets what a socket wanted with the socket.
+pub(crate) fn set_membership(
+    fd: BorrowedFd<'_>,
+    index: i32,
+    group: [u8; 6],
+    wanted: bool,
+) -> io::Result<()> {
+    let mut address = [0; 8];
+    address[..6].copy_from_slice(&group);
+    let membership = libc::packet_mreq {
+        mr_ifindex: index,
+        mr_type: libc::PACKET_MR_MULTICAST as u16,
+        mr_alen: 6,
+        mr_address: address,
+    };
+    let name = if wanted { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
+    set_option(fd, libc::SOL_PACKET, name, &membership)
+}
+
 /// The sending socket, bound; it receives nothing.
 pub(crate) fn open_sender(interface: &Interface) -> Result<OwnedFd, OpenError> {
     let socket = open()?;

@@ -13,7 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, Steering, TxChecksum, TxFrame, Vlan};
+use tagwire_core::packet::{
+    Groups, Gso, GsoKind, RxFrame, RxMeta, Steering, TxChecksum, TxFrame, Vlan,
+};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Machine, Port, Worker, WorkerConfig};
 
@@ -66,6 +68,7 @@ pub enum Event {
     Deadline(Nanos),
     Paced { due: Nanos, at: Nanos },
     Stalls,
+    Joined,
 }
 
 /// What the test tells the worker's machine.
@@ -74,6 +77,8 @@ pub enum Order {
     Deadline(Nanos),
     /// Deadlines so far apart, so many times.
     Pace(Duration, u64),
+    /// Be in these groups.
+    Groups(Vec<[u8; 6]>),
     /// Look at nothing for so long.
     Stall(Duration),
     Finish,
@@ -94,6 +99,7 @@ struct Recorder {
     deadline: Option<Nanos>,
     /// Between deadlines, and how many are to come.
     pace: Option<(Duration, u64)>,
+    groups: Groups,
     finished: bool,
 }
 
@@ -121,6 +127,10 @@ impl Machine for Recorder {
                 Order::Pace(span, rounds) => {
                     self.pace = Some((span, rounds));
                     self.deadline = Some(now.after(span));
+                }
+                Order::Groups(wanted) => {
+                    self.groups.set(&wanted).unwrap();
+                    let _ = self.events.send(Event::Joined);
                 }
                 Order::Stall(span) => {
                     let _ = self.events.send(Event::Stalls);
@@ -202,6 +212,7 @@ impl Running {
                 queue: VecDeque::new(),
                 deadline: None,
                 pace: None,
+                groups: worker.groups().unwrap(),
                 finished: false,
             };
             worker.run(&mut machine).unwrap();

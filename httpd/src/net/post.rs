@@ -60,9 +60,14 @@ impl Post {
         posts.map(|(own, inbox)| Self { inbox, others: others(own), lost: 0 }).collect()
     }
 
+    /// Whether there is nobody to talk to.
+    pub(super) fn is_alone(&self) -> bool {
+        self.others.is_empty()
+    }
+
     /// The next note for this worker.
     pub(super) fn next(&self) -> Option<Note> {
-        self.inbox.try_recv().ok()
+        if self.is_alone() { None } else { self.inbox.try_recv().ok() }
     }
 
     /// Notes that found a full queue.
@@ -82,7 +87,7 @@ impl Post {
 
     /// Passes on a frame if others may need it.
     pub(super) fn pass_on(&mut self, octets: &[u8], meta: &FrameMeta, now: Instant) {
-        if !self.others.is_empty() && is_icmp_error(octets) {
+        if !self.is_alone() && is_icmp_error(octets) {
             let received = meta.received.unwrap_or(now);
             self.tell(&Note::Frame { octets: octets.into(), vlan: meta.vlan, received });
         }

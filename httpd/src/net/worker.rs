@@ -156,6 +156,9 @@ impl HttpWorker {
 
     /// What this worker has to say to others.
     fn tell_others(&mut self) {
+        if self.post.is_alone() {
+            return;
+        }
         let mut reactor = self.reactor.borrow_mut();
         while let Some((address, mac)) = reactor.stack().poll_neighbor_update() {
             self.post.tell(&Note::Neighbor(address, mac));

@@ -86,16 +86,28 @@ impl Bed {
 
     /// Starts the appliance as the README does, with `more` behind, and waits until it is ready.
     pub(crate) fn start(&mut self, more: &[&str]) {
+        self.start_at(&["192.168.123.150/24"], more);
+    }
+
+    /// The same with addresses of its own.
+    pub(crate) fn start_at(&mut self, addresses: &[&str], more: &[&str]) {
         let www = self.www();
         let command = self
             .command(&["serve", "--interface", "macvlan0", "--vlan"])
-            .arg(self.lab.vlan().unwrap_or(0).to_string())
-            .args(["--address", "192.168.123.150/24", "--www-root"])
+            .arg(self.vlan())
+            .args(addresses.iter().flat_map(|address| ["--address", address]))
+            .arg("--www-root")
             .arg(www)
             .arg("--control")
             .arg(self.control())
             .args(more);
         self.start_with(command);
+    }
+
+    /// The lab's VLAN as `--vlan` takes it.
+    fn vlan(&self) -> String {
+        let inner = self.lab.vlan().unwrap_or(0);
+        self.lab.outer_vlan().map_or(inner.to_string(), |outer| format!("{outer}.{inner}"))
     }
 
     /// Starts a command that becomes the appliance.

@@ -29,4 +29,5 @@ mod link;
 mod rest;
 mod shutdown;
 mod stalled;
+mod vlans;
 mod workers;

@@ -37,6 +37,8 @@ pub(crate) struct Station {
     pub(crate) address: Ipv4Addr,
     /// The appliance's.
     pub(crate) server: Mac,
+    /// 0 in a lab without VLAN: the station's own frames then carry a tag of VID 0, and the
+    /// appliance's none.
     pub(crate) vlan: u16,
     sequence: u16,
 }
@@ -52,7 +54,7 @@ impl Station {
             mac: own.mac(),
             address: own.address(),
             server: server.mac(),
-            vlan: bed.lab().vlan().unwrap(),
+            vlan: bed.lab().vlan().unwrap_or(0),
             sequence: 0,
         }
     }
@@ -91,13 +93,15 @@ impl Station {
             return None;
         }
         let tag = [0x81, 0x00, (self.vlan >> 8) as u8, self.vlan as u8];
-        if frame[12..16] != tag {
-            return Some(Heard::Other(frame.to_vec()));
-        }
-        let body = &frame[18..];
+        let at = match (self.vlan, frame[12..16] == tag) {
+            (0, _) => 14,
+            (_, true) => 18,
+            (_, false) => return Some(Heard::Other(frame.to_vec())),
+        };
+        let body = &frame[at..];
         let address =
             |at: usize| Ipv4Addr::from([body[at], body[at + 1], body[at + 2], body[at + 3]]);
-        Some(match (&frame[16..18], body[7], body.get(20)) {
+        Some(match (&frame[at - 2..at], body[7], body.get(20)) {
             ([0x08, 0x06], 1, _) if address(14) == address(24) => Heard::Announcement,
             ([0x08, 0x06], 1, _) => Heard::ArpRequest(address(24)),
             ([0x08, 0x06], 2, _) => Heard::ArpReply,
