@@ -10,8 +10,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tagwire::request;
 use tagwire_netstack::wire::checksum::{self, Sum};
 use tagwire_netstack::{
-    Checksum, Config, ConnId, FrameMeta, Instant, Ipv4Cidr, MacAddr, Offload, Stack, TcpConfig,
-    Transmit, VlanStack,
+    Acd, Checksum, Config, ConnId, FrameMeta, Instant, Ipv4Cidr, MacAddr, Offload, Stack,
+    TcpConfig, Transmit, VlanStack,
 };
 
 const CLIENT_MAC: [u8; 6] = [2, 0x74, 0x77, 0, 0, 1];
@@ -51,6 +51,7 @@ impl Client {
             addresses: vec![address.into()],
             gateway: None,
             gateway6: None,
+            acd: Acd::default(),
             slaac: false,
             stable_secret: None,
             passive: false,

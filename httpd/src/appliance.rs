@@ -21,7 +21,7 @@ use tagwire_core::nic::Interface;
 use tagwire_core::packet::{Steering, Vlan};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Port, Worker, WorkerConfig};
-use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
+use tagwire_netstack::{Acd, Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
@@ -306,6 +306,7 @@ fn stack_config(
         addresses: config.addresses.clone(),
         gateway: gateways.0,
         gateway6: gateways.1,
+        acd: Acd::default(),
         slaac: config.slaac,
         stable_secret: None,
         passive: false,

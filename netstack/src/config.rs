@@ -152,6 +152,8 @@ pub struct Config {
     /// Own addresses and their subnets, of both families, in any order. A link-local IPv6
     /// address is added by the stack itself where IPv6 is in use.
     pub addresses: Vec<IpCidr>,
+    /// Whether IPv4 addresses are probed for before they are used.
+    pub acd: Acd,
     /// Where IPv4 packets for other subnets go; without one they go to the sender's own
     /// subnets only, and the rest is dropped and counted.
     pub gateway: Option<Ipv4Addr>,
@@ -167,7 +169,8 @@ pub struct Config {
     pub stable_secret: Option<[u8; 16]>,
     /// Another stack of the interface, another worker's, speaks for the addresses: it gets all
     /// frames that are no TCP segments, announces, probes and defends. This one does nothing of
-    /// its own accord but ask for neighbours.
+    /// its own accord but ask for neighbours, and is told of the addresses by
+    /// [`Stack::follow_address`](crate::Stack::follow_address).
     pub passive: bool,
     /// The secret behind initial sequence numbers, timestamp offsets and hash keys.
     /// Must be unpredictable to peers (RFC 6528); a fixed one makes a run repeatable.
@@ -176,6 +179,16 @@ pub struct Config {
     pub offload: Offload,
     /// TCP's settings.
     pub tcp: TcpConfig,
+}
+
+/// IPv4 address conflict detection (RFC 5227).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acd {
+    /// Use and announce the addresses at once and probe alongside.
+    #[default]
+    Optimistic,
+    /// Probe first, for five to eight seconds, in which nothing is answered.
+    Strict,
 }
 
 /// Work that the link below takes over on sending.

@@ -32,10 +32,11 @@ mod time;
 pub mod timers;
 pub mod wire;
 
-pub use config::{Config, IpCidr, Ipv4Cidr, Ipv6Cidr, MacAddr, Offload, TcpConfig};
+pub use config::{Acd, Config, IpCidr, Ipv4Cidr, Ipv6Cidr, MacAddr, Offload, TcpConfig};
 pub use frame::{
     Checksum, ChecksumRequest, FrameMeta, IpFamily, SegmentationRequest, Transmit, VlanTag,
 };
+pub use link::acd::{AddressEvent, AddressState};
 pub use stack::{MIN_BUFFER, Stack};
 pub use stats::Stats;
 pub use tcp::connection::{CloseReason, Events, State};

@@ -1,20 +1,22 @@
 //! The stack as a whole, and how it is driven.
 
 mod arp;
+mod conflict;
 mod ipv6;
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{Config, IpCidr, MacAddr};
+use crate::config::{Config, IpCidr, Ipv4Cidr, MacAddr};
 use crate::entropy::Keys;
 use crate::frame::{Checksum, ChecksumRequest, FrameMeta, IpFamily, SegmentationRequest, Transmit};
 use crate::ip::icmp::SegmentError;
 use crate::ip::route::Routes;
 use crate::ip::v6::Ipv6;
 use crate::ip::{self, Outbox, Packet};
-use crate::link::announce::Announcer;
+use crate::link::acd::{AddressEvent, Claim};
 use crate::link::ingress;
 use crate::link::neighbor::{Lookup, Neighbors, Request};
 use crate::stats::Stats;
@@ -23,7 +25,7 @@ use crate::tcp::demux::{ConnId, FourTuple};
 use crate::tcp::output::Built;
 use crate::tcp::{Counts, Env, LinkMss, Recv, Tcp};
 use crate::time::Instant;
-use crate::wire::arp::{ArpPacket, Operation};
+use crate::wire::arp::ArpPacket;
 use crate::wire::checksum::{pseudo_header, pseudo_header_of, pseudo_header_v6};
 use crate::wire::ethernet::Frame;
 use crate::wire::ipv6::NEXT_ICMPV6;
@@ -69,7 +71,11 @@ pub struct Stack {
     routes: Routes,
     link_up: bool,
     passive: bool,
-    announcer: Announcer,
+    /// Our IPv4 addresses, and whether they can be used.
+    claims: Vec<Claim>,
+    /// Whether all of them can: what is nearly always so.
+    all_usable: bool,
+    address_events: VecDeque<AddressEvent>,
     neighbors: Neighbors,
     arp_limits: arp::Limits,
     ipv6: Option<Ipv6>,
@@ -82,7 +88,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A stack that announces its addresses from `now` on.
+    /// A stack that announces its addresses from `now` on, or probes for them.
     pub fn new(config: Config, now: Instant) -> Self {
         let keys = Keys::new(config.secret);
         let mtu = usize::from(config.mtu.max(MIN_MTU));
@@ -95,17 +101,23 @@ impl Stack {
             IpCidr::V4(cidr) => Some(*cidr),
             IpCidr::V6(_) => None,
         });
-        Self {
+        let routes = Routes::new(subnets.collect(), config.gateway);
+        let claim =
+            |own: &Ipv4Cidr| Claim::new(own.address, config.acd, !config.passive, keys, now);
+        let claims = routes.subnets().iter().map(claim).collect();
+        let mut stack = Self {
             mac: config.mac,
             vlan: config.vlan,
             tags: config.vlan.tags(config.pcp),
             mtu,
             // A link that cuts segments has to complete their checksums too.
             checksum_offload: config.offload.checksum || config.offload.segmentation,
-            routes: Routes::new(subnets.collect(), config.gateway),
+            routes,
             link_up: true,
-            announcer: if config.passive { Announcer::silent() } else { Announcer::new(now) },
+            claims,
             passive: config.passive,
+            all_usable: false,
+            address_events: VecDeque::new(),
             neighbors: Neighbors::new(keys),
             arp_limits: arp::Limits::default(),
             ipv6: ipv6::from_config(&config, keys, mtu, now),
@@ -114,7 +126,9 @@ impl Stack {
             tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),
             requests: Vec::new(),
-        }
+        };
+        stack.note_usable();
+        stack
     }
 
     // ---- frames in -----------------------------------------------------------------------
@@ -144,6 +158,10 @@ impl Stack {
         let packet = admitted.packet;
         if admitted.unicast && frame.destination.is_group() {
             self.stats.drop_address += 1;
+            return;
+        }
+        if !self.usable(packet.destination) {
+            self.stats.drop_unusable_in += 1;
             return;
         }
         match packet.protocol {
@@ -273,6 +291,10 @@ impl Stack {
                     _ => continue,
                 }
             };
+            if packet.source_v4().is_some_and(|source| !self.usable(source)) {
+                self.stats.drop_unusable_out += 1;
+                continue;
+            }
             let Some(hop) = self.next_hop(destination) else {
                 self.stats.drop_no_route += 1;
                 continue;
@@ -487,17 +509,13 @@ impl Stack {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let tcp = self.tcp.next_timeout();
         let neighbors = self.neighbors.next_timeout();
-        [tcp, neighbors, self.announcer.next_timeout(), self.next_timeout_v6()]
-            .into_iter()
-            .flatten()
-            .min()
+        let claims = self.claims.iter().filter_map(Claim::next_timeout).min();
+        [tcp, neighbors, claims, self.next_timeout_v6()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.announcer.take_due(now) {
-            self.announce();
-        }
+        self.claims_timeout(now);
         self.handle_timeout_v6(now);
         let freed = self.neighbors.handle_timeout(now, &mut self.requests, &mut self.stats);
         self.push_requests();
@@ -514,29 +532,18 @@ impl Stack {
         self.tcp.handle_timeout(&mut env);
     }
 
-    fn announce(&mut self) {
-        for subnet in self.routes.subnets() {
-            let announcement = ArpPacket {
-                operation: Operation::Request,
-                sender_mac: self.mac,
-                sender: subnet.address,
-                target_mac: MacAddr::ZERO,
-                target: subnet.address,
-            };
-            self.outbox.push(Packet::Arp(MacAddr::BROADCAST, announcement), &mut self.stats);
-        }
-    }
-
     /// The interface went down or came back. While it is down nothing is given out to be
-    /// sent; when it comes back the address is announced anew.
+    /// sent; when it comes back the addresses are announced, or probed for, anew.
     pub fn set_link(&mut self, now: Instant, up: bool) {
-        if up && !self.link_up && !self.passive {
-            self.announcer.restart(now);
-            if let Some(ipv6) = &mut self.ipv6 {
-                ipv6.restart(now);
-            }
-        } else if !up {
-            self.announcer.stop();
+        if up != self.link_up {
+            self.claims_link(now, up);
+        }
+        if up
+            && !self.link_up
+            && !self.passive
+            && let Some(ipv6) = &mut self.ipv6
+        {
+            ipv6.restart(now);
         }
         self.link_up = up;
     }

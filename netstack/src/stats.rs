@@ -36,6 +36,10 @@ counters! {
         drop_checksum,
         /// Dropped: IPv4 to an address that is not ours.
         drop_address,
+        /// Dropped: IPv4 to an address of ours that is probed for, or that another station has.
+        drop_unusable_in,
+        /// Dropped: an outgoing packet from such an address.
+        drop_unusable_out,
         /// Dropped: an IPv4 source that no host may use (RFC 1122 3.2.1.3).
         drop_martian,
         /// Dropped: an IPv4 fragment (reassembly is not there yet).
@@ -62,6 +66,10 @@ counters! {
         neighbor_evicted,
         /// Another station claims our address (RFC 5227).
         arp_conflict,
+        /// Announcements in defence of an address.
+        arp_defended,
+        /// Addresses given up to another station.
+        arp_yielded,
         /// Neighbour discovery messages used (RFC 4861).
         nd_in,
         /// Neighbour discovery messages sent.

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use tagwire_core::waker::Waker;
-use tagwire_netstack::{Checksum, FrameMeta, Instant, MacAddr, VlanTag};
+use tagwire_netstack::{AddressEvent, Checksum, FrameMeta, Instant, MacAddr, VlanTag};
 
 /// Notes that wait for one worker, at the most: with frames of 1500 octets 1.5 MiB.
 const QUEUE: usize = 1024;
@@ -27,6 +27,8 @@ const QUEUE: usize = 1024;
 pub enum Note {
     /// A station has an address.
     Neighbor(IpAddr, MacAddr),
+    /// One of our addresses can be used, or not.
+    Address(AddressEvent),
     /// A frame that may concern the other's connections.
     Frame {
         /// From the Ethernet header on.

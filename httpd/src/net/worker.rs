@@ -14,7 +14,9 @@ use tagwire_core::counters::Counters;
 use tagwire_core::packet::{Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
-use tagwire_netstack::{Checksum, FrameMeta, Instant, IpFamily, Stack, State};
+use tagwire_netstack::{
+    AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, Stack, State,
+};
 
 use super::gather::Part;
 use super::post::{self, Note, Post};
@@ -147,6 +149,7 @@ impl HttpWorker {
             let mut reactor = self.reactor.borrow_mut();
             match note {
                 Note::Neighbor(address, mac) => reactor.stack().learn_neighbor(now, address, mac),
+                Note::Address(event) => reactor.stack().follow_address(now, event),
                 Note::Frame { octets, vlan, received } => {
                     reactor.stack().handle_frame(now, &octets, &post::meta(vlan, received));
                 }
@@ -162,6 +165,10 @@ impl HttpWorker {
         let mut reactor = self.reactor.borrow_mut();
         while let Some((address, mac)) = reactor.stack().poll_neighbor_update() {
             self.post.tell(&Note::Neighbor(address, mac));
+        }
+        while let Some(event) = reactor.stack().poll_address_event() {
+            report_address(event);
+            self.post.tell(&Note::Address(event));
         }
     }
 
@@ -343,4 +350,18 @@ impl Machine for HttpWorker {
 
 fn instant(now: Nanos) -> Instant {
     Instant::from_nanos(now.0)
+}
+/// Says in the log what has become of one of our addresses (RFC 5227).
+fn report_address(event: AddressEvent) {
+    let address = event.address;
+    match event.state {
+        AddressState::Tentative => tracing::info!(%address, "probing for the address"),
+        AddressState::Assigned => tracing::info!(%address, "the address is ours"),
+        AddressState::Conflicted { by } => tracing::error!(
+            %address,
+            %by,
+            "ADDRESS CONFLICT: another station has this address; nothing is served at it until \
+             that station is silent. Remove one of the two, or give this one another --address"
+        ),
+    }
 }

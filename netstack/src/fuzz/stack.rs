@@ -14,8 +14,8 @@ use crate::wire::tcp::{self, Flags, Header, MAX_WINDOW_SCALE, Options, Timestamp
 use crate::wire::vlan::{Tags, VlanStack};
 use crate::wire::{ethernet, ipv4};
 use crate::{
-    Checksum, Config, ConnId, Counts, FourTuple, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr,
-    Offload, Recv, Stack, TcpConfig, Transmit,
+    Acd, Checksum, Config, ConnId, Counts, FourTuple, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER,
+    MacAddr, Offload, Recv, Stack, TcpConfig, Transmit,
 };
 
 const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -96,6 +96,7 @@ impl Driver {
             addresses: vec![Ipv4Cidr { address: OUR_IP, prefix: 24 }.into()],
             gateway: None,
             gateway6: None,
+            acd: Acd::default(),
             slaac: false,
             stable_secret: None,
             passive: false,
@@ -464,6 +465,7 @@ impl Driver {
             + stats.drop_ethertype
             + stats.drop_checksum
             + stats.drop_address
+            + stats.drop_unusable_in
             + stats.drop_martian
             + stats.drop_fragment
             + stats.drop_extension

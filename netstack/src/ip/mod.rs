@@ -42,6 +42,18 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
+    /// The IPv4 source, for what is routed.
+    pub(crate) fn source_v4(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Segment(tuple, ..) => match tuple.local.ip {
+                IpAddr::V4(source) => Some(source),
+                IpAddr::V6(_) => None,
+            },
+            Self::Icmp { source, .. } => Some(*source),
+            _ => None,
+        }
+    }
+
     /// The IP destination, for what is routed.
     pub(crate) fn destination(&self) -> Option<IpAddr> {
         match self {

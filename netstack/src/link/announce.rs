@@ -23,17 +23,12 @@ impl Announcer {
         Self { left: COUNT, next: now }
     }
 
-    /// One that has nothing to announce.
-    pub(crate) fn silent() -> Self {
-        Self { left: 0, next: Instant::NEVER }
-    }
-
     pub(crate) fn restart(&mut self, now: Instant) {
         *self = Self::new(now);
     }
 
     pub(crate) fn stop(&mut self) {
-        *self = Self::silent();
+        *self = Self { left: 0, next: Instant::NEVER };
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {

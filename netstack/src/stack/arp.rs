@@ -37,16 +37,28 @@ impl Stack {
             self.stats.drop_malformed += 1;
             return;
         };
-        if self.routes.owns(packet.sender) && packet.sender_mac != self.mac {
-            self.stats.arp_conflict += 1;
-            return;
-        }
         let sane = !packet.sender_mac.is_group()
             && packet.sender_mac != MacAddr::ZERO
             && packet.sender_mac != self.mac;
-        let ours = self.routes.owns(packet.target);
+        if self.routes.owns(packet.sender) && sane {
+            self.stats.arp_conflict += 1;
+            self.tell_claimed(packet.sender, packet.sender_mac);
+            self.on_claimed(now, packet.sender, packet.sender_mac);
+            return;
+        }
         // RFC 5227 1.1: a probe (sender 0.0.0.0) is answered and teaches nothing.
         let probe = packet.sender.is_unspecified();
+        let own = self.routes.owns(packet.target);
+        let ours = own && self.usable(packet.target);
+        if own && !ours {
+            // RFC 5227 2.1.1: who probes for what we are probing for conflicts with us.
+            if probe && sane && packet.operation == Operation::Request {
+                self.tell_claimed(packet.target, packet.sender_mac);
+                self.on_claimed(now, packet.target, packet.sender_mac);
+            }
+            self.stats.arp_ignored += 1;
+            return;
+        }
         let heard = match packet.operation {
             Operation::Request if ours => Heard::Question,
             Operation::Reply if ours && !probe => Heard::Answer,
@@ -116,6 +128,9 @@ impl Stack {
                 }
             };
             let Some(sender) = self.routes.source_for(target) else { continue };
+            if !self.all_usable && !self.claims.iter().all(|claim| claim.allows(sender)) {
+                continue;
+            }
             let request = ArpPacket {
                 operation: Operation::Request,
                 sender_mac: self.mac,
@@ -135,8 +150,15 @@ impl Stack {
         self.neighbors.poll_news()
     }
 
-    /// Another worker's [`poll_neighbor_update`](Self::poll_neighbor_update) has said this.
+    /// Another worker's [`poll_neighbor_update`](Self::poll_neighbor_update) has said this. With
+    /// an address of our own it means that another station was heard to claim it.
     pub fn learn_neighbor(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
+        if let IpAddr::V4(own) = address
+            && self.routes.owns(own)
+        {
+            self.on_claimed(now, own, mac);
+            return;
+        }
         let near = match address {
             IpAddr::V4(address) => self.routes.is_neighbor(address),
             IpAddr::V6(address) => !address.is_multicast(),

@@ -459,6 +459,20 @@ impl Tcp {
         });
     }
 
+    /// Ends every connection of one of our addresses without a word: it is another's now.
+    pub(crate) fn abandon(&mut self, env: &mut Env<'_>, local: IpAddr) {
+        let theirs = |(id, connection): (ConnId, &Connection)| {
+            (connection.tuple.local.ip == local).then_some(id)
+        };
+        let ids: Vec<_> = self.connections.iter().filter_map(theirs).collect();
+        for id in ids {
+            self.step(env, id, |connection, _| match connection.closed() {
+                Some(_) => Outcome::Continue,
+                None => Outcome::Close(CloseReason::Aborted),
+            });
+        }
+    }
+
     /// Connections, half-open and TIME-WAIT records held now.
     pub(crate) fn counts(&self) -> Counts {
         Counts {

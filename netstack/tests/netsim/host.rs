@@ -8,7 +8,7 @@ use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
 use tagwire_netstack::wire::ethernet;
 use tagwire_netstack::wire::vlan::VlanStack;
 use tagwire_netstack::{
-    CloseReason, Config, ConnId, Counts, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr,
+    Acd, CloseReason, Config, ConnId, Counts, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER, MacAddr,
     Offload, Recv, Stack, TcpConfig,
 };
 
@@ -40,6 +40,7 @@ impl HostConfig {
             addresses: vec![Ipv4Cidr { address: self.ip, prefix: 24 }.into()],
             gateway: None,
             gateway6: None,
+            acd: Acd::default(),
             slaac: false,
             stable_secret: None,
             passive: false,

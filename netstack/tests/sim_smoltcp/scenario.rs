@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tagwire_netstack::{Config, Ipv4Cidr, MacAddr, Offload, TcpConfig, VlanStack};
+use tagwire_netstack::{Acd, Config, Ipv4Cidr, MacAddr, Offload, TcpConfig, VlanStack};
 
 use crate::rng::Rng;
 
@@ -135,6 +135,7 @@ impl Scenario {
             addresses: vec![Ipv4Cidr { address: OUR_IP, prefix: 24 }.into()],
             gateway: None,
             gateway6: None,
+            acd: Acd::default(),
             slaac: false,
             stable_secret: None,
             passive: false,

@@ -22,8 +22,11 @@ fn each_address_is_announced() {
     let mut t = Fixture::bare(two());
     t.advance(ms(0));
     for address in [OUR_IP, SECOND] {
-        let (to, packet) = t.next_arp();
-        assert_eq!((to, packet.sender, packet.target), (MacAddr::BROADCAST, address, address));
+        // Probed for alongside (RFC 5227).
+        for sender in [Ipv4Addr::UNSPECIFIED, address] {
+            let (to, packet) = t.next_arp();
+            assert_eq!((to, packet.sender, packet.target), (MacAddr::BROADCAST, sender, address));
+        }
     }
     t.nothing();
 }

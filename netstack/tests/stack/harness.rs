@@ -18,8 +18,8 @@ use tagwire_netstack::wire::tcp::{self, Flags, Header, Options, Timestamp};
 use tagwire_netstack::wire::vlan::Tags;
 use tagwire_netstack::wire::{ethernet, icmpv6, ipv4, ipv6};
 use tagwire_netstack::{
-    Config, ConnId, Counts, Events, FrameMeta, Instant, IpCidr, Ipv4Cidr, Ipv6Cidr, MIN_BUFFER,
-    MacAddr, Offload, Recv, SeqNum, Stack, State, TcpConfig, VlanStack,
+    Acd, Config, ConnId, Counts, Events, FrameMeta, Instant, IpCidr, Ipv4Cidr, Ipv6Cidr,
+    MIN_BUFFER, MacAddr, Offload, Recv, SeqNum, Stack, State, TcpConfig, VlanStack,
 };
 
 use crate::link;
@@ -50,6 +50,7 @@ pub(crate) fn config() -> Config {
         addresses: vec![Ipv4Cidr { address: OUR_IP, prefix: 24 }.into()],
         gateway: None,
         gateway6: None,
+        acd: Acd::default(),
         slaac: false,
         stable_secret: None,
         passive: false,

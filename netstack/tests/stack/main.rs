@@ -5,6 +5,7 @@
 mod addresses;
 mod arp;
 mod close;
+mod conflict;
 mod cookies;
 mod data_in;
 mod data_out;
