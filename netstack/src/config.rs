@@ -244,6 +244,9 @@ pub struct TcpConfig {
     pub fin_wait_2: Duration,
     /// 2 MSL. Default 60 s, as Linux.
     pub time_wait: Duration,
+    /// RFC 3168: whether explicit congestion notification is agreed on when a peer asks for it.
+    /// Default true, as Linux's `tcp_ecn=2`.
+    pub ecn: bool,
     /// Makes the congestion controller of a new connection; see
     /// [`Algorithm::constructor`].
     pub congestion: fn(Start) -> Box<dyn Congestion>,
@@ -266,6 +269,7 @@ impl Default for TcpConfig {
             keepalive_probes: 4,
             fin_wait_2: Duration::from_secs(60),
             time_wait: Duration::from_secs(60),
+            ecn: true,
             congestion: Algorithm::default().constructor(),
         }
     }

@@ -27,6 +27,7 @@ use crate::tcp::{Counts, Env, LinkMss, Recv, Tcp};
 use crate::time::Instant;
 use crate::wire::arp::ArpPacket;
 use crate::wire::checksum::{pseudo_header, pseudo_header_of, pseudo_header_v6};
+use crate::wire::ecn::{self, Ecn};
 use crate::wire::ethernet::Frame;
 use crate::wire::ipv6::NEXT_ICMPV6;
 use crate::wire::vlan::{Tags, VlanStack};
@@ -167,7 +168,7 @@ impl Stack {
         match packet.protocol {
             ipv4::PROTOCOL_TCP if admitted.unicast => {
                 let ends = (packet.source.into(), packet.destination.into());
-                self.on_segment(now, frame, meta, ends, packet.payload);
+                self.on_segment(now, frame, meta, ends, packet.traffic_class, packet.payload);
             }
             // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
             // only to multiply an attacker's packets.
@@ -200,6 +201,7 @@ impl Stack {
         frame: &Frame<'_>,
         meta: &FrameMeta,
         ends: (IpAddr, IpAddr),
+        traffic_class: u8,
         octets: &[u8],
     ) {
         let (source, destination) = ends;
@@ -210,10 +212,11 @@ impl Stack {
                 return;
             }
         }
-        let Ok(segment) = wire_tcp::parse(octets) else {
+        let Ok(mut segment) = wire_tcp::parse(octets) else {
             self.stats.drop_malformed += 1;
             return;
         };
+        segment.ecn = Ecn::of(traffic_class);
         let received = meta.received.map_or(now, |at| at.min(now));
         let mut env = Env {
             now,
@@ -324,6 +327,7 @@ impl Stack {
                         in_slices: 0,
                         header_len: length,
                         segment_size: None,
+                        ecn: Ecn::NotEct,
                     };
                     let flow_label = self.tcp.flow_label(&tuple);
                     self.finish_segment(buffer, mac, &tuple, flow_label, &built, &[])
@@ -475,6 +479,9 @@ impl Stack {
             }
             _ => unreachable!("both ends of a connection are of one family"),
         };
+        if built.ecn != Ecn::NotEct {
+            ecn::mark(&mut buffer[ethernet::header_len(self.tags)..], built.ecn);
+        }
         let checksum = self.checksum_offload.then_some(ChecksumRequest {
             start: start as u16,
             offset: wire_tcp::CHECKSUM_OFFSET as u16,

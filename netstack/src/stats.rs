@@ -143,6 +143,10 @@ counters! {
         tcp_spurious,
         /// Reports of segments that arrived twice (RFC 2883).
         tcp_dsack_in,
+        /// Data received with a mark of congestion (RFC 3168), on connections that agreed on it.
+        tcp_ce_in,
+        /// Reductions of the window that the peer's echo of such marks asked for.
+        tcp_ecn_reduced,
         /// Receivers that threw away what they had selectively acknowledged (RFC 2018 8).
         tcp_reneged,
         /// Duplicate acknowledgements received.

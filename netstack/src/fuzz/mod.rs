@@ -48,7 +48,7 @@ pub fn fuzz_ipv4_icmp(data: &[u8]) {
         let mut again = vec![0; ipv4::HEADER_LEN];
         ipv4::emit(&mut again, source, destination, protocol, payload.len());
         again.extend_from_slice(payload);
-        let unfragmented = ipv4::Packet { is_fragment: false, ..packet };
+        let unfragmented = ipv4::Packet { is_fragment: false, traffic_class: 0, ..packet };
         assert_eq!(ipv4::parse(&again), Ok(unfragmented));
         fuzz_icmp(payload);
     }

@@ -127,7 +127,7 @@ impl Stack {
             _ if contends => self.stats.drop_martian += 1,
             NEXT_TCP if unicast => {
                 let ends = (source.into(), destination.into());
-                self.on_segment(now, frame, meta, ends, upper.payload);
+                self.on_segment(now, frame, meta, ends, packet.traffic_class, upper.payload);
             }
             _ => {
                 self.stats.drop_protocol += 1;

@@ -109,6 +109,7 @@ impl Connection {
         }
         let was_fast = self.recovery.is_fast();
         self.advance_phase(cx, segment, &progress);
+        self.take_echo(cx, segment, progress.prior_in_flight);
         self.inform_congestion(cx, ack, &progress, was_fast);
 
         if self.has_outstanding() {
@@ -330,6 +331,7 @@ impl Connection {
         if self.recovery.is_open() {
             cx.stats.tcp_fast_retransmit += 1;
             self.congestion.on_loss(cx.now, prior_in_flight);
+            self.ecn.on_reduction(self.snd_nxt);
             let prr = (!self.congestion.governs_recovery())
                 .then(|| Prr::new(self.congestion.window(), prior_in_flight));
             self.recovery.enter_fast(self.snd_nxt, prr);
@@ -355,6 +357,7 @@ impl Connection {
             if self.recovery.is_open() {
                 cx.stats.tcp_probe_repaired += 1;
                 self.congestion.on_loss(cx.now, progress.prior_in_flight);
+                self.ecn.on_reduction(self.snd_nxt);
             }
         } else if progress.octets == 0 && progress.arrived.octets == 0 {
             // A plain duplicate: the copy arrived beside the original.
@@ -369,6 +372,7 @@ impl Connection {
         self.recovery.reopen();
         self.recovery.rack.see_reordering();
         self.congestion.on_spurious(cx.now);
+        self.ecn.tell_reduced = false;
     }
 
     /// Moves through the phases of the recovery that is under way.

@@ -12,6 +12,7 @@ use super::assembler::Assembler;
 use super::congestion::{Congestion, Start};
 use super::delivery::Delivery;
 use super::demux::FourTuple;
+use super::ecn::EcnState;
 use super::listen::HalfOpen;
 use super::pacing::Pacer;
 use super::recovery::Recovery;
@@ -175,6 +176,7 @@ pub(crate) struct Connection {
     /// Send into a window that is smaller than is worth a segment.
     pub(super) sws_override: bool,
     pub(super) recovery: Recovery,
+    pub(super) ecn: EcnState,
     pub(super) delivery: Delivery,
     pub(super) pacer: Pacer,
     pub(super) rtt: RttEstimator,
@@ -263,6 +265,7 @@ impl Connection {
             probe: false,
             sws_override: false,
             recovery: Recovery::new(snd_nxt, now),
+            ecn: EcnState::new(half_open.ecn),
             delivery: Delivery::new(now),
             pacer: Pacer::new(now),
             congestion: (config.congestion)(Start {

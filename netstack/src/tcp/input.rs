@@ -94,6 +94,8 @@ impl Connection {
             return outcome;
         }
 
+        self.take_mark(cx, segment);
+
         // Seventh: the segment's text; eighth: FIN.
         self.on_text(cx, segment)
     }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::demux::FourTuple;
+use super::ecn;
 use super::seq::SeqNum;
 use crate::config::{MacAddr, TcpConfig};
 use crate::entropy::Keys;
@@ -38,6 +39,8 @@ pub(crate) struct HalfOpen {
     pub(crate) scaling: Option<(u8, u8)>,
     /// The peer understands SACK (RFC 2018 2), and so do we.
     pub(crate) sack_permitted: bool,
+    /// Explicit congestion notification was offered and is taken (RFC 3168 6.1.1).
+    pub(crate) ecn: bool,
     /// The peer's last TSval, if it offered timestamps.
     pub(crate) ts_recent: Option<u32>,
     pub(crate) ts_offset: u32,
@@ -87,6 +90,14 @@ impl HalfOpenTable {
             None
         } else {
             self.records.get(tuple).map(|waiting| &waiting.record)
+        }
+    }
+
+    /// The peer takes back its offer of ECN: RFC 3168 6.1.1.1 lets it send its SYN again without,
+    /// where something on the way may have dropped the one that offered it.
+    pub(crate) fn withdraw_ecn(&mut self, tuple: &FourTuple) {
+        if let Some(waiting) = self.records.get_mut(tuple) {
+            waiting.record.ecn = false;
         }
     }
 
@@ -162,6 +173,7 @@ impl HalfOpen {
             peer_mss: mss.unwrap_or(default_mss).max(MIN_MSS),
             scaling: window_scale.map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
             sack_permitted,
+            ecn: config.ecn && ecn::is_offered(segment),
             ts_recent: timestamp.map(|timestamp| timestamp.value),
             ts_offset: 0,
             sent_at: now,
@@ -182,7 +194,11 @@ impl HalfOpen {
             destination_port: tuple.remote.port,
             seq: self.iss,
             ack: self.irs + 1,
-            flags: Flags::SYN.with(Flags::ACK),
+            flags: if self.ecn {
+                Flags::SYN.with(Flags::ACK).with(Flags::ECE)
+            } else {
+                Flags::SYN.with(Flags::ACK)
+            },
             // RFC 7323 2.2: the window of a SYN is never scaled.
             window: config.receive_buffer.min(0xffff) as u16,
             options: Options {

@@ -17,6 +17,7 @@ pub mod congestion;
 pub(crate) mod connection;
 mod delivery;
 pub(crate) mod demux;
+mod ecn;
 mod input;
 mod isn;
 mod listen;

@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::demux::FourTuple;
 use super::listen::HalfOpen;
 use super::seq::SeqNum;
-use super::{Env, Tcp, isn, push_reset};
+use super::{Env, Tcp, ecn, isn, push_reset};
 use crate::wire::tcp::{Flags, Segment};
 
 /// How far a connection that takes a TIME-WAIT record's place begins beyond what that one
@@ -162,6 +162,11 @@ impl Tcp {
                 return;
             }
             // Our SYN-ACK was lost, or is on its way: say it again.
+            let mut record = record;
+            if record.ecn && !ecn::is_offered(segment) {
+                record.ecn = false;
+                self.half_open.withdraw_ecn(&tuple);
+            }
             env.stats.tcp_retransmit += 1;
             env.answer(tuple, record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now));
             return;

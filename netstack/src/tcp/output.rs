@@ -12,6 +12,7 @@ use super::time_wait::TimeWait;
 use super::timer::Timer;
 use crate::config::TcpConfig;
 use crate::time::Instant;
+use crate::wire::ecn::Ecn;
 use crate::wire::tcp::{
     Flags, HEADER_LEN, HEADER_LEN_TIMESTAMP, Header, Options, SackBlocks, Timestamp, emit,
 };
@@ -31,6 +32,8 @@ pub(crate) struct Built {
     pub(crate) header_len: usize,
     /// The link is to cut the payload into pieces of this many octets.
     pub(crate) segment_size: Option<u16>,
+    /// The ECN field of the packet that is to carry it.
+    pub(crate) ecn: Ecn,
 }
 
 /// A segment that is to be written.
@@ -179,7 +182,10 @@ impl Connection {
         let peer = self.snd_wnd.saturating_sub(self.snd_nxt.octets_since(self.snd_una));
         let sws_override = std::mem::take(&mut self.sws_override);
         let usable = congestion.min(peer);
-        let mut octets = waiting.min(usable).min(self.largest(cx));
+        // RFC 3168 6.1.2: CWR stands on one segment, and a link that cuts a large one into several
+        // would set it on each.
+        let largest = if self.ecn.tell_reduced { self.mss } else { self.largest(cx) };
+        let mut octets = waiting.min(usable).min(largest);
         if octets < waiting {
             // More waits than may go: full segments only (RFC 9293 3.8.6.2.1 (1)).
             octets -= octets % self.mss;
@@ -239,6 +245,9 @@ impl Connection {
             flags = flags.with(Flags::FIN);
             self.fin_sent = true;
         }
+        // RFC 3168 6.1.4, 6.1.5: neither what is sent again nor what carries no data may be marked.
+        let new_data = octets > 0 && plan.seq == self.snd_nxt;
+        flags = flags.with(self.ecn.flags(new_data));
         self.write_header(cx, plan.seq, flags, SackBlocks::default(), buffer);
 
         self.record_departure(cx, plan.seq, octets as u32 + u32::from(fin));
@@ -251,6 +260,7 @@ impl Connection {
             in_slices,
             header_len,
             segment_size: (octets > self.mss as usize).then_some(self.mss as u16),
+            ecn: if new_data && self.ecn.enabled { Ecn::Ect0 } else { Ecn::NotEct },
         }
     }
 
@@ -295,8 +305,15 @@ impl Connection {
     fn emit_empty(&mut self, cx: &mut Context<'_>, seq: SeqNum, buffer: &mut [u8]) -> Built {
         let sack =
             if self.has_sack_blocks() { self.take_sack_blocks() } else { SackBlocks::default() };
-        let header_len = self.write_header(cx, seq, Flags::ACK, sack, buffer);
-        Built { in_buffer: header_len, in_slices: 0, header_len, segment_size: None }
+        let flags = Flags::ACK.with(self.ecn.flags(false));
+        let header_len = self.write_header(cx, seq, flags, sack, buffer);
+        Built {
+            in_buffer: header_len,
+            in_slices: 0,
+            header_len,
+            segment_size: None,
+            ecn: Ecn::NotEct,
+        }
     }
 
     fn header_len(&self) -> usize {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  ISN        | MSS index, 3 bits |         keyed hash, 29 bits          |  xor the hash
-//!  TSval      |      the timestamp clock       | - | SACK | shift, 4 bits |
+//!  TSval      |      the timestamp clock     | ECN | SACK | shift, 4 bits |
 //! ```
 //! The hash covers both ends, the peer's initial number and a period's count, so that a cookie
 //! is good for nobody else and not for long: of the guesses at one, one in 2²⁸ is right. As Linux
@@ -43,6 +43,7 @@ const SHIFT_MASK: u32 = 0xf;
 /// In place of a shift count: the peer offered no scaling.
 const NO_SCALING: u32 = 0xf;
 const SACK_PERMITTED: u32 = 0x10;
+const ECN: u32 = 0x20;
 
 /// What the cookies of a stack are made with.
 #[derive(Debug)]
@@ -95,10 +96,12 @@ impl SynCookies {
         if record.ts_recent.is_none() {
             record.scaling = None;
             record.sack_permitted = false;
+            record.ecn = false;
             return None;
         }
         let shift = record.scaling.map_or(NO_SCALING, |(theirs, _)| u32::from(theirs));
         let options = shift | if record.sack_permitted { SACK_PERMITTED } else { 0 };
+        let options = options | if record.ecn { ECN } else { 0 };
         let clock = timestamp_now(offset, now);
         let stamp = clock & !OPTION_MASK | options;
         // Never ahead of the clock: the connection's next timestamp must not be older.
@@ -135,6 +138,7 @@ impl SynCookies {
                 peer_mss: MSS_TABLE[(index >> HASH_BITS) as usize],
                 scaling: None,
                 sack_permitted: false,
+                ecn: false,
                 ts_recent: None,
                 ts_offset: offset,
                 sent_at: now,
@@ -149,6 +153,7 @@ impl SynCookies {
                 }
                 record.ts_recent = Some(stamp.value);
                 record.sack_permitted = stamp.echo & SACK_PERMITTED != 0;
+                record.ecn = config.ecn && stamp.echo & ECN != 0;
                 let shift = stamp.echo & SHIFT_MASK;
                 record.scaling = (shift <= u32::from(MAX_WINDOW_SCALE))
                     .then(|| (shift as u8, own_window_scale(config.receive_buffer)));
@@ -163,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::ecn::Ecn;
     use crate::wire::tcp::{Flags, Options, Timestamp};
 
     fn cookies() -> SynCookies {
@@ -176,6 +182,7 @@ mod tests {
             peer_mss,
             scaling: None,
             sack_permitted: false,
+            ecn: false,
             ts_recent: None,
             ts_offset: 0,
             sent_at: Instant::from_millis(0),
@@ -192,6 +199,7 @@ mod tests {
             flags: Flags::ACK,
             window: 0,
             options: Options { timestamp, ..Options::default() },
+            ecn: Ecn::NotEct,
             payload: &[],
         }
     }
@@ -251,7 +259,7 @@ mod tests {
         #[test]
         fn what_is_baked_is_tasted(
             irs: u32, secret: [u8; 16], millis in 0u64..1 << 40, peer_mss in 64u16..9000,
-            shift in proptest::option::of(0u8..=14), sack: bool, stamped: bool,
+            shift in proptest::option::of(0u8..=14), sack: bool, ecn: bool, stamped: bool,
         ) {
             let mut cookies = SynCookies::new(Keys::new(secret));
             let (tuple, config) = (FourTuple::for_test(9), TcpConfig::default());
@@ -259,6 +267,7 @@ mod tests {
             let mut baked = HalfOpen {
                 scaling: shift.map(|theirs| (theirs, 0)),
                 sack_permitted: sack,
+                ecn,
                 ts_recent: stamped.then_some(77),
                 ..record(irs, peer_mss)
             };
@@ -272,6 +281,7 @@ mod tests {
             prop_assert_eq!(tasted.peer_mss, baked.peer_mss);
             prop_assert_eq!(tasted.scaling, baked.scaling);
             prop_assert_eq!(tasted.sack_permitted, sack && stamped);
+            prop_assert_eq!(tasted.ecn, ecn && stamped);
             prop_assert_eq!(tasted.ts_recent, stamped.then_some(78));
             prop_assert_eq!(tasted.ts_offset, baked.ts_offset);
         }

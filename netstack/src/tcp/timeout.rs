@@ -77,6 +77,7 @@ impl Connection {
         self.delivery.lost += lost;
         let known = self.recovery.enter_timeout(self.snd_nxt);
         self.congestion.on_timeout(cx.now, prior_in_flight, known);
+        self.ecn.on_reduction(self.snd_nxt);
         self.rtt.back_off();
         self.timers.stop(Timer::Reorder);
         self.timers.stop(Timer::Probe);

@@ -24,6 +24,8 @@ pub struct Packet<'a> {
     pub destination: Ipv4Addr,
     /// Protocol of the payload.
     pub protocol: u8,
+    /// DSCP and ECN: the octet that was the type of service.
+    pub traffic_class: u8,
     /// Part of a fragmented datagram.
     pub is_fragment: bool,
     /// The octets that the total length covers after the header and its options.
@@ -46,6 +48,7 @@ pub fn parse(octets: &[u8]) -> Result<Packet<'_>, WireError> {
         source: header.source_addr(),
         destination: header.destination_addr(),
         protocol: header.protocol().0,
+        traffic_class: header.slice()[1],
         is_fragment: header.is_fragmenting_payload(),
         payload: &octets[header_len..total_len],
     })

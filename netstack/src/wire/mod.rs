@@ -11,6 +11,7 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod ecn;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;

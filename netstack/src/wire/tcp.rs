@@ -5,6 +5,7 @@ use std::fmt;
 use etherparse::TcpHeaderSlice;
 
 use super::WireError;
+use super::ecn::Ecn;
 use crate::tcp::seq::SeqNum;
 
 /// Octets of a header without options.
@@ -41,6 +42,10 @@ impl Flags {
     pub const PSH: Self = Self(0x08);
     /// The acknowledgement field is significant.
     pub const ACK: Self = Self(0x10);
+    /// ECN-Echo (RFC 3168 6.1).
+    pub const ECE: Self = Self(0x40);
+    /// Congestion window reduced (RFC 3168 6.1).
+    pub const CWR: Self = Self(0x80);
 
     /// Whether all of `other`'s bits are set.
     pub const fn has(self, other: Self) -> bool {
@@ -146,6 +151,9 @@ pub struct Segment<'a> {
     pub window: u16,
     /// Options.
     pub options: Options,
+    /// The ECN field of the packet that carried it. [`parse`] does not see that; who does
+    /// sets it.
+    pub ecn: Ecn,
     /// Data.
     pub payload: &'a [u8],
 }
@@ -171,9 +179,10 @@ pub fn parse(octets: &[u8]) -> Result<Segment<'_>, WireError> {
         destination_port: header.destination_port(),
         seq: SeqNum(header.sequence_number()),
         ack: SeqNum(header.acknowledgment_number()),
-        flags: Flags(octets[13] & 0x3f),
+        flags: Flags(octets[13]),
         window: header.window_size(),
         options: parse_options(&octets[HEADER_LEN..header_len]),
+        ecn: Ecn::NotEct,
         payload: &octets[header_len..],
     })
 }

@@ -69,7 +69,7 @@ pub(crate) fn config_v6() -> Config {
 /// A TCP segment in relative numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seg {
-    /// As tcpdump writes them: S, F, R, P and `.` for ACK, in that order.
+    /// As tcpdump writes them: S, F, R, P, `.` for ACK, E for ECE and W for CWR, in that order.
     pub(crate) flags: String,
     pub(crate) seq: u32,
     pub(crate) ack: u32,
@@ -111,8 +111,15 @@ impl Seg {
     }
 }
 
-const LETTERS: [(Flags, char); 5] =
-    [(Flags::SYN, 'S'), (Flags::FIN, 'F'), (Flags::RST, 'R'), (Flags::PSH, 'P'), (Flags::ACK, '.')];
+const LETTERS: [(Flags, char); 7] = [
+    (Flags::SYN, 'S'),
+    (Flags::FIN, 'F'),
+    (Flags::RST, 'R'),
+    (Flags::PSH, 'P'),
+    (Flags::ACK, '.'),
+    (Flags::ECE, 'E'),
+    (Flags::CWR, 'W'),
+];
 
 fn flags_of(letters: &str) -> Flags {
     letters.chars().fold(Flags::default(), |flags, letter| {

@@ -9,6 +9,7 @@ mod conflict;
 mod cookies;
 mod data_in;
 mod data_out;
+mod ecn;
 mod harness;
 mod icmp;
 mod ingress;
