@@ -3,10 +3,10 @@
 CARGO ?= cargo
 RELEASE := target/release
 
-.PHONY: help build demo lab test bench bench-loss fuzz clean tools-lab tools-test tools-bench
+.PHONY: help build demo lab test bench bench-loss bench-attack fuzz clean tools-lab tools-test tools-bench
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 build: ## the appliance and the lab, optimised
 	$(CARGO) build --release --locked -p tagwire -p tagwire-lab
@@ -27,6 +27,10 @@ bench: tools-lab tools-bench ## Tagwire beside nginx and beside the limit; write
 bench-loss: tools-lab tools-bench ## goodput on bad lines beside the kernel's TCP; writes bench-results/
 	$(CARGO) build --release --locked -p tagwire -p tagwire-benches
 	$(RELEASE)/tagwire-bench-loss --binary $(RELEASE)/tagwire
+
+bench-attack: tools-lab tools-bench ## a client under floods and injection, beside nginx; writes bench-results/
+	$(CARGO) build --release --locked -p tagwire -p tagwire-benches
+	$(RELEASE)/tagwire-bench-attack --binary $(RELEASE)/tagwire
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	fuzz/run

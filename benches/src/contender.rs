@@ -169,13 +169,40 @@ impl Programs {
         pod: &Pod,
         options: &[&str],
     ) -> Result<LabProcess, BenchError> {
+        let address = format!("{}/24", pod.address());
+        self.spawn_tagwire_at(lab, pod, &[&address], options)
+    }
+
+    fn spawn_tagwire_at(
+        &self,
+        lab: &Lab,
+        pod: &Pod,
+        addresses: &[&str],
+        options: &[&str],
+    ) -> Result<LabProcess, BenchError> {
         let command = pod
             .command_as_appliance(&self.tagwire)
             .args(["serve", "--interface", POD_INTERFACE, "--vlan", &vlan(lab)])
-            .args(["--address", &format!("{}/24", pod.address()), "--www-root"])
+            .args(addresses.iter().flat_map(|address| ["--address", address]))
+            .arg("--www-root")
             .arg(&self.www)
             .args(options);
         Ok(self.place(command).capture().spawn()?)
+    }
+
+    /// Starts the appliance with these addresses and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_tagwire_at(
+        &self,
+        lab: &Lab,
+        pod: &Pod,
+        addresses: &[&str],
+    ) -> Result<LabProcess, BenchError> {
+        let mut process = self.spawn_tagwire_at(lab, pod, addresses, &[])?;
+        process.wait_for_line("ready", START)?;
+        Ok(process)
     }
 
     /// Starts the appliance and waits until it serves.

@@ -25,7 +25,8 @@
 //! figures with every round to a JSON file, and says which targets hold.
 //!
 //! `tagwire-bench-loss` (`make bench-loss`) is a measurement of its own: goodput over lines that
-//! lose and reorder frames ([`loss`]).
+//! lose and reorder frames ([`loss`]). So is `tagwire-bench-attack` (`make bench-attack`): what
+//! an attacker on the segment costs a client ([`attack`]).
 //!
 //! `cargo bench -p tagwire-benches` runs the micro-benchmarks of the layers.
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@
 /// What ends a measurement: a text for people.
 pub type BenchError = Box<dyn std::error::Error + Send + Sync>;
 
+pub mod attack;
 pub mod contender;
 pub mod load;
 pub mod lone;

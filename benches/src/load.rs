@@ -71,6 +71,24 @@ impl<'a> Wrk<'a> {
         time: Duration,
     ) -> Result<WrkResult, BenchError> {
         let url = format!("http://{address}{path}");
+        let result = self.run_as_it_comes(&url, connections, time, &[])?;
+        if result.bytes == 0 || result.errors > 0 {
+            return Err(format!("not all of {url} was answered: {result:?}").into());
+        }
+        Ok(result)
+    }
+
+    /// Runs it to its end, with more options, whatever comes of it.
+    ///
+    /// # Errors
+    /// When wrk itself fails.
+    pub fn run_as_it_comes(
+        &self,
+        url: &str,
+        connections: u32,
+        time: Duration,
+        options: &[&str],
+    ) -> Result<WrkResult, BenchError> {
         let output = self
             .lab
             .client()
@@ -79,14 +97,11 @@ impl<'a> Wrk<'a> {
             .arg(format!("-d{}s", time.as_secs().max(1)))
             .args(["--timeout", "60s", "-s"])
             .arg(&self.script)
-            .arg(&url)
+            .args(options)
+            .arg(url)
             .cpus("0")
             .stdout_string()?;
-        let result = parse(&output).ok_or_else(|| format!("wrk said of {url}:\n{output}"))?;
-        if result.bytes == 0 || result.errors > 0 {
-            return Err(format!("not all of {url} was answered: {result:?}").into());
-        }
-        Ok(result)
+        parse(&output).ok_or_else(|| format!("wrk said of {url}:\n{output}").into())
     }
 }
 

@@ -236,7 +236,7 @@ fn mac_text(mac: [u8; 6]) -> String {
 }
 
 /// Sends a request and reads its response whole.
-fn request(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) fn request(stream: &mut TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(REQUEST)?;
     let mut octets = [0; 4096];
@@ -267,7 +267,7 @@ fn first_octet(server: SocketAddr, deadline: Instant) -> bool {
     false
 }
 
-fn raise_file_limit(wanted: u64) -> io::Result<()> {
+pub(crate) fn raise_file_limit(wanted: u64) -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return Ok(());

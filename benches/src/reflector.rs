@@ -298,12 +298,12 @@ fn timestamp(options: &[u8]) -> Option<[u8; 4]> {
 }
 
 /// The ones' complement sum, not folded.
-fn sum(octets: &[u8]) -> u32 {
+pub(crate) fn sum(octets: &[u8]) -> u32 {
     let pairs = octets.chunks(2);
     pairs.map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
 }
 
-fn fold(mut sum: u32) -> u16 {
+pub(crate) fn fold(mut sum: u32) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -48,7 +48,7 @@ pub enum Bound {
 }
 
 impl Bound {
-    fn sign(self) -> &'static str {
+    pub(crate) fn sign(self) -> &'static str {
         match self {
             Self::AtMost => "<=",
             Self::Below => "<",
@@ -75,7 +75,7 @@ pub struct Target {
 }
 
 impl Target {
-    fn new(what: &str, figure: f64, bound: Bound, limit: f64, unit: &str) -> Self {
+    pub(crate) fn new(what: &str, figure: f64, bound: Bound, limit: f64, unit: &str) -> Self {
         let holds = match bound {
             Bound::AtMost => figure <= limit,
             Bound::Below => figure < limit,

@@ -53,6 +53,7 @@ mod error;
 mod janitor;
 mod namespace;
 mod process;
+mod random;
 mod tools;
 mod topology;
 mod vlan;
@@ -63,9 +64,11 @@ pub use error::{LabError, LabResult};
 pub use janitor::{clean, remove_own_and_exit};
 pub use namespace::Namespace;
 pub use process::{APPLIANCE_ID, LabCommand, LabProcess};
+pub use random::SplitMix64;
 pub use rustix::process::Signal;
 pub use tools::{available, require_tools};
 pub use topology::{
-    CLIENT_ADDRESS, CLIENT_ADDRESS_V6, DEFAULT_VLAN, Lab, LabBuilder, POD_INTERFACE, Pod,
+    CLIENT_ADDRESS, CLIENT_ADDRESS_V6, CLIENT_INTERFACE, CLIENT_MAC, DEFAULT_VLAN, Lab, LabBuilder,
+    POD_INTERFACE, Pod,
 };
 pub use wire::{Direction, Impairments, LATE, Wire, WireConfig, WireCounts};

@@ -28,7 +28,10 @@ pub const CLIENT_ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0123, 0, 0, 0, 0
 pub const POD_INTERFACE: &str = "macvlan0";
 
 /// The client's end of the cable, in `cli`.
-const CLIENT_INTERFACE: &str = "eth0";
+pub const CLIENT_INTERFACE: &str = "eth0";
+/// The MAC address of that. Fixed, as all are: two runs of a test see the same frames.
+pub const CLIENT_MAC: [u8; 6] = [0x02, 0x74, 0x77, 0x00, 0x00, 0x01];
+
 /// The node's end of it, in `node`.
 const NODE_INTERFACE: &str = "nic0";
 
@@ -202,8 +205,8 @@ impl Parts {
                 config,
             )?),
         };
-        // Fixed addresses: two runs of a test see the same frames.
-        client.ip(&format!("link set {CLIENT_INTERFACE} address 02:74:77:00:00:01 up\n"))?;
+        let mac = mac_text(CLIENT_MAC);
+        client.ip(&format!("link set {CLIENT_INTERFACE} address {mac} up\n"))?;
         node.ip(&format!("link set {NODE_INTERFACE} address 02:74:77:00:00:02 up\n"))?;
 
         let vlans = plan.vlan.map(|inner| Vlans { outer: plan.outer_vlan, inner });
@@ -237,6 +240,10 @@ pub(crate) fn connect(
         right.name()
     ))?;
     right.ip(&format!("link set {right_interface} up\n"))
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 /// Gives an interface an IPv6 address that can be used at once, and keeps its kernel from
@@ -416,8 +423,8 @@ impl Pod {
             "link add link {NODE_INTERFACE} netns {} name {POD_INTERFACE} type macvlan mode bridge\n",
             namespace.name()
         ))?;
-        let mac_text = mac.map(|octet| format!("{octet:02x}")).join(":");
-        namespace.ip(&format!("link set {POD_INTERFACE} address {mac_text} up\n"))?;
+        let text = mac_text(mac);
+        namespace.ip(&format!("link set {POD_INTERFACE} address {text} up\n"))?;
         let address = Ipv4Addr::new(192, 168, 123, 150 + number);
         // The hexadecimal digits read as the decimal ones of the other address.
         let last = u16::from_str_radix(&address.octets()[3].to_string(), 16).unwrap_or(0);
