@@ -13,13 +13,17 @@ mod ecn;
 mod harness;
 mod icmp;
 mod ingress;
+mod ipv6;
 #[path = "../common/link.rs"]
 mod link;
+mod mld;
+mod nd;
 mod offload;
 mod open;
 mod over_ipv6;
 mod properties;
 mod recovery;
 mod sack;
+mod slaac;
 mod time_wait;
 mod timers;
