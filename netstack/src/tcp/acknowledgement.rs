@@ -36,6 +36,19 @@ struct Progress {
     echo: Echo,
 }
 
+impl Progress {
+    /// The latest round trip: by what was sent once, else by the timestamps, which may say
+    /// up to a millisecond too much.
+    fn round_trip(&self) -> Option<Duration> {
+        let received = self.echo.received;
+        let echoed = self.echo.sent_before.filter(|_| self.octets > 0);
+        self.arrived
+            .last_original
+            .map(|last| received.since(last))
+            .or_else(|| echoed.map(|before| received.since(before) + Duration::from_millis(1)))
+    }
+}
+
 impl Connection {
     pub(super) fn on_ack(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
         let window = u32::from(segment.window) << self.snd_scale;
@@ -220,6 +233,8 @@ impl Connection {
             }
             return resent;
         }
+        // The echo is of the last segment in order, not of what a block covers (RFC 7323 4.3).
+        let echo = Echo { sent_before: None, ..echo };
         for &(start, end) in segment.options.sack.as_slice() {
             // Blocks of what is acknowledged, and of what was never sent, say nothing here.
             let start = start.latest(self.snd_una);
@@ -461,7 +476,7 @@ impl Connection {
             prior_in_flight: progress.prior_in_flight,
             in_flight: self.in_flight(),
             delivered: self.delivery.delivered,
-            rtt: progress.arrived.last_original.map(|last| cx.received.since(last)),
+            rtt: progress.round_trip(),
             smoothed_rtt: self.rtt.srtt(),
             rate,
             // RFC 7661 4.1: the window counts as used when half of it was.

@@ -19,6 +19,7 @@ impl Connection {
         if let (Some(state), Some(theirs)) = (self.timestamps, segment.options.timestamp)
             && SeqNum(theirs.value).before(SeqNum(state.recent))
             && !segment.flags.has(Flags::RST)
+            && !self.is_overtaken(cx, segment, state.recent.wrapping_sub(theirs.value))
         {
             cx.stats.tcp_paws += 1;
             self.object(cx, segment);
@@ -98,6 +99,19 @@ impl Connection {
 
         // Seventh: the segment's text; eighth: FIN.
         self.on_text(cx, segment)
+    }
+
+    /// Whether a segment that PAWS would drop is only a duplicate acknowledgement that others
+    /// have overtaken on the way (as Linux, tcp_disordered_ack): it changes nothing but what
+    /// its SACK blocks tell, which are true for ever. `age`: how much older its timestamp is
+    /// than the newest.
+    fn is_overtaken(&self, cx: &Context<'_>, segment: &Segment<'_>, age: u32) -> bool {
+        segment.sequence_len() == 0
+            && segment.seq == self.rcv_nxt
+            && segment.ack == self.snd_una
+            && segment.window != 0
+            && (u32::from(segment.window) << self.snd_scale) <= self.snd_wnd
+            && u128::from(age) <= self.rtt.rto(cx.config).as_millis()
     }
 
     /// RFC 9293 3.4's table. A segment at RCV.NXT is taken even if the window is closed:

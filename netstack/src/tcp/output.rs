@@ -94,7 +94,8 @@ impl Connection {
         {
             return Some(plan);
         }
-        if let Some(at) = self.pacer.blocked_until(cx.now)
+        if self.pacing_rate().is_some()
+            && let Some(at) = self.pacer.blocked_until(cx.now)
             && (self.sent.lost() > 0 || self.send_end().after(self.snd_nxt))
         {
             self.timers.set(Timer::Pacing, at);
@@ -120,7 +121,7 @@ impl Connection {
             let fin = self.fin_queued && octets == waiting;
             return Some(Plan { seq: self.snd_nxt, octets, fin });
         }
-        let (seq, octets) = self.sent.tail(self.mss)?;
+        let (seq, octets) = self.sent.tail(self.mss, self.fin_sent)?;
         self.recovery.probe = Some(Probe { end: self.snd_nxt, resent: true });
         Some(self.plan_again(seq, octets))
     }
@@ -157,12 +158,17 @@ impl Connection {
         self.recovery.window().unwrap_or_else(|| self.congestion.window())
     }
 
+    /// Octets per second at which to send. PRR paces by itself: it sends as things arrive.
+    fn pacing_rate(&self) -> Option<u64> {
+        if self.recovery.window().is_some() { None } else { self.congestion.pacing_rate() }
+    }
+
     /// The most that one frame may carry, in octets.
     fn largest(&self, cx: &Context<'_>) -> u32 {
         if !cx.segmentation {
             return self.mss;
         }
-        let most = match self.congestion.pacing_rate() {
+        let most = match self.pacing_rate() {
             Some(rate) => Pacer::quantum(rate, self.mss).min(MAX_SEGMENT),
             None => MAX_SEGMENT,
         };
@@ -177,6 +183,15 @@ impl Connection {
         if waiting == 0 {
             // A FIN takes no window: it is one number, and the peer needs no buffer for it.
             return fin_waits.then_some(Plan { seq: self.snd_nxt, octets: 0, fin: true });
+        }
+        if !self.has_outstanding() {
+            // Before the window is looked at: it may be too old to be used.
+            let idle = Idle {
+                span: cx.now.since(self.delivery.last_departure),
+                rto: self.rtt.rto(cx.config),
+            };
+            self.delivery.last_departure = cx.now;
+            self.congestion.on_send(cx.now, 0, Some(idle));
         }
         let congestion = self.window().saturating_sub(self.in_flight());
         let peer = self.snd_wnd.saturating_sub(self.snd_nxt.octets_since(self.snd_una));
@@ -271,12 +286,10 @@ impl Connection {
         if idle {
             self.last_progress = cx.now;
         }
-        let quiet = idle.then(|| Idle {
-            span: cx.now.since(self.delivery.last_departure),
-            rto: self.rtt.rto(cx.config),
-        });
-        self.congestion.on_send(cx.now, in_flight, quiet);
-        if let Some(rate) = self.congestion.pacing_rate() {
+        if !idle {
+            self.congestion.on_send(cx.now, in_flight, None);
+        }
+        if let Some(rate) = self.pacing_rate() {
             let burst = idle.then(|| initial_window(self.mss));
             self.pacer.on_sent(cx.now, numbers, rate, burst);
         }

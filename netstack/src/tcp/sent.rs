@@ -360,17 +360,17 @@ impl SentQueue {
         Some((self.lost_hint, self.octets_of(index)))
     }
 
-    /// The last `mss` octets of what was sent, if they are still in flight or lost.
-    pub(crate) fn tail(&self, mss: u32) -> Option<(SeqNum, u32)> {
+    /// The last segment of what was sent, if it is still in flight or lost. `fin`: its last
+    /// number is a FIN, which goes with the text before it.
+    pub(crate) fn tail(&self, mss: u32, fin: bool) -> Option<(SeqNum, u32)> {
         let index = self.records.len().checked_sub(1)?;
         if self.records[index].status == Status::Sacked {
             return None;
         }
         let octets = self.octets_of(index);
-        let cut = match octets % mss {
-            0 => octets.min(mss),
-            rest => rest,
-        };
+        let fin = u32::from(fin);
+        let text = octets - fin;
+        let cut = fin + if text == 0 { 0 } else { (text - 1) % mss + 1 };
         Some((SeqNum(self.records[index].end.0.wrapping_sub(cut)), cut))
     }
 
@@ -505,13 +505,17 @@ mod tests {
     #[test]
     fn the_tail_is_the_last_segment() {
         let mut queue = SentQueue::new(SeqNum(0));
-        assert_eq!(queue.tail(MSS), None);
+        assert_eq!(queue.tail(MSS, false), None);
         queue.push(250, departure(0));
-        assert_eq!(queue.tail(MSS), Some((SeqNum(200), 50)));
+        assert_eq!(queue.tail(MSS, false), Some((SeqNum(200), 50)));
         queue.push(300, departure(0));
-        assert_eq!(queue.tail(MSS), Some((SeqNum(450), 100)));
-        queue.sack(SeqNum(450), SeqNum(550), MSS, |_| {});
-        assert_eq!(queue.tail(MSS), None);
+        assert_eq!(queue.tail(MSS, false), Some((SeqNum(450), 100)));
+        queue.push(201, departure(0));
+        assert_eq!(queue.tail(MSS, true), Some((SeqNum(650), 101)));
+        queue.push(1, departure(0));
+        assert_eq!(queue.tail(MSS, true), Some((SeqNum(751), 1)));
+        queue.sack(SeqNum(751), SeqNum(752), MSS, |_| {});
+        assert_eq!(queue.tail(MSS, true), None);
     }
 
     proptest! {

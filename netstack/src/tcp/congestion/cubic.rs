@@ -221,7 +221,12 @@ impl Congestion for Cubic {
     }
 
     fn on_ack(&mut self, acked: &Acked) {
-        self.rtt = acked.smoothed_rtt.or(self.rtt);
+        // One outlier, an acknowledgement that waited for a link to come back, would slow pacing
+        // down for many round trips: the latest counts where it is less.
+        self.rtt = match (acked.smoothed_rtt, acked.rtt) {
+            (Some(smoothed), Some(latest)) => Some(smoothed.min(latest)),
+            (smoothed, latest) => smoothed.or(latest).or(self.rtt),
+        };
         self.note_usage(acked);
         if !acked.in_recovery {
             self.phase = Phase::Open;
