@@ -6,16 +6,18 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tagwire_lab::{CLIENT_ADDRESS, Lab, LabProcess, Pod};
+use tagwire_lab::{Lab, LabProcess, Pod};
 
 use super::flood::{Flood, Pace, Sent};
-use super::frames::{Attack, Forge};
+use super::frames::{ATTACKER_MAC, Attack, Forge};
 use crate::BenchError;
 use crate::contender::{Programs, SERVER_CPU};
 use crate::load::{Wrk, WrkResult};
 
 /// Names and octets of what is asked for.
 pub const FILES: [(&str, usize); 3] = [("1k", 1 << 10), ("20m", 20_000_000), ("100m", 100 << 20)];
+/// The way to other subnets, from which SYNs come.
+const GATEWAY: &str = "192.168.123.254";
 /// The client's connections.
 const CONNECTIONS: u32 = 16;
 /// A request that has no answer by then has failed.
@@ -95,16 +97,27 @@ impl Arena {
         let ports = "echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range";
         lab.client().command("sh").args(["-c", ports]).stdout_string()?;
         let mut arena = Self { servers: Vec::new(), programs, ipv6, pinned, lab };
-        let gateway = CLIENT_ADDRESS.to_string();
-        let options = ["--gateway", gateway.as_str()];
+        // Who asks for the gateway is answered.
+        let interface = arena.lab.client_interface();
+        let address = ["address", "add", GATEWAY, "dev", interface];
+        arena.lab.client().command("ip").args(address).stdout_string()?;
+        let options = ["--gateway", GATEWAY];
         let ours =
             arena.programs.start_tagwire(&arena.lab, arena.pod(Server::Tagwire), &options)?;
         arena.servers.push(ours);
         if with_kernel {
             let pod = arena.pod(Server::Kernel);
             let nginx = arena.programs.start_nginx(&arena.lab, pod)?;
-            let route = ["route", "add", "default", "via", gateway.as_str()];
-            pod.command("ip").args(route).stdout_string()?;
+            // Its answers to SYNs go where ours do: to the station that has sent them, which is the
+            // cheapest for the client.
+            let mac = ATTACKER_MAC.map(|octet| format!("{octet:02x}")).join(":");
+            let script = format!(
+                "dev=$(ip -o -4 address show to {} | cut -d' ' -f2) && \
+                 ip neigh add {GATEWAY} lladdr {mac} dev $dev && \
+                 ip route add default via {GATEWAY}",
+                pod.address()
+            );
+            pod.command("sh").args(["-ec", &script]).stdout_string()?;
             arena.servers.push(nginx);
         }
         Ok(arena)

@@ -114,7 +114,7 @@ impl<'a> Cases<'a> {
             "generator" => self.syn(case, Attack::Nobody, Pace::default())?,
             "syn" => self.syn(case, Attack::SynOffLink, paced)?,
             "syn-on-link" => self.syn(case, Attack::SynOnLink, paced)?,
-            "syn-max" => self.syn(case, Attack::SynOffLink, Pace::default())?,
+            "syn-max" => self.syn(case, Attack::SynOffLink, self.highest_pace()?)?,
             "blind" => self.blind()?,
             "slow" => self.slow()?,
             "fragments" => self.spare(case, Attack::Fragments, paced)?,
@@ -131,6 +131,20 @@ impl<'a> Cases<'a> {
 
     fn of_addresses(&self, pace: Pace) -> Pace {
         Pace { frames: Some(self.scale.addresses), ..pace }
+    }
+
+    /// As fast as the generator gets on every contender while the client is at work: how fast that is
+    /// depends on what the server leaves of the client's CPU, and all are to meet the same flood.
+    fn highest_pace(&self) -> Result<Pace, BenchError> {
+        let mut highest = u64::MAX;
+        for &server in self.arena.contenders() {
+            let flood = self.arena.flood(server, Attack::SynOffLink, Pace::default())?;
+            self.arena.load(server, Load::KeepAlive, self.scale.time)?;
+            let rate = self.arena.calm(flood)?.rate() as u64;
+            eprintln!("  {server:?}: up to {rate}/s");
+            highest = highest.min(rate);
+        }
+        Ok(Pace { rate: Some(highest.max(1)), frames: None })
     }
 
     /// A flood on each server in turn, round after round.

@@ -7,8 +7,8 @@ use tagwire_lab::{CLIENT_ADDRESS, CLIENT_MAC, Lab, Pod, SplitMix64};
 
 use crate::reflector::{fold, sum};
 
-/// The attacker's own station: another one of the segment.
-const ATTACKER_MAC: [u8; 6] = [0x02, 0x74, 0x77, 0x00, 0x66, 0x66];
+/// The attacker's own station: another one of the segment, to which all answers go.
+pub const ATTACKER_MAC: [u8; 6] = [0x02, 0x74, 0x77, 0x00, 0x66, 0x66];
 const HTTP: u16 = 80;
 
 const FIN: u8 = 1;
