@@ -88,6 +88,42 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         who: Name::Tagwire,
         why: BUG,
     },
+    Difference {
+        case: "rfc8200_3_other_destination_is_dropped",
+        who: Name::Linux,
+        why: "It routes what is not for it, finds no way, and says so (ICMPv6 1/0) though it is no \
+              router. To a host such a packet came by mistake: to be silent tells nobody where \
+              it is.",
+    },
+    Difference {
+        case: "rfc5227_2_4_b_conflict_is_defended",
+        who: Name::Linux,
+        why: "The kernel detects no conflicts of IPv4 addresses: whoever claims one has it. Tagwire \
+              is the only one that can know on its VLAN.",
+    },
+    Difference { case: "rfc8200_4_5_fragments_are_put_together", who: Name::Tagwire, why: BUG },
+    Difference { case: "rfc8200_4_5_fragments_in_any_order", who: Name::Tagwire, why: BUG },
+    Difference {
+        case: "rfc6946_4_atomic_fragment_is_taken_by_itself",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference { case: "rfc8200_4_5_tcp_in_fragments", who: Name::Tagwire, why: BUG },
+    Difference {
+        case: "rfc8200_8_1_must_udp_without_checksum_is_dropped",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference {
+        case: "rfc4861_7_2_4_solicitation_to_the_group_is_answered",
+        who: Name::Tagwire,
+        why: BUG,
+    },
+    Difference {
+        case: "rfc4862_5_4_3_must_probe_for_its_address_is_answered_to_all",
+        who: Name::Tagwire,
+        why: BUG,
+    },
 ];
 
 const LINGER: &str = "nginx has closed both directions, Tagwire only its own: RFC 9112 9.6 has a \

@@ -38,7 +38,7 @@ pub(crate) struct Host {
     pub(crate) v6: Ipv6Addr,
     pub(crate) family: Family,
     pub(crate) subject: Subject,
-    /// Whether it tells who asks where its addresses are.
+    /// Whether it tells who asks where its addresses are; else the questions are heard.
     pub(crate) answers_neighbours: bool,
     marks: u16,
 }
@@ -46,13 +46,16 @@ pub(crate) struct Host {
 impl Host {
     /// Host `number` of the suite.
     pub(crate) fn new(hub: Arc<Hub>, subject: Subject, number: u8, family: Family) -> Self {
+        // Of IPv6 addresses there are enough for each case to have a new one.
+        static NEXT: AtomicU16 = AtomicU16::new(1);
+        let unused = NEXT.fetch_add(1, Ordering::Relaxed);
         let mac = [0x02, 0x74, 0x77, 0x00, 0x02, number];
         Self {
             frames: hub.plug(mac),
             hub,
             mac,
             v4: Ipv4Addr::new(192, 168, 123, number),
-            v6: Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 2, number.into()),
+            v6: Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 2, unused),
             family,
             subject,
             answers_neighbours: true,
@@ -79,7 +82,7 @@ impl Host {
     pub(crate) fn theirs(&self) -> IpAddr {
         match self.family {
             Family::V4 => self.subject.v4.into(),
-            Family::V6 => self.subject.v6.expect("it has an IPv6 address").into(),
+            Family::V6 => self.subject.v6.into(),
         }
     }
 
@@ -107,12 +110,10 @@ impl Host {
             if frame.from != self.subject.mac {
                 continue;
             }
-            if !self.is_neighbour_request(&frame.packet) {
+            if !self.answers_neighbours || !self.is_neighbour_request(&frame.packet) {
                 return Some(frame);
             }
-            if self.answers_neighbours {
-                self.answer_neighbour(&frame.packet);
-            }
+            self.answer_neighbour(&frame.packet);
         }
     }
 
@@ -153,7 +154,7 @@ impl Host {
         body.extend(self.v6.octets());
         body.extend([2, 1]);
         body.extend(self.mac);
-        let to = self.subject.v6.expect("it has asked by IPv6");
+        let to = self.subject.v6;
         let body = ip::with_checksum(ICMPV6, self.v6.into(), to.into(), body, 2);
         ip::v6_with_hop_limit(255, ICMPV6, self.v6, to, &body)
     }

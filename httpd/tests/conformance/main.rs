@@ -29,10 +29,12 @@ mod tcp;
 
 mod rfc1122;
 mod rfc2018;
+mod rfc4861;
 mod rfc5927;
 mod rfc5961;
 mod rfc6298;
 mod rfc7323;
+mod rfc8200;
 mod rfc826;
 mod rfc9293_closing;
 mod rfc9293_established;
@@ -53,6 +55,8 @@ const CASES: &[&[Case]] = &[
     rfc6298::CASES,
     rfc1122::CASES,
     rfc826::CASES,
+    rfc8200::CASES,
+    rfc4861::CASES,
     rfc5927::CASES,
 ];
 

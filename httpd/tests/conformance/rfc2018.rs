@@ -165,7 +165,8 @@ fn flight_of_ten(host: &mut Host, open: Open) -> (Conn<'_>, Vec<Segment>) {
     let (mut conn, _) = Conn::open_with(host, open);
     conn.request("/big", false);
     let flight = conn.flight();
-    assert_eq!(flight.len(), 10, "{}", flight.len());
+    // Where the machine is slow, a probe for the tail may have come, of new text too.
+    assert!((10..=11).contains(&flight.len()), "{}", flight.len());
     (conn, flight)
 }
 
@@ -191,10 +192,10 @@ fn rfc5681_3_2_three_duplicate_acks_retransmit_at_once(host: &mut Host) {
 
 fn rfc2018_5_what_was_sacked_is_not_sent_again(host: &mut Host) {
     let (mut conn, flight) = flight_of_ten(host, sacking());
-    for last in 1..10 {
-        sack(&mut conn, 1, &[(flight[1].seq, flight[last].end())]);
+    for last in &flight[1..] {
+        sack(&mut conn, 1, &[(flight[1].seq, last.end())]);
     }
-    let edge = flight[9].end();
+    let edge = flight.last().unwrap().end();
     let again = conn.wait_for("the hole", |it| it.seq == 1 && !it.data.is_empty());
     assert!(again.end() <= flight[1].seq, "{again}");
     sack(&mut conn, flight[0].end(), &[(flight[1].seq, edge)]);
@@ -206,7 +207,7 @@ fn rfc2018_5_what_was_sacked_is_not_sent_again(host: &mut Host) {
 fn rfc2018_5_every_hole_is_filled(host: &mut Host) {
     let (mut conn, flight) = flight_of_ten(host, sacking());
     let (one, five) = (&flight[0], &flight[4]);
-    let edge = flight[9].end();
+    let edge = flight.last().unwrap().end();
     sack(&mut conn, 1, &[(one.end(), five.seq)]);
     for last in &flight[5..] {
         sack(&mut conn, 1, &[(five.end(), last.end()), (one.end(), five.seq)]);
@@ -224,9 +225,9 @@ fn rfc2018_5_every_hole_is_filled(host: &mut Host) {
 /// The receiver may change its mind.
 fn rfc2018_8_must_what_was_sacked_is_kept_until_acknowledged(host: &mut Host) {
     let (mut conn, flight) = flight_of_ten(host, sacking());
-    let edge = flight[9].end();
-    for last in 2..10 {
-        sack(&mut conn, 1, &[(flight[1].seq, flight[last].end())]);
+    let edge = flight.last().unwrap().end();
+    for last in &flight[2..] {
+        sack(&mut conn, 1, &[(flight[1].seq, last.end())]);
     }
     conn.wait_for("the hole", |it| it.seq == 1 && !it.data.is_empty());
     // The first one only: the rest was thrown away.
@@ -238,7 +239,7 @@ fn rfc2018_8_must_what_was_sacked_is_kept_until_acknowledged(host: &mut Host) {
 
 fn rfc2018_5_sack_of_nothing_sent_is_ignored(host: &mut Host) {
     let (mut conn, flight) = flight_of_ten(host, sacking());
-    let edge = flight[9].end();
+    let edge = flight.last().unwrap().end();
     sack(&mut conn, 1, &[(edge + 1000, edge + 2000), (edge, 1), (5, 5)]);
     conn.before_marker();
     conn.send(seg(ACK).ack(edge));
@@ -248,7 +249,7 @@ fn rfc2018_5_sack_of_nothing_sent_is_ignored(host: &mut Host) {
 /// RFC 3042 2: the first two duplicate ACKs send a new segment each.
 fn rfc3042_limited_transmit(host: &mut Host) {
     let (mut conn, flight) = flight_of_ten(host, sacking());
-    let edge = flight[9].end();
+    let edge = flight.last().unwrap().end();
     sack(&mut conn, 1, &[(flight[1].seq, flight[1].end())]);
     sack(&mut conn, 1, &[(flight[1].seq, flight[2].end())]);
     conn.wait_within(Duration::from_millis(150), "new text", |it| it.seq >= edge);

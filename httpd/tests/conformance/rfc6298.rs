@@ -14,6 +14,10 @@ pub(crate) const CASES: &[Case] = cases![Both:
     rfc8985_7_tail_loss_is_probed,
     rfc7413_2_no_cookie_by_default,
     rfc7413_2_text_of_a_syn_is_not_taken_without_cookie,
+    rfc3168_6_1_1_ecn_is_agreed_on_if_asked,
+    rfc3168_6_1_2_must_text_is_capable_once_agreed,
+    rfc3168_6_1_3_must_mark_is_echoed_until_cwr,
+    rfc3168_6_1_2_must_echo_is_answered_by_cwr,
     rfc3168_6_1_1_no_ecn_unasked,
     rfc3168_6_1_2_marks_without_agreement_mean_nothing,
     rfc3168_6_1_1_syn_with_ece_alone_gets_no_ecn,
@@ -106,6 +110,49 @@ fn rfc7413_2_text_of_a_syn_is_not_taken_without_cookie(host: &mut Host) {
     conn.expect_no_text("text of a SYN");
     conn.send(text(request));
     assert_eq!(conn.response(), crate::bed::INDEX);
+}
+
+fn capable() -> Open {
+    Open { flags: SYN | ECE | CWR, ..Open::default() }
+}
+
+fn rfc3168_6_1_1_ecn_is_agreed_on_if_asked(host: &mut Host) {
+    let (_, syn_ack) = Conn::half_open(host, capable());
+    assert!(syn_ack.has(ECE) && !syn_ack.has(CWR), "{syn_ack}");
+    assert_eq!(syn_ack.traffic_class & 3, 0, "a SYN-ACK itself is not capable");
+}
+
+fn rfc3168_6_1_2_must_text_is_capable_once_agreed(host: &mut Host) {
+    let (mut conn, _) = Conn::open_with(host, capable());
+    conn.request("/middle", false);
+    for segment in conn.flight() {
+        assert_eq!(segment.traffic_class & 3, 2, "ECT(0): {segment}");
+    }
+}
+
+fn rfc3168_6_1_3_must_mark_is_echoed_until_cwr(host: &mut Host) {
+    let (mut conn, _) = Conn::open_with(host, capable());
+    let pieces = [&b"GET / HT"[..], b"TP/1.1\r\nHost: ", b"lab\r\nAccept: a\r\n"];
+    conn.send(text(pieces[0]).traffic_class(3));
+    let next = conn.snd_nxt;
+    let echo = conn.wait_for("an ACK", |it| it.ack == next);
+    assert!(echo.has(ECE), "{echo}");
+    conn.send(text(pieces[1]).traffic_class(2));
+    let next = conn.snd_nxt;
+    let echo = conn.wait_for("an ACK", |it| it.ack == next);
+    assert!(echo.has(ECE), "until CWR comes: {echo}");
+    conn.send(seg(ACK | CWR).data(pieces[2]).traffic_class(2));
+    let next = conn.snd_nxt;
+    let ack = conn.wait_for("an ACK", |it| it.ack == next);
+    assert!(!ack.has(ECE), "{ack}");
+}
+
+fn rfc3168_6_1_2_must_echo_is_answered_by_cwr(host: &mut Host) {
+    let (mut conn, _) = Conn::open_with(host, capable());
+    conn.request("/big", false);
+    let end = conn.flight().last().unwrap().end();
+    conn.send(seg(ACK | ECE).ack(end));
+    conn.wait_for("CWR with new text", |it| it.has(CWR) && it.seq >= end);
 }
 
 fn rfc3168_6_1_1_no_ecn_unasked(host: &mut Host) {

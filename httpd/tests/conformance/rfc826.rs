@@ -1,7 +1,7 @@
 //! RFC 826, address resolution, and RFC 5227, conflicts of addresses.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::case::{Case, cases};
 use crate::host::{ARP, Host, ICMP, PATIENCE};
@@ -18,8 +18,11 @@ pub(crate) const CASES: &[Case] = cases![V4:
     rfc1122_2_3_2_2_should_packet_waits_for_the_answer,
     rfc5227_2_1_1_probe_for_its_address_is_answered,
     rfc5227_2_1_1_probe_for_another_is_not_answered,
+    rfc5227_2_4_b_conflict_is_defended,
 ];
 
+/// RFC 5227 1.1: PROBE_WAIT, three probes up to PROBE_MAX apart, and ANNOUNCE_WAIT; twice that.
+const PROBING: Duration = Duration::from_secs(16);
 const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 253);
 
 fn rfc826_request_is_answered_to_who_asked(host: &mut Host) {
@@ -108,4 +111,23 @@ fn rfc5227_2_1_1_probe_for_its_address_is_answered(host: &mut Host) {
 fn rfc5227_2_1_1_probe_for_another_is_not_answered(host: &mut Host) {
     host.send(&host.arp(1, Ipv4Addr::UNSPECIFIED, NOBODY));
     expect_no_arp(host, "a probe for another");
+}
+
+/// Once, that is: a second one within ten seconds would make it give the address up, and end all
+/// other cases with it.
+fn rfc5227_2_4_b_conflict_is_defended(host: &mut Host) {
+    // While it still probes, who was there before it is right.
+    while host.hear(host.subject.since + PROBING).is_some() {}
+    let address = host.subject.v4;
+    host.send_to(BROADCAST, &host.arp(1, address, address));
+    let deadline = Instant::now() + PATIENCE;
+    let claim = [host.subject.mac.to_vec(), address.octets().to_vec()].concat();
+    loop {
+        let frame = host.hear(deadline).expect("an announcement");
+        let packet = &frame.packet;
+        if packet.ethertype == ARP && frame.to == BROADCAST && packet.octets[8..18] == claim {
+            assert_eq!(packet.octets[24..28], address.octets());
+            return;
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tagwire_lab::{Lab, LabProcess, POD_INTERFACE};
 
@@ -28,7 +28,9 @@ pub(crate) struct Subject {
     pub(crate) name: Name,
     pub(crate) mac: Mac,
     pub(crate) v4: Ipv4Addr,
-    pub(crate) v6: Option<Ipv6Addr>,
+    pub(crate) v6: Ipv6Addr,
+    /// When it was up.
+    pub(crate) since: Instant,
 }
 
 pub(crate) struct Subjects {
@@ -54,13 +56,14 @@ impl Subjects {
         assert!(off.status.success(), "{offloads}: {off:?}");
         // One CPU for all that comes in, so that frames stay in their order.
         bed.lab().steer(1, 1).unwrap();
-        bed.start(&[]);
+        let v6 = format!("{TAGWIRE_V6}/64");
+        bed.start(&["--address", &v6]);
         let nginx = start_nginx(&bed);
         let subject = |name, pod: usize, v6| {
             let pod = bed.lab().pod(pod);
-            Subject { name, mac: pod.mac(), v4: pod.address(), v6 }
+            Subject { name, mac: pod.mac(), v4: pod.address(), v6, since: Instant::now() }
         };
-        let all = [subject(Name::Tagwire, 0, None), subject(Name::Linux, 1, Some(LINUX_V6))];
+        let all = [subject(Name::Tagwire, 0, TAGWIRE_V6), subject(Name::Linux, 1, LINUX_V6)];
         Some(Self { all, bed, nginx })
     }
 
@@ -72,6 +75,7 @@ impl Subjects {
     }
 }
 
+const TAGWIRE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 1, 0x150);
 const LINUX_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 1, 0x151);
 
 fn start_nginx(bed: &Bed) -> LabProcess {

@@ -468,12 +468,18 @@ impl<'h> Conn<'h> {
         assert!(heard.is_empty(), "{what} was answered: {heard:?}");
     }
 
-    /// Takes text, without acknowledging it, until what was sent before the marker has come.
+    /// Takes new text, without acknowledging it, until the marker has come.
     #[track_caller]
     pub(crate) fn flight(&mut self) -> Vec<Segment> {
         let first = self.wait_for("text", |it| !it.data.is_empty());
         let rest = self.before_marker();
-        std::iter::once(first).chain(rest).filter(|it| !it.data.is_empty()).collect()
+        let mut edge = first.seq;
+        let new = |it: &Segment| {
+            let new = !it.data.is_empty() && it.seq == edge;
+            edge = if new { it.end() } else { edge };
+            new
+        };
+        std::iter::once(first).chain(rest).filter(new).collect()
     }
 
     /// Nothing but acknowledgements without text of what was sent.
