@@ -14,17 +14,18 @@
 //! to a twentieth). BBR's first version reacts to no loss, and overruns shallow queues.
 //! Here what a loss means depends on what else the path says:
 //!
-//! - Startup ends by loss only if the round trip has grown as well, or the rate no longer does.
+//! - Startup ends by loss only if the rate no longer grows: for one round where the round trip
+//!   has grown as well, for two where it has not.
 //! - While no queue stands, what is lost in a round counts above the threshold of 2 % and a
 //!   standard deviation of it; where one stands every loss counts, as in the draft.
 //! - Where the bounds were lowered for three rounds and it did not help, half the rate is sent for
-//!   some rounds. If then as large a share is lost as before, it is the path's own: the rate
-//!   goes up again, and for ten seconds that share (at most 12 %) is added to the threshold.
+//!   some rounds. If then as large a share is lost as before, it is the path's own: the bounds
+//!   are lifted, Startup goes on if it was losses that ended it, and for ten seconds that share (at most 10 %) is added to the threshold.
 //!
 //! Flows that crowd a bottleneck yield together, so their losses go away and nothing of that
 //! applies, down to a queue of half the bandwidth-delay product. With many flows and a
-//! shallower one they may mistake each other's losses for the path's; what that costs is
-//! bounded by the 12 %, less than what the first version loses there.
+//! shallower one they may mistake each other's losses for the path's: eight in a quarter of
+//! the product lose up to 15 % there.
 
 mod model;
 mod probe_bw;
@@ -161,6 +162,8 @@ pub struct Bbr {
     full_bw_count: u32,
     full_bw_now: bool,
     full_bw_reached: bool,
+    /// It was a loss that ended Startup.
+    startup_cut_short: bool,
     drain_start_round: u32,
 
     // Losses: what they say of now, and what of the path.
@@ -235,6 +238,7 @@ impl Bbr {
             full_bw_count: 0,
             full_bw_now: false,
             full_bw_reached: false,
+            startup_cut_short: false,
             drain_start_round: 0,
             lost: 0.0,
             is_loss_in_round: false,
@@ -323,7 +327,8 @@ impl Bbr {
             // "Exiting Startup Based on Packet Loss". Not by loss alone (see the module's doc): a
             // path that loses by itself goes on delivering more each round, at the same
             // round trip.
-            let congested = self.is_queue_standing() || self.full_bw_count > 0;
+            // The one alone may be noise.
+            let congested = self.full_bw_count > u32::from(!self.is_queue_standing());
             let lossy = self.in_recovery
                 && self.round_count.wrapping_sub(self.recovery_round) >= 1
                 && self.loss_events_in_round >= STARTUP_LOSS_COUNT
@@ -333,6 +338,7 @@ impl Bbr {
                     undo.state = Some(State::Startup);
                 }
                 self.leave_startup();
+                self.startup_cut_short = true;
             }
             self.loss_events_in_round = 0;
         }

@@ -10,7 +10,9 @@ use crate::time::Instant;
 const EXTRA_ACKED_ROUNDS: usize = 10;
 /// The largest share of losses that is taken for the path's own: above it something is wrong
 /// that sending on would not cure.
-const OWN_LOSS_MAX: f64 = 0.12;
+const OWN_LOSS_MAX: f64 = 0.1;
+/// Where few segments are sent in a round, chance is not given more room than this share.
+const CHANCE_MAX: f64 = 0.06;
 /// How long it is believed. A path that has become better is found so, and so is a mistake.
 const OWN_LOSS_LIFETIME: Duration = Duration::from_secs(10);
 /// Rounds of yielding that lead to a trial at half the rate, and how long that may last.
@@ -122,11 +124,12 @@ pub(super) struct OwnLoss {
 
 #[derive(Clone, Copy, Debug, Default)]
 enum Stage {
-    /// No congestion in this cycle of ProbeBW.
+    /// No congestion that yielding did not end.
     #[default]
     Calm,
-    /// The bounds were lowered; since `base` (octets delivered and lost).
-    Yielding { rounds: u32, base: (f64, f64) },
+    /// The bounds were lowered so often. `sums` are the octets delivered and lost in the rounds
+    /// since, those of probes left out: a short path's cycles are of few rounds.
+    Yielding { rounds: u32, sums: (f64, f64) },
     /// At half the rate. `before` is the share that was lost until then, `resume` the rate to
     /// go back to.
     Trial { began: Instant, rounds: u32, base: (f64, f64), before: f64, resume: f64 },
@@ -169,10 +172,10 @@ impl Bbr {
     }
 
     /// So much loss among so much sent is what the path loses by itself and the share `tolerance`,
-    /// a standard deviation of that many segments allowed for.
+    /// a standard deviation of that many segments allowed for, as far as [`CHANCE_MAX`].
     fn loss_limit(&self, sent: f64, tolerance: f64) -> f64 {
         let expected = sent * (self.own_loss.share + tolerance);
-        expected + (expected * self.mss).sqrt()
+        expected + (expected * self.mss).sqrt().min(CHANCE_MAX * sent)
     }
 
     /// UpdateRound and UpdateMaxBw.
@@ -268,12 +271,18 @@ impl Bbr {
         let counts = (self.delivered, self.lost);
         match self.own_loss.stage {
             Stage::Calm if congested => {
-                self.own_loss.stage = Stage::Yielding { rounds: 1, base: self.loss_round_base };
+                let sums = self.since(self.loss_round_base);
+                self.own_loss.stage = Stage::Yielding { rounds: 1, sums };
             }
-            Stage::Yielding { rounds, base } if congested => {
-                let before = share(self.since(base));
-                self.own_loss.stage = if rounds < YIELDING_ROUNDS || before < LOSS_THRESHOLD {
-                    Stage::Yielding { rounds: rounds + 1, base }
+            Stage::Yielding { rounds, sums } => {
+                let (delivered, lost) = self.since(self.loss_round_base);
+                let sums = (sums.0 + delivered, sums.1 + lost);
+                let rounds = rounds + u32::from(congested);
+                let before = share(sums);
+                self.own_loss.stage = if before < LOSS_THRESHOLD {
+                    Stage::Calm
+                } else if !congested || rounds <= YIELDING_ROUNDS {
+                    Stage::Yielding { rounds, sums }
                 } else if self.is_mark_in_round || self.is_queue_standing() {
                     Stage::Over
                 } else {
@@ -295,6 +304,14 @@ impl Bbr {
                     self.own_loss.share = found.min(OWN_LOSS_MAX);
                     self.own_loss.found = Some(now);
                     self.reset_shortterm_model();
+                    // What those losses have led to was a mistake as well.
+                    self.own_loss.stage = Stage::Calm;
+                    self.inflight_longterm = f64::INFINITY;
+                    if std::mem::take(&mut self.startup_cut_short) {
+                        self.full_bw_reached = false;
+                        self.reset_full_bw();
+                        self.state = State::Startup;
+                    }
                     return;
                 } else if rounds < TRIAL_ROUNDS || now.since(began) < TRIAL_TIME {
                     Stage::Trial { began, rounds, base, before, resume }
@@ -303,14 +320,16 @@ impl Bbr {
                     Stage::Over
                 };
             }
-            Stage::Calm | Stage::Yielding { .. } | Stage::Over => {}
+            Stage::Calm | Stage::Over => {}
         }
     }
 
     pub(super) fn reset_shortterm_model(&mut self) {
         self.bw_shortterm = f64::INFINITY;
         self.inflight_shortterm = f64::INFINITY;
-        self.own_loss.stage = Stage::Calm;
+        if !matches!(self.own_loss.stage, Stage::Yielding { .. }) {
+            self.own_loss.stage = Stage::Calm;
+        }
     }
 
     /// BoundBWForModel.
