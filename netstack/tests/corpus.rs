@@ -25,3 +25,13 @@ fn tcp() {
 fn stack() {
     replay("stack", fuzz::fuzz_stack);
 }
+
+#[test]
+fn ipv6() {
+    replay("ipv6", fuzz::fuzz_ipv6);
+}
+
+#[test]
+fn ipv6_stack() {
+    replay("ipv6_stack", fuzz::fuzz_ipv6_stack);
+}

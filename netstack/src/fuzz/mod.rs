@@ -5,10 +5,12 @@
 //! was understood survives being written and read again; [`fuzz_stack`] drives a whole
 //! [`Stack`](crate::Stack).
 
+mod ipv6;
 mod operations;
 mod peer;
 mod stack;
 
+pub use ipv6::{fuzz_ipv6, fuzz_ipv6_stack};
 pub use stack::fuzz_stack;
 
 use std::net::Ipv4Addr;
