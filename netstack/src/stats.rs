@@ -168,9 +168,15 @@ counters! {
         tcp_challenge_ack,
         /// Unacceptable segments without data not answered, as the one before was just now.
         tcp_challenge_limited,
-        /// ICMP errors about a segment that no connection has in flight, or that change
-        /// nothing.
+        /// ICMP errors about a segment that no connection has in flight, and sizes that are no
+        /// smaller than what is sent.
         tcp_icmp_ignored,
+        /// ICMP errors about a segment in flight that change nothing (RFC 5461).
+        tcp_icmp_soft,
+        /// "Packet too big" believed: the connection sends smaller segments (RFC 1191, RFC 8201).
+        tcp_path_mtu_lowered,
+        /// Full segments vanished again and again, and smaller ones are tried (RFC 4821).
+        tcp_black_hole,
         /// TIME-WAIT records dropped early to make room.
         tcp_time_wait_overflow,
     }

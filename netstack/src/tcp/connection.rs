@@ -15,6 +15,7 @@ use super::demux::FourTuple;
 use super::ecn::EcnState;
 use super::listen::HalfOpen;
 use super::pacing::Pacer;
+use super::path_mtu::Narrowed;
 use super::recovery::Recovery;
 use super::rtt::RttEstimator;
 use super::send_buffer::SendBuffer;
@@ -142,6 +143,8 @@ pub(crate) struct Connection {
     pub(super) snd_scale: u8,
     /// Payload octets of a full segment, options taken off.
     pub(super) mss: u32,
+    /// Its path was found to carry less than full segments.
+    pub(super) narrowed: Option<Box<Narrowed>>,
     pub(super) send: SendBuffer,
     /// A FIN stands behind the queue.
     pub(super) fin_queued: bool,
@@ -243,6 +246,7 @@ impl Connection {
             snd_wnd_max: 0,
             snd_scale,
             mss,
+            narrowed: None,
             send: SendBuffer::default(),
             fin_queued: false,
             fin_sent: false,

@@ -94,6 +94,9 @@ impl Connection {
         if outcome != Outcome::Continue {
             return outcome;
         }
+        if self.narrowed.is_some() {
+            self.on_narrow_progress(cx);
+        }
 
         self.take_mark(cx, segment);
 

@@ -24,6 +24,7 @@ mod listen;
 mod open;
 pub(crate) mod output;
 mod pacing;
+mod path_mtu;
 mod prr;
 mod rack;
 mod receive;
@@ -42,6 +43,7 @@ use connection::{CloseReason, Connection, Context, Events, Outcome, State};
 use demux::{ConnId, Demux, FourTuple, Slab};
 use listen::{Due, HalfOpenTable, timestamp_now};
 use output::Built;
+use path_mtu::PathMtus;
 use syn_cookie::SynCookies;
 use syn_gate::SynGate;
 use time_wait::{TimeWaitTable, Verdict};
@@ -50,7 +52,6 @@ use crate::config::MacAddr;
 pub(crate) use crate::config::TcpConfig;
 use crate::entropy::Keys;
 use crate::ip::Outbox;
-use crate::ip::icmp::IcmpError;
 use crate::limit::TokenBucket;
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -118,6 +119,7 @@ pub(crate) struct Tcp {
     /// RSTs for segments that belong to nothing.
     resets: TokenBucket,
     time_wait: TimeWaitTable,
+    paths: PathMtus,
     timers: TimerQueue<ConnId>,
     /// Connections that may have something to send, in the order of their turns.
     ready: VecDeque<ConnId>,
@@ -140,6 +142,7 @@ impl Tcp {
             gate: SynGate::new(keys),
             resets: TokenBucket::new(RESETS_AT_ONCE, RESET_INTERVAL),
             time_wait: TimeWaitTable::new(keys),
+            paths: PathMtus::new(keys),
             timers: TimerQueue::default(),
             ready: VecDeque::new(),
             eventful: VecDeque::new(),
@@ -206,17 +209,6 @@ impl Tcp {
         self.on_unknown(env, tuple, segment, None);
     }
 
-    /// An ICMP error of either family quotes a segment that may be ours.
-    pub(crate) fn on_icmp(
-        &mut self,
-        env: &mut Env<'_>,
-        _tuple: &FourTuple,
-        _seq: seq::SeqNum,
-        _error: IcmpError,
-    ) {
-        env.stats.tcp_icmp_ignored += 1;
-    }
-
     fn acknowledge_time_wait(&mut self, env: &mut Env<'_>, tuple: &FourTuple) {
         let Some(record) = self.time_wait.get(tuple) else { return };
         let header = Header {
@@ -261,6 +253,10 @@ impl Tcp {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let tuple = connection.tuple;
         let was_closed = connection.closed().is_some();
+        if let Some(mtu) = connection.take_path_news() {
+            self.publish_path(&tuple, mtu, env.now);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
         match outcome {
             Outcome::Continue => {}
             Outcome::Close(reason) => connection.finish(reason),

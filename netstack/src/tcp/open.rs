@@ -129,7 +129,7 @@ impl Tcp {
     ) {
         env.stats.tcp_accepted += 1;
         self.gate.remember(tuple.remote.ip, env.now);
-        let mss = self.mss.of(&tuple);
+        let mss = self.paths.mss(&tuple, self.mss.of(&tuple), env.now);
         let mut connection = Connection::establish(tuple, record, mss, env.now, &self.config);
         connection.flow_label = self.flow_label(&tuple);
         let id = self.connections.insert(Box::new(connection));

@@ -62,6 +62,11 @@ impl RttEstimator {
         self.backoff = self.backoff.saturating_add(1);
     }
 
+    /// Timeouts since a round trip was last measured.
+    pub(crate) fn backoff(&self) -> u8 {
+        self.backoff
+    }
+
     pub(crate) fn is_backed_off(&self) -> bool {
         self.backoff > 0
     }

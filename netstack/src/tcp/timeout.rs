@@ -79,6 +79,7 @@ impl Connection {
         self.congestion.on_timeout(cx.now, prior_in_flight, known);
         self.ecn.on_reduction(self.snd_nxt);
         self.rtt.back_off();
+        self.suspect_black_hole(cx);
         self.timers.stop(Timer::Reorder);
         self.timers.stop(Timer::Probe);
         self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));

@@ -21,6 +21,7 @@ mod nd;
 mod offload;
 mod open;
 mod over_ipv6;
+mod path_mtu;
 mod properties;
 mod recovery;
 mod sack;
