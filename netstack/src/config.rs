@@ -221,6 +221,13 @@ pub struct TcpConfig {
     pub max_connections: usize,
     /// TIME-WAIT records at one time; the oldest gives way.
     pub max_time_wait: usize,
+    /// Octets that connections and their records may hold together: structures, received data
+    /// that was not read, and what refers to data being sent. Over this something gives way, in
+    /// this order: half-open connections, TIME-WAIT records, idle connections (longest idle
+    /// first), those with longest no progress. Default 256 MiB.
+    pub memory_budget: usize,
+    /// Octets that may wait out of order on all connections together. Default 32 MiB.
+    pub reassembly_budget: usize,
     /// RFC 6298 (2.1): the timeout before a round trip was measured. Default 1 s.
     pub rto_initial: Duration,
     /// Floor of the retransmission timeout. RFC 6298 (2.4) says 1 s; Linux's 200 ms serves
@@ -259,6 +266,8 @@ impl Default for TcpConfig {
             backlog: 4096,
             max_connections: 65536,
             max_time_wait: 32768,
+            memory_budget: 256 << 20,
+            reassembly_budget: 32 << 20,
             rto_initial: Duration::from_secs(1),
             rto_min: Duration::from_millis(200),
             rto_max: Duration::from_secs(60),

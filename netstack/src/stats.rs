@@ -177,6 +177,16 @@ counters! {
         tcp_path_mtu_lowered,
         /// Full segments vanished again and again, and smaller ones are tried (RFC 4821).
         tcp_black_hole,
+        /// Out-of-order data dropped, as all connections together held too much of it.
+        tcp_reassembly_full,
+        /// Half-open connections given up as memory was short.
+        tcp_memory_half_open,
+        /// TIME-WAIT records given up as memory was short.
+        tcp_memory_time_wait,
+        /// Idle connections reset as memory was short.
+        tcp_memory_idle,
+        /// Connections without progress reset as memory was short.
+        tcp_memory_slow,
         /// TIME-WAIT records dropped early to make room.
         tcp_time_wait_overflow,
     }

@@ -449,7 +449,7 @@ impl Driver {
     // ---- what must hold ------------------------------------------------------------------
 
     fn check_counters(&self) {
-        let Counts { connections, half_open, time_wait } = self.stack.counts();
+        let Counts { connections, half_open, time_wait, .. } = self.stack.counts();
         assert!(connections <= MAX_CONNECTIONS && half_open <= BACKLOG);
         assert!(time_wait <= MAX_TIME_WAIT);
         let stats = self.stack.stats();

@@ -18,6 +18,8 @@ pub(crate) struct Assembler {
     runs: Vec<Run>,
     /// Counts segments; see [`Run::touched`].
     clock: u32,
+    /// Octets in all runs.
+    held: u32,
 }
 
 /// Octets without a gap. Where one touches the next they stay apart: to join them would copy
@@ -50,6 +52,11 @@ impl Assembler {
         self.runs.is_empty()
     }
 
+    /// Octets held.
+    pub(crate) fn held(&self) -> usize {
+        self.held as usize
+    }
+
     /// One past the last octet held.
     pub(crate) fn end(&self) -> Option<SeqNum> {
         self.runs.last().map(Run::end)
@@ -80,6 +87,7 @@ impl Assembler {
                         (next.octets_since(start) as usize).min(rest.len())
                     });
                     self.runs[index].octets.extend_from_slice(&rest[..room]);
+                    self.held += room as u32;
                     rest = &rest[room..];
                     start += room as u32;
                     index += 1;
@@ -92,6 +100,7 @@ impl Assembler {
                         return Inserted { complete: false, duplicate };
                     }
                     self.runs.insert(index, Run { start, touched, octets: rest[..gap].to_vec() });
+                    self.held += gap as u32;
                     rest = &rest[gap..];
                     start += gap as u32;
                     index += 1;
@@ -131,6 +140,7 @@ impl Assembler {
             return None;
         }
         let mut run = self.runs.remove(0);
+        self.held -= run.octets.len() as u32;
         if self.runs.is_empty() {
             self.runs = Vec::new();
         }
@@ -215,7 +225,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(out, stream);
-            prop_assert!(assembler.is_empty());
+            prop_assert!(assembler.is_empty() && assembler.held() == 0);
         }
     }
 }

@@ -27,6 +27,11 @@ use crate::stats::Stats;
 use crate::time::Instant;
 use crate::wire::tcp::{HEADER_LEN, HEADER_LEN_TIMESTAMP};
 
+/// Full segments acknowledged one by one at the start, as Linux (`TCP_MAX_QUICKACKS`).
+const QUICK_ACKS: u8 = 16;
+/// What a full segment of the peer's is taken for until one was seen (RFC 9293 3.7.1).
+const DEFAULT_MSS: u32 = 536;
+
 /// What every step of a connection is given.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
@@ -35,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a TcpConfig,
     /// The link cuts large segments.
     pub(crate) segmentation: bool,
+    /// Octets that may still wait out of order, on all connections together.
+    pub(crate) reassembly_left: usize,
     pub(crate) stats: &'a mut Stats,
 }
 
@@ -169,6 +176,10 @@ pub(crate) struct Connection {
     pub(super) ack_now: bool,
     /// Octets received since the last acknowledgement.
     pub(super) unacked: u32,
+    /// Octets of a full segment of the peer's, as far as seen.
+    pub(super) rcv_mss: u16,
+    /// Full segments that will each be acknowledged at once.
+    pub(super) quick_acks: u8,
     /// When a segment without data was last found unacceptable and answered.
     pub(super) objected: Instant,
     /// When a challenge ACK was last sent (RFC 5961).
@@ -191,10 +202,15 @@ pub(crate) struct Connection {
     /// When the peer last acknowledged something new: our packets arrive.
     pub(crate) last_reached: Instant,
     pub(super) last_heard: Instant,
+    /// What the peer asks for in place of our user timeout, in seconds (RFC 5482).
+    pub(super) peer_timeout: Option<u32>,
     pub(super) keepalives_unanswered: u8,
     pub(super) persist_backoff: u8,
     pub(super) timers: Timers,
 
+    /// Octets counted for it in the stack's memory, and of those the assembler's.
+    pub(super) charged: u32,
+    pub(super) charged_reassembly: u32,
     /// Tell the application when the queue is this short.
     low_water: Option<usize>,
     pub(super) events: Events,
@@ -264,6 +280,8 @@ impl Connection {
             last_ack_sent: rcv_nxt,
             ack_now: false,
             unacked: 0,
+            rcv_mss: mss.min(DEFAULT_MSS) as u16,
+            quick_acks: QUICK_ACKS,
             objected: Instant::from_nanos(0),
             challenged: Instant::from_nanos(0),
             probe: false,
@@ -282,9 +300,12 @@ impl Connection {
             last_progress: now,
             last_reached: now,
             last_heard: now,
+            peer_timeout: half_open.user_timeout,
             keepalives_unanswered: 0,
             persist_backoff: 0,
             timers,
+            charged: 0,
+            charged_reassembly: 0,
             low_water: None,
             events: Events { accepted: true, ..Events::default() },
             released: false,

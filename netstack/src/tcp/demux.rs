@@ -168,6 +168,24 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// Up to `count` slots from `from` on, around the end, those of them that are used; and
+    /// where to go on.
+    pub(crate) fn look(
+        &self,
+        from: usize,
+        count: usize,
+    ) -> (impl Iterator<Item = (ConnId, &T)>, usize) {
+        let slots = self.slots.len().max(1);
+        let count = count.min(self.slots.len());
+        let indices = (from..from + count).map(move |index| index % slots);
+        let used = indices.filter_map(|index| {
+            let (generation, value) = &self.slots[index];
+            let id = ConnId { index: index as u32, generation: *generation };
+            value.as_deref().map(|value| (id, value))
+        });
+        (used, (from + count) % slots)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnId, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, (generation, value))| {
             let id = ConnId { index: index as u32, generation: *generation };

@@ -90,6 +90,9 @@ impl Connection {
         {
             state.recent = theirs.value;
         }
+        if segment.options.user_timeout.is_some() {
+            self.peer_timeout = segment.options.user_timeout;
+        }
         let outcome = self.on_ack(cx, segment);
         if outcome != Outcome::Continue {
             return outcome;

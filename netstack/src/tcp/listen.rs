@@ -41,6 +41,8 @@ pub(crate) struct HalfOpen {
     pub(crate) sack_permitted: bool,
     /// Explicit congestion notification was offered and is taken (RFC 3168 6.1.1).
     pub(crate) ecn: bool,
+    /// How long the peer asks us to wait for its acknowledgements, in seconds (RFC 5482).
+    pub(crate) user_timeout: Option<u32>,
     /// The peer's last TSval, if it offered timestamps.
     pub(crate) ts_recent: Option<u32>,
     pub(crate) ts_offset: u32,
@@ -126,6 +128,16 @@ impl HalfOpenTable {
         self.timers.next()
     }
 
+    /// Gives up the record whose SYN-ACK is due next; false if there is none.
+    pub(crate) fn give_up_one(&mut self) -> bool {
+        while let Some((_, tuple)) = self.timers.pop_due(Instant::NEVER) {
+            if self.records.remove(&tuple).is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Handles one record that is due; `None`: no more are.
     pub(crate) fn pop_due(&mut self, now: Instant, config: &TcpConfig) -> Option<Due> {
         while let Some((at, tuple)) = self.timers.pop_due(now) {
@@ -166,7 +178,8 @@ impl HalfOpen {
         now: Instant,
     ) -> Self {
         let default_mss = if tuple.local.ip.is_ipv4() { DEFAULT_MSS } else { DEFAULT_MSS_V6 };
-        let Options { mss, window_scale, sack_permitted, timestamp, .. } = segment.options;
+        let Options { mss, window_scale, sack_permitted, timestamp, user_timeout, .. } =
+            segment.options;
         Self {
             iss: SeqNum(0),
             irs: segment.seq,
@@ -174,6 +187,7 @@ impl HalfOpen {
             scaling: window_scale.map(|theirs| (theirs, own_window_scale(config.receive_buffer))),
             sack_permitted,
             ecn: config.ecn && ecn::is_offered(segment),
+            user_timeout,
             ts_recent: timestamp.map(|timestamp| timestamp.value),
             ts_offset: 0,
             sent_at: now,

@@ -21,6 +21,7 @@ mod ecn;
 mod input;
 mod isn;
 mod listen;
+mod memory;
 mod open;
 pub(crate) mod output;
 mod pacing;
@@ -125,6 +126,11 @@ pub(crate) struct Tcp {
     ready: VecDeque<ConnId>,
     /// Connections with events for the application.
     eventful: VecDeque<ConnId>,
+    /// Octets that connections hold, and of those what waits out of order.
+    charged: usize,
+    reassembly: usize,
+    /// Where the next connection to give way is looked for.
+    next_look: usize,
 }
 
 impl Tcp {
@@ -146,6 +152,9 @@ impl Tcp {
             timers: TimerQueue::default(),
             ready: VecDeque::new(),
             eventful: VecDeque::new(),
+            charged: 0,
+            reassembly: 0,
+            next_look: 0,
         }
     }
 
@@ -185,6 +194,13 @@ impl Tcp {
         env.stats.tcp_in += 1;
         let tuple =
             FourTuple::new((destination, segment.destination_port), (source, segment.source_port));
+        self.dispatch(env, tuple, segment);
+        if self.memory() > self.config.memory_budget {
+            self.reclaim(env);
+        }
+    }
+
+    fn dispatch(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
         if let Some(&id) = self.demux.get(&tuple) {
             self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
             return;
@@ -242,6 +258,7 @@ impl Tcp {
             received: env.received,
             config: &self.config,
             segmentation: self.segmentation,
+            reassembly_left: self.config.reassembly_budget.saturating_sub(self.reassembly),
             stats: env.stats,
         };
         let outcome = step(connection, &mut cx);
@@ -288,6 +305,7 @@ impl Tcp {
             }
             self.timers.disarm(id, std::mem::replace(&mut connection.timers.hint, Instant::NEVER));
             if connection.released {
+                self.charge(id);
                 self.connections.remove(id);
                 return;
             }
@@ -302,6 +320,7 @@ impl Tcp {
             connection.in_events = true;
             self.eventful.push_back(id);
         }
+        self.charge(id);
     }
 
     // ---- segments out --------------------------------------------------------------------
@@ -342,6 +361,7 @@ impl Tcp {
             received: now,
             config: &self.config,
             segmentation: self.segmentation,
+            reassembly_left: self.config.reassembly_budget.saturating_sub(self.reassembly),
             stats,
         };
         let built = connection.output(&mut cx, buffer, slices);
@@ -410,6 +430,7 @@ impl Tcp {
     pub(crate) fn send(&mut self, id: ConnId, data: Bytes) -> Result<(), CloseReason> {
         let connection = self.connections.get_mut(id).ok_or(CloseReason::Finished)?;
         connection.send(data)?;
+        self.charge(id);
         self.mark_ready(id);
         Ok(())
     }
@@ -424,6 +445,7 @@ impl Tcp {
         };
         let octets = connection.recv(into, &self.config);
         if octets > 0 {
+            self.charge(id);
             self.mark_ready(id);
             return Recv::Data(octets);
         }
@@ -476,6 +498,7 @@ impl Tcp {
             connections: self.connections.len(),
             half_open: self.half_open.len(),
             time_wait: self.time_wait.len(),
+            memory: self.memory(),
         }
     }
 
@@ -493,6 +516,8 @@ pub struct Counts {
     pub half_open: usize,
     /// TIME-WAIT records.
     pub time_wait: usize,
+    /// Octets that all of them hold, what was received and not read included.
+    pub memory: usize,
 }
 
 /// What reading from a connection gave.

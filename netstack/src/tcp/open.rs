@@ -65,7 +65,7 @@ impl Tcp {
             env.stats.tcp_syn_dropped += 1;
             return;
         }
-        if self.half_open.len() >= self.config.backlog {
+        if self.half_open.len() >= self.config.backlog || self.is_memory_short() {
             self.send_cookie(env, tuple, segment);
             return;
         }

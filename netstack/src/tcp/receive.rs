@@ -73,9 +73,24 @@ impl Connection {
                 self.ready.extend_from_slice(&run);
             }
             self.events.readable = true;
-            // RFC 9293 3.8.6.3: at least every second full segment, else soon.
-            self.unacked = self.unacked.saturating_add(text.len() as u32);
-            if self.unacked >= 2 * self.mss {
+            // RFC 9293 3.8.6.3: at least every second full segment, else soon. What is full is
+            // what the peer has sent so far, as its path may carry less than ours, and a segment
+            // of the link's making may be several.
+            let octets = text.len() as u32;
+            self.rcv_mss = self.rcv_mss.max(octets.min(self.mss) as u16);
+            let full = u32::from(self.rcv_mss);
+            self.unacked = self.unacked.saturating_add(octets);
+            let mut at_once = self.unacked >= 2 * full;
+            if octets >= full && self.quick_acks > 0 {
+                // As Linux: at the start the peer's window grows with each acknowledgement, and
+                // may hold one segment alone. A small segment is a question, whose answer
+                // takes the acknowledgement along.
+                self.quick_acks -= 1;
+                at_once = true;
+            }
+            // Nor can a peer wait for the second that sees no room for one.
+            at_once |= self.rcv_adv.octets_since(self.rcv_nxt) < 2 * full;
+            if at_once {
                 self.ack_now = true;
             } else if !self.timers.is_armed(Timer::DelayedAck) {
                 self.timers.set(Timer::DelayedAck, cx.now + cx.config.delayed_ack);
@@ -83,6 +98,12 @@ impl Connection {
         } else {
             // RFC 5681 4.2: out of order is acknowledged at once.
             self.ack_now = true;
+            if text.len() > cx.reassembly_left {
+                // All connections together hold as much as they may. It comes again, and in
+                // order it needs no place here.
+                cx.stats.tcp_reassembly_full += 1;
+                return;
+            }
             cx.stats.tcp_out_of_order += 1;
             let inserted = self.assembler.insert(start, text);
             if !inserted.complete {

@@ -31,6 +31,11 @@ impl SendBuffer {
         self.len
     }
 
+    /// Octets that refer to what is queued.
+    pub(crate) fn overhead(&self) -> usize {
+        self.slices.capacity() * size_of::<Bytes>()
+    }
+
     pub(crate) fn push(&mut self, slice: Bytes) {
         if !slice.is_empty() {
             self.len += slice.len();

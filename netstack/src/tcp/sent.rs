@@ -125,6 +125,11 @@ impl SentQueue {
         });
     }
 
+    /// Octets that the records take.
+    pub(crate) fn overhead(&self) -> usize {
+        self.records.capacity() * size_of::<Sent>()
+    }
+
     /// SND.NXT.
     pub(crate) fn end(&self) -> SeqNum {
         self.records.back().map_or(self.start, |last| last.end)

@@ -139,6 +139,8 @@ impl SynCookies {
                 scaling: None,
                 sack_permitted: false,
                 ecn: false,
+                // RFC 5482 3.2: the peer says it again, as the SYN's is lost.
+                user_timeout: segment.options.user_timeout,
                 ts_recent: None,
                 ts_offset: offset,
                 sent_at: now,
@@ -183,6 +185,7 @@ mod tests {
             scaling: None,
             sack_permitted: false,
             ecn: false,
+            user_timeout: None,
             ts_recent: None,
             ts_offset: 0,
             sent_at: Instant::from_millis(0),

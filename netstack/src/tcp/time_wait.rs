@@ -66,10 +66,7 @@ impl TimeWaitTable {
         config: &TcpConfig,
         stats: &mut Stats,
     ) {
-        if self.records.len() >= config.max_time_wait
-            && let Some((_, oldest)) = self.queue.pop_first()
-        {
-            self.records.remove(&oldest);
+        if self.records.len() >= config.max_time_wait && self.give_up_oldest() {
             stats.tcp_time_wait_overflow += 1;
         }
         self.queue.insert((record.expires, tuple));
@@ -112,6 +109,13 @@ impl TimeWaitTable {
             self.queue.insert((record.expires, *tuple));
         }
         Verdict::Acknowledge
+    }
+
+    /// Gives up the record that expires next; false if there is none.
+    pub(crate) fn give_up_oldest(&mut self) -> bool {
+        let Some((_, oldest)) = self.queue.pop_first() else { return false };
+        self.records.remove(&oldest);
+        true
     }
 
     fn remove(&mut self, tuple: &FourTuple) {

@@ -1,10 +1,27 @@
 //! What a connection does when one of its timers is due.
 
+use std::time::Duration;
+
 use super::connection::{CloseReason, Connection, Context, Outcome, State};
 use super::sent::{Fate, Sent};
 use super::timer::Timer;
+use crate::config::TcpConfig;
+
+/// RFC 5482 3.1: U_LIMIT. No peer makes us hold what it does not acknowledge for longer.
+const MAX_USER_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Connection {
+    /// RFC 5482 3.1: min(U_LIMIT, max(ADV_UTO, REMOTE_UTO, L_LIMIT)), where our own timeout is
+    /// both what we would advertise and the lower limit: a peer can only ask for more.
+    fn user_timeout(&self, config: &TcpConfig) -> Duration {
+        match self.peer_timeout {
+            Some(seconds) => Duration::from_secs(u64::from(seconds))
+                .min(MAX_USER_TIMEOUT)
+                .max(config.user_timeout),
+            None => config.user_timeout,
+        }
+    }
+
     pub(crate) fn on_timers(&mut self, cx: &mut Context<'_>) -> Outcome {
         if self.timers.take_due(Timer::DelayedAck, cx.now) {
             self.ack_now = true;
@@ -27,7 +44,7 @@ impl Connection {
             }
         }
         if self.timers.take_due(Timer::Persist, cx.now) {
-            if cx.now.since(self.last_heard) > cx.config.user_timeout {
+            if cx.now.since(self.last_heard) > self.user_timeout(cx.config) {
                 return Outcome::Abort(CloseReason::TimedOut);
             }
             if self.snd_wnd > 0 {
@@ -55,7 +72,7 @@ impl Connection {
         }
         // A peer that answers but keeps its window closed is alive.
         let alive_at = if self.snd_wnd == 0 { self.last_heard } else { self.last_progress };
-        if cx.now.since(alive_at.max(self.last_progress)) > cx.config.user_timeout {
+        if cx.now.since(alive_at.max(self.last_progress)) > self.user_timeout(cx.config) {
             return Outcome::Abort(CloseReason::TimedOut);
         }
         cx.stats.tcp_rto += 1;

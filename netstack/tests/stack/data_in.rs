@@ -35,16 +35,47 @@ fn an_acknowledgement_waits_forty_milliseconds_for_company() {
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once() {
     let (mut t, id) = Fixture::established(config());
-    let stream = pattern(5000);
+    let stream = pattern(21_000);
     for (index, octets) in stream.chunks(1000).enumerate() {
         t.send(seg(".", 1 + 1000 * index as u32, 1).data(octets));
     }
-    t.expect(seg(".", 1, 2001));
-    t.expect(seg(".", 1, 4001));
+    // At the start every one: the peer's window grows by them, from whatever it began with.
+    for index in 1..=16 {
+        t.expect(seg(".", 1, 1 + 1000 * index));
+    }
+    t.expect(seg(".", 1, 18_001));
+    t.expect(seg(".", 1, 20_001));
     t.nothing();
     assert_eq!(t.wait(ms(500)), ms(40));
-    t.expect(seg(".", 1, 5001));
+    t.expect(seg(".", 1, 21_001));
     assert_eq!(t.app_recv(id).0, stream);
+}
+
+#[test]
+fn a_peer_with_smaller_segments_waits_for_no_more_than_two_of_them() {
+    let mut t = Fixture::new(config());
+    t.open(seg("S", 0, 0).mss(1460));
+    for index in 0..20 {
+        t.send(seg(".", 1 + 600 * index, 1).data(&pattern(600)));
+    }
+    // 16 at the start, then every second one.
+    assert_eq!(t.sent.len(), 18);
+}
+
+#[test]
+fn a_peer_that_sees_no_room_for_two_segments_is_not_kept_waiting() {
+    let (mut t, id) = Fixture::established(small_buffer(20_000));
+    for index in 0..17 {
+        t.send(seg(".", 1 + 1000 * index, 1).data(&pattern(1000)));
+    }
+    t.sent.clear();
+    // One octet, but no second full segment would fit: it may be what it waits for.
+    t.send(seg(".", 17_001, 1).data(&pattern(999)));
+    t.send(seg(".", 18_000, 1).data(b"x"));
+    t.expect(seg(".", 1, 18_001));
+    t.send(seg("P.", 18_001, 1).data(b"y"));
+    t.expect(seg(".", 1, 18_002));
+    assert_eq!(t.app_recv(id).0.len(), 18_001);
 }
 
 #[test]

@@ -631,7 +631,7 @@ impl Fixture {
 
     /// Connections, half-open, TIME-WAIT.
     pub(crate) fn held(&self) -> (usize, usize, usize) {
-        let Counts { connections, half_open, time_wait } = self.stack.counts();
+        let Counts { connections, half_open, time_wait, .. } = self.stack.counts();
         (connections, half_open, time_wait)
     }
 }

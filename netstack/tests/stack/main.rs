@@ -16,6 +16,7 @@ mod ingress;
 mod ipv6;
 #[path = "../common/link.rs"]
 mod link;
+mod memory;
 mod mld;
 mod nd;
 mod offload;

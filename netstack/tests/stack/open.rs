@@ -276,6 +276,7 @@ fn our_window_is_scaled_where_both_agree() {
     assert_eq!((answer.options.window_scale, answer.window), (Some(5), 65535));
     t.send(seg(".", 1, 1).data(&pattern(1000)));
     t.send(seg(".", 1001, 1).data(&pattern(1000)));
+    t.expect(seg(".", 1, 1001));
     let ack = t.expect(seg(".", 1, 2001));
     let offered = u32::from(ack.window) << 5;
     assert!(((1 << 20) - 2000..=1 << 20).contains(&offered), "{offered}");
@@ -284,6 +285,7 @@ fn our_window_is_scaled_where_both_agree() {
     t.open(seg("S", 0, 0).mss(1000));
     t.send(seg(".", 1, 1).data(&pattern(1000)));
     t.send(seg(".", 1001, 1).data(&pattern(1000)));
+    t.expect(seg(".", 1, 1001));
     assert_eq!(t.expect(seg(".", 1, 2001)).window, 65535);
 }
 

@@ -137,6 +137,32 @@ fn the_user_timeout_counts_from_the_last_progress() {
 }
 
 #[test]
+fn a_peer_may_ask_for_a_longer_user_timeout_within_bounds() {
+    // RFC 5482: in the SYN or later; never shorter than ours, nor longer than five minutes.
+    for (in_syn, asked, expected) in [
+        (None, None, 120),
+        (None, Some(200), 200),
+        (Some(200), None, 200),
+        (Some(200), Some(250), 250),
+        (Some(10), None, 120),
+        (None, Some(7200), 300),
+    ] {
+        let mut t = Fixture::new(config());
+        let mut syn = seg("S", 0, 0).mss(1000);
+        syn.options.user_timeout = in_syn;
+        let id = t.open(syn);
+        let mut later = seg(".", 1, 1);
+        later.options.user_timeout = asked;
+        t.send(later);
+        t.app_send(id, b"data");
+        t.advance(Duration::from_secs(expected));
+        assert_eq!(t.state(id), Some(State::Established), "{in_syn:?} {asked:?}");
+        t.advance(Duration::from_secs(61));
+        assert_eq!(t.stack.closed(id), Some(CloseReason::TimedOut), "{in_syn:?} {asked:?}");
+    }
+}
+
+#[test]
 fn an_idle_stack_has_nothing_to_wait_for() {
     let t = Fixture::new(config());
     assert_eq!(t.stack.poll_timeout(), None);
