@@ -221,6 +221,10 @@ pub struct TcpConfig {
     pub max_connections: usize,
     /// TIME-WAIT records at one time; the oldest gives way.
     pub max_time_wait: usize,
+    /// TCP Fast Open (RFC 7413): data in the SYN of a client that has a cookie is taken at once. A
+    /// SYN that the network duplicates may then be served twice, which HTTP allows for GET.
+    /// Default off.
+    pub fast_open: bool,
     /// Octets that connections and their records may hold together: structures, received data
     /// that was not read, and what refers to data being sent. Over this something gives way, in
     /// this order: half-open connections, TIME-WAIT records, idle connections (longest idle
@@ -266,6 +270,7 @@ impl Default for TcpConfig {
             backlog: 4096,
             max_connections: 65536,
             max_time_wait: 32768,
+            fast_open: false,
             memory_budget: 256 << 20,
             reassembly_budget: 32 << 20,
             rto_initial: Duration::from_secs(1),

@@ -117,6 +117,8 @@ counters! {
         tcp_cookie_rejected,
         /// Connections established.
         tcp_accepted,
+        /// Of those, opened by the data in a SYN with a cookie (RFC 7413).
+        tcp_fast_open,
         /// Connections ended by the peer's RST.
         tcp_reset_in,
         /// RSTs sent.

@@ -176,6 +176,8 @@ pub(crate) struct Connection {
     pub(super) ack_now: bool,
     /// Octets received since the last acknowledgement.
     pub(super) unacked: u32,
+    /// Segments out of order that are not acknowledged yet, each of them (RFC 5681 4.2).
+    pub(super) out_of_order: u8,
     /// Octets of a full segment of the peer's, as far as seen.
     pub(super) rcv_mss: u16,
     /// Full segments that will each be acknowledged at once.
@@ -280,6 +282,7 @@ impl Connection {
             last_ack_sent: rcv_nxt,
             ack_now: false,
             unacked: 0,
+            out_of_order: 0,
             rcv_mss: mss.min(DEFAULT_MSS) as u16,
             quick_acks: QUICK_ACKS,
             objected: Instant::from_nanos(0),
@@ -423,6 +426,11 @@ impl Connection {
     /// All data that will ever come has come (and may still wait to be read).
     pub(crate) fn peer_finished(&self) -> bool {
         self.peer_fin.is_some_and(|fin| self.rcv_nxt.after(fin))
+    }
+
+    /// In FIN-WAIT-2, and nobody is there to read what may still come.
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.released && self.state == State::FinWait2 && self.assembler.is_empty()
     }
 
     /// The application has no more to send.

@@ -16,7 +16,7 @@ use crate::config::{MacAddr, TcpConfig};
 use crate::entropy::Keys;
 use crate::time::Instant;
 use crate::timers::TimerQueue;
-use crate::wire::tcp::{Flags, Header, Options, Segment, Timestamp};
+use crate::wire::tcp::{FastOpen, Flags, Header, Options, Segment, Timestamp};
 
 /// SYN-ACKs sent again before the peer is given up: 1 + 2 + 4 + 8 + 16 s, as Linux.
 const SYN_ACK_RETRIES: u8 = 5;
@@ -49,6 +49,11 @@ pub(crate) struct HalfOpen {
     /// When the SYN-ACK went out first: a measured round trip if it was not sent again.
     pub(crate) sent_at: Instant,
     pub(crate) retries: u8,
+    /// Octets of the SYN's data that were taken by Fast Open: the SYN-ACK acknowledges them, and
+    /// the connection is there already.
+    pub(crate) taken: u16,
+    /// What the SYN-ACK says of Fast Open.
+    pub(crate) fast_open: Option<FastOpen>,
 }
 
 /// A half-open connection, and when its SYN-ACK is due again.
@@ -67,7 +72,7 @@ pub(crate) enum Due {
     /// Its SYN-ACK is to be sent again.
     SendAgain(FourTuple, HalfOpen, Option<MacAddr>),
     /// It was given up.
-    GivenUp,
+    GivenUp(FourTuple),
 }
 
 /// Half-open connections of a stack.
@@ -75,15 +80,22 @@ pub(crate) enum Due {
 pub(crate) struct HalfOpenTable {
     records: HashMap<FourTuple, Waiting, Keys>,
     timers: TimerQueue<FourTuple>,
+    /// Records beside a connection that Fast Open made.
+    fast_open: usize,
 }
 
 impl HalfOpenTable {
     pub(crate) fn new(keys: Keys) -> Self {
-        Self { records: HashMap::with_hasher(keys), timers: TimerQueue::default() }
+        Self { records: HashMap::with_hasher(keys), timers: TimerQueue::default(), fast_open: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Records beside a connection that Fast Open made.
+    pub(crate) fn fast_open(&self) -> usize {
+        self.fast_open
     }
 
     pub(crate) fn get(&self, tuple: &FourTuple) -> Option<&HalfOpen> {
@@ -105,6 +117,7 @@ impl HalfOpenTable {
 
     pub(crate) fn remove(&mut self, tuple: &FourTuple) {
         if let Some(waiting) = self.records.remove(tuple) {
+            self.fast_open -= usize::from(waiting.record.taken > 0);
             self.timers.disarm(*tuple, waiting.hint);
         }
     }
@@ -121,6 +134,7 @@ impl HalfOpenTable {
         let deadline = now + config.rto_initial;
         let mut waiting = Waiting { record, station, deadline, hint: Instant::NEVER };
         self.timers.arm(tuple, deadline, &mut waiting.hint);
+        self.fast_open += usize::from(waiting.record.taken > 0);
         self.records.insert(tuple, waiting);
     }
 
@@ -131,7 +145,8 @@ impl HalfOpenTable {
     /// Gives up the record whose SYN-ACK is due next; false if there is none.
     pub(crate) fn give_up_one(&mut self) -> bool {
         while let Some((_, tuple)) = self.timers.pop_due(Instant::NEVER) {
-            if self.records.remove(&tuple).is_some() {
+            if self.records.contains_key(&tuple) {
+                self.remove(&tuple);
                 return true;
             }
         }
@@ -152,7 +167,7 @@ impl HalfOpenTable {
             }
             if waiting.record.retries == SYN_ACK_RETRIES {
                 self.remove(&tuple);
-                return Some(Due::GivenUp);
+                return Some(Due::GivenUp(tuple));
             }
             waiting.record.retries += 1;
             let wait: Duration = config.rto_initial * (1 << waiting.record.retries);
@@ -192,6 +207,8 @@ impl HalfOpen {
             ts_offset: 0,
             sent_at: now,
             retries: 0,
+            taken: 0,
+            fast_open: None,
         }
     }
 
@@ -207,7 +224,7 @@ impl HalfOpen {
             source_port: tuple.local.port,
             destination_port: tuple.remote.port,
             seq: self.iss,
-            ack: self.irs + 1,
+            ack: self.irs + 1 + u32::from(self.taken),
             flags: if self.ecn {
                 Flags::SYN.with(Flags::ACK).with(Flags::ECE)
             } else {
@@ -219,6 +236,7 @@ impl HalfOpen {
                 mss: Some(mss),
                 window_scale: self.scaling.map(|(_, ours)| ours),
                 sack_permitted: self.sack_permitted,
+                fast_open: self.fast_open,
                 timestamp: self
                     .ts_recent
                     .map(|echo| Timestamp { value: timestamp_now(self.ts_offset, now), echo }),
@@ -261,7 +279,7 @@ mod tests {
             let now = table.next_timeout().unwrap();
             match table.pop_due(now, &config) {
                 Some(Due::SendAgain(..)) => sent_again.push(now.as_millis()),
-                Some(Due::GivenUp) => {
+                Some(Due::GivenUp(_)) => {
                     assert_eq!(now.as_millis(), 63_000);
                     break;
                 }

@@ -18,6 +18,7 @@ pub(crate) mod connection;
 mod delivery;
 pub(crate) mod demux;
 mod ecn;
+mod fast_open;
 mod input;
 mod isn;
 mod listen;
@@ -202,6 +203,10 @@ impl Tcp {
 
     fn dispatch(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
         if let Some(&id) = self.demux.get(&tuple) {
+            if self.half_open.fast_open() > 0 && self.half_open.get(&tuple).is_some() {
+                self.on_fast_open(env, id, tuple, segment);
+                return;
+            }
             self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
             return;
         }
@@ -214,6 +219,10 @@ impl Tcp {
                 Verdict::Ignore => return,
                 Verdict::Acknowledge => {
                     self.acknowledge_time_wait(env, &tuple);
+                    return;
+                }
+                Verdict::Reset(seq, ack) => {
+                    push_reset(env, &tuple, seq, Some(ack));
                     return;
                 }
                 Verdict::Reopen { above } => {
@@ -275,7 +284,7 @@ impl Tcp {
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
         match outcome {
-            Outcome::Continue => {}
+            Outcome::Continue if !connection.is_lingering() => {}
             Outcome::Close(reason) => connection.finish(reason),
             Outcome::Abort(reason) => {
                 if !was_closed {
@@ -284,9 +293,10 @@ impl Tcp {
                 }
                 connection.finish(reason);
             }
-            Outcome::TimeWait => {
+            // What lingers in FIN-WAIT-2 needs no more than a record either.
+            Outcome::TimeWait | Outcome::Continue => {
                 let record = connection.epitaph(env.now, &self.config);
-                let acknowledge = connection.ack_now;
+                let acknowledge = connection.ack_now || connection.unacked > 0;
                 self.time_wait.insert(tuple, record, &self.config, env.stats);
                 connection.finish(CloseReason::Finished);
                 if acknowledge {
@@ -404,7 +414,15 @@ impl Tcp {
                     env.station = station;
                     env.answer(tuple, header);
                 }
-                Due::GivenUp => env.stats.tcp_timed_out += 1,
+                Due::GivenUp(tuple) => {
+                    // By Fast Open there may be a connection, which counts itself.
+                    match self.demux.get(&tuple).copied() {
+                        Some(id) => {
+                            self.step(env, id, |_, _| Outcome::Close(CloseReason::TimedOut));
+                        }
+                        None => env.stats.tcp_timed_out += 1,
+                    }
+                }
             }
         }
         env.station = None;

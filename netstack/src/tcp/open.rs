@@ -78,8 +78,17 @@ impl Tcp {
             // have sent faster than the clock behind the numbers ticks.
             record.iss = record.iss.latest(above + ISS_ABOVE_TIME_WAIT);
         }
+        let (open_now, answer) = self.judge_fast_open(&tuple, segment, env.now);
+        record.fast_open = answer;
+        if open_now {
+            // All of it: one SYN's data is less than any receive buffer.
+            record.taken = segment.payload.len().min(self.config.receive_buffer) as u16;
+        }
         self.half_open.insert(tuple, record, env.station, &self.config, env.now);
         env.answer(tuple, record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now));
+        if open_now {
+            self.fast_open(env, tuple, &record, segment);
+        }
     }
 
     /// Answers a SYN and keeps nothing.
@@ -120,7 +129,7 @@ impl Tcp {
     }
 
     /// The handshake's ACK has come.
-    fn establish(
+    pub(super) fn establish(
         &mut self,
         env: &mut Env<'_>,
         tuple: FourTuple,

@@ -55,10 +55,15 @@ impl Connection {
         if self.state == State::Closed {
             return None;
         }
-        if self.ack_now && self.has_sack_blocks() {
+        if self.ack_now && (self.has_sack_blocks() || self.out_of_order > 0) {
             // RFC 2018 3: every acknowledgement that is sent while something is missing says
             // what is there. It goes alone, as data beside it would have to be cut for it.
-            return Some(self.emit_empty(cx, self.acknowledgement_seq(), buffer));
+            // RFC 5681 4.2: each segment out of order is acknowledged, as the peer counts them,
+            // also those that came in one turn.
+            let built = self.emit_empty(cx, self.acknowledgement_seq(), buffer);
+            self.out_of_order = self.out_of_order.saturating_sub(1);
+            self.ack_now = self.out_of_order > 0;
+            return Some(built);
         }
         if let Some(plan) = self.plan(cx) {
             return Some(self.emit_data(cx, plan, buffer, slices));
@@ -400,12 +405,14 @@ impl Connection {
 
     /// What must be kept to answer for this connection once it is over.
     pub(crate) fn epitaph(&mut self, now: Instant, config: &TcpConfig) -> TimeWait {
+        let fin_wait_2 = !self.peer_finished();
         TimeWait {
             snd_nxt: self.snd_nxt,
             rcv_nxt: self.rcv_nxt,
             window: self.advertise(config),
             timestamps: self.timestamps.map(|state| (state.recent, state.offset)),
-            expires: now + config.time_wait,
+            fin_wait_2,
+            expires: now + if fin_wait_2 { config.fin_wait_2 } else { config.time_wait },
         }
     }
 }

@@ -6,6 +6,10 @@ use super::seq::SeqNum;
 use super::timer::Timer;
 use crate::wire::tcp::{Flags, SackBlocks, Segment};
 
+/// Acknowledgements of one number sent in a row. A sender needs three, and by each of the
+/// others knows that one segment more has left the network.
+const MAX_DUPLICATE_ACKS: u8 = 32;
+
 impl Connection {
     pub(super) fn on_text(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
         let end = segment.seq + segment.payload.len() as u32;
@@ -65,6 +69,7 @@ impl Connection {
     fn take_text(&mut self, cx: &mut Context<'_>, start: SeqNum, text: &[u8]) {
         if start == self.rcv_nxt {
             self.ready.extend_from_slice(text);
+            self.out_of_order = 0;
             self.rcv_nxt += text.len() as u32;
             // RFC 5681 4.2: filling a gap is acknowledged at once.
             self.ack_now |= !self.assembler.is_empty();
@@ -98,6 +103,7 @@ impl Connection {
         } else {
             // RFC 5681 4.2: out of order is acknowledged at once.
             self.ack_now = true;
+            self.out_of_order = (self.out_of_order + 1).min(MAX_DUPLICATE_ACKS);
             if text.len() > cx.reassembly_left {
                 // All connections together hold as much as they may. It comes again, and in
                 // order it needs no place here.

@@ -146,6 +146,8 @@ impl SynCookies {
                 sent_at: now,
                 // Nobody knows when the SYN-ACK left, nor how often: it measures nothing.
                 retries: 1,
+                taken: 0,
+                fast_open: None,
             };
             if let Some(stamp) = segment.options.timestamp {
                 let age = timestamp_now(offset, now).wrapping_sub(stamp.echo);
@@ -190,6 +192,8 @@ mod tests {
             ts_offset: 0,
             sent_at: Instant::from_millis(0),
             retries: 0,
+            taken: 0,
+            fast_open: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! TIME-WAIT (RFC 9293 3.6.1) in small records.
+//! TIME-WAIT (RFC 9293 3.6.1) in small records, and FIN-WAIT-2 where nobody reads any more: what
+//! is left to do there is to answer the peer's FIN.
 //!
 //! Beside the records stands the order in which they expire, one entry for each record:
 //! a peer that sends its FIN again and again moves its entry and adds none.
@@ -22,6 +23,8 @@ pub(crate) struct TimeWait {
     pub(crate) window: u16,
     /// The peer's last TSval and our clock's offset, where timestamps are in use.
     pub(crate) timestamps: Option<(u32, u32)>,
+    /// The peer's FIN has not come yet: FIN-WAIT-2.
+    pub(crate) fin_wait_2: bool,
     pub(crate) expires: Instant,
 }
 
@@ -33,6 +36,8 @@ pub(crate) enum Verdict {
     Reopen { above: SeqNum },
     /// Send the record's ACK.
     Acknowledge,
+    /// Send RST with these numbers, SEQ and ACK: data came that nobody will read.
+    Reset(SeqNum, SeqNum),
     /// Nothing.
     Ignore,
 }
@@ -81,6 +86,9 @@ impl TimeWaitTable {
         config: &TcpConfig,
     ) -> Verdict {
         let Some(record) = self.records.get_mut(tuple) else { return Verdict::Ignore };
+        if record.fin_wait_2 {
+            return self.on_fin_wait_2(tuple, segment, now, config);
+        }
         if segment.flags.has(Flags::RST) {
             // RFC 1337: a RST must not end TIME-WAIT early.
             return Verdict::Ignore;
@@ -107,6 +115,46 @@ impl TimeWaitTable {
             self.queue.remove(&(record.expires, *tuple));
             record.expires = now + config.time_wait;
             self.queue.insert((record.expires, *tuple));
+        }
+        Verdict::Acknowledge
+    }
+
+    /// RFC 9293 3.10.7.4 for FIN-WAIT-2. Our FIN is acknowledged, so whatever the peer has sent
+    /// since acknowledges all of ours; what does not is old or forged.
+    fn on_fin_wait_2(
+        &mut self,
+        tuple: &FourTuple,
+        segment: &Segment<'_>,
+        now: Instant,
+        config: &TcpConfig,
+    ) -> Verdict {
+        let Some(record) = self.records.get_mut(tuple) else { return Verdict::Ignore };
+        let TimeWait { snd_nxt, rcv_nxt, .. } = *record;
+        let flags = segment.flags;
+        if flags.has(Flags::RST) {
+            // RFC 5961 3.2: the exact number alone.
+            if segment.seq == rcv_nxt {
+                self.remove(tuple);
+            }
+            return Verdict::Ignore;
+        }
+        let current = flags.has(Flags::ACK) && !flags.has(Flags::SYN) && segment.ack == snd_nxt;
+        let end = segment.seq + segment.payload.len() as u32;
+        if current && end.after(rcv_nxt) && segment.seq.at_or_before(rcv_nxt) {
+            // RFC 1122 4.2.2.13: the peer must not think that it was read.
+            self.remove(tuple);
+            return Verdict::Reset(snd_nxt, rcv_nxt);
+        }
+        if current && flags.has(Flags::FIN) && end == rcv_nxt {
+            self.queue.remove(&(record.expires, *tuple));
+            record.fin_wait_2 = false;
+            record.rcv_nxt += 1;
+            record.expires = now + config.time_wait;
+            self.queue.insert((record.expires, *tuple));
+            return Verdict::Acknowledge;
+        }
+        if segment.sequence_len() == 0 && segment.seq == rcv_nxt {
+            return Verdict::Ignore;
         }
         Verdict::Acknowledge
     }

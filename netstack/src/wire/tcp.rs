@@ -27,6 +27,7 @@ const KIND_SACK_PERMITTED: u8 = 4;
 const KIND_SACK: u8 = 5;
 const KIND_TIMESTAMP: u8 = 8;
 const KIND_USER_TIMEOUT: u8 = 28;
+const KIND_FAST_OPEN: u8 = 34;
 /// RFC 5482 3: the value is in minutes.
 const USER_TIMEOUT_MINUTES: u16 = 0x8000;
 
@@ -122,6 +123,15 @@ impl fmt::Debug for SackBlocks {
     }
 }
 
+/// RFC 7413 4.1.1's option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastOpen {
+    /// An empty one, which asks for a cookie; or one of a length that ours do not have.
+    Request,
+    /// A cookie of the length that ours have.
+    Cookie([u8; 8]),
+}
+
 /// The options that we know; the rest are skipped (RFC 9293 3.2, MUST-6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -137,6 +147,8 @@ pub struct Options {
     pub sack: SackBlocks,
     /// User timeout (RFC 5482), in seconds; zero, which is reserved, is left out.
     pub user_timeout: Option<u32>,
+    /// Fast Open.
+    pub fast_open: Option<FastOpen>,
 }
 
 /// A segment's header, options and payload.
@@ -255,6 +267,10 @@ fn parse_options(mut rest: &[u8]) -> Options {
                     echo: u32::from_be_bytes([e0, e1, e2, e3]),
                 });
             }
+            [KIND_FAST_OPEN, 10, a, b, c, d, e, f, g, h, ..] => {
+                options.fast_open = Some(FastOpen::Cookie([a, b, c, d, e, f, g, h]));
+            }
+            [KIND_FAST_OPEN, 2..=18, ..] => options.fast_open = Some(FastOpen::Request),
             [KIND_USER_TIMEOUT, 4, a, b, ..] => {
                 let field = u16::from_be_bytes([a, b]);
                 let value = u32::from(field & !USER_TIMEOUT_MINUTES);
@@ -301,7 +317,7 @@ pub struct Header {
 /// returns its length, at most [`MAX_HEADER_LEN`].
 pub fn emit(buffer: &mut [u8], header: &Header) -> usize {
     let mut length = HEADER_LEN;
-    let Options { mss, window_scale, sack_permitted, timestamp, ref sack, user_timeout } =
+    let Options { mss, window_scale, sack_permitted, timestamp, ref sack, user_timeout, fast_open } =
         header.options;
     if let Some(mss) = mss {
         let [a, b] = mss.to_be_bytes();
@@ -323,6 +339,18 @@ pub fn emit(buffer: &mut [u8], header: &Header) -> usize {
     if let Some(shift) = window_scale {
         buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_WINDOW_SCALE, 3, shift]);
         length += 4;
+    }
+    match fast_open {
+        Some(FastOpen::Cookie(cookie)) => {
+            buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_NOP, KIND_FAST_OPEN, 10]);
+            buffer[length + 4..length + 12].copy_from_slice(&cookie);
+            length += 12;
+        }
+        Some(FastOpen::Request) => {
+            buffer[length..length + 4].copy_from_slice(&[KIND_NOP, KIND_NOP, KIND_FAST_OPEN, 2]);
+            length += 4;
+        }
+        None => {}
     }
     if let Some(seconds) = user_timeout {
         let field = match u16::try_from(seconds) {
@@ -442,12 +470,15 @@ mod tests {
             sack_permitted: bool,
             timestamp in proptest::option::of((any::<u32>(), any::<u32>())),
             blocks in proptest::collection::vec((any::<u32>(), any::<u32>()), 0..=1),
+            cookie in proptest::option::of(any::<[u8; 8]>()),
             user_timeout in proptest::option::of(1u32..0x8000),
         ) {
             let timestamp = timestamp.map(|(value, echo)| Timestamp { value, echo });
+            // All at once would not fit: blocks are not for SYNs, nor cookies for others.
+            let fast_open = if blocks.is_empty() { cookie.map(FastOpen::Cookie) } else { None };
             let sack = sack(&blocks);
             let options =
-                Options { mss, window_scale, sack_permitted, timestamp, sack, user_timeout };
+                Options { mss, window_scale, sack_permitted, timestamp, sack, user_timeout, fast_open };
             let mut buffer = [0; MAX_HEADER_LEN];
             let length = emit(&mut buffer, &header(options));
             prop_assert_eq!(length % 4, 0);

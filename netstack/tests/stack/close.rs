@@ -193,7 +193,8 @@ fn fin_wait_2_of_a_released_connection_ends() {
     t.send(seg(".", 1, 2));
     t.release(id);
     t.advance(59 * SECOND);
-    assert_eq!(t.held(), (1, 0, 0));
+    // It is no connection any more, but a record.
+    assert_eq!(t.held(), (0, 0, 1));
     t.advance(SECOND);
     assert_eq!(t.held(), (0, 0, 0));
     t.nothing();
@@ -204,6 +205,47 @@ fn fin_wait_2_of_a_released_connection_ends() {
     t.recv();
     t.send(seg(".", 1, 2));
     t.advance(60 * SECOND);
+    assert_eq!(t.held(), (0, 0, 0));
+}
+
+#[test]
+fn the_record_of_fin_wait_2_answers_a_fin_and_resets_data() {
+    let waiting = || {
+        let (mut t, id) = Fixture::established(config());
+        t.release(id);
+        t.recv();
+        t.send(seg(".", 1, 2));
+        assert_eq!(t.held(), (0, 0, 1));
+        t
+    };
+    // The peer's FIN begins TIME-WAIT.
+    let mut t = waiting();
+    t.advance(50 * SECOND);
+    t.send(seg("F.", 1, 2));
+    t.expect(seg(".", 2, 2));
+    t.advance(59 * SECOND);
+    t.send(seg("F.", 1, 2));
+    t.expect(seg(".", 2, 2));
+    // What is not of this connection changes nothing: other numbers, a SYN.
+    let mut t = waiting();
+    for forged in [seg("F.", 1, 1), seg("F.", 2, 2), seg(".", 1, 1).data(b"x"), seg("S", 9, 0)] {
+        t.send(forged);
+        t.expect(seg(".", 2, 1));
+    }
+    t.send(seg("R", 2, 0));
+    t.send(seg(".", 1, 2));
+    t.nothing();
+    assert_eq!(t.held(), (0, 0, 1));
+    // Data that nobody will read, with or without FIN.
+    for flags in [".", "F."] {
+        let mut t = waiting();
+        t.send(seg(flags, 1, 2).data(b"late"));
+        t.expect(seg("R.", 2, 1));
+        assert_eq!(t.held(), (0, 0, 0));
+    }
+    let mut t = waiting();
+    t.send(seg("R", 1, 0));
+    t.nothing();
     assert_eq!(t.held(), (0, 0, 0));
 }
 

@@ -107,6 +107,29 @@ fn out_of_order_data_is_acknowledged_at_once_and_kept() {
 }
 
 #[test]
+fn each_segment_out_of_order_is_acknowledged_also_those_of_one_turn() {
+    // RFC 5681 4.2: three duplicates are what tells a sender without SACK of a loss.
+    let (mut t, _) = Fixture::established(config());
+    for at in [101, 201, 301] {
+        let frame = t.tcp_frame(&seg(".", at, 1).data(&[b'x'; 100]));
+        t.stack.handle_frame(t.now, &frame, &Default::default());
+    }
+    t.flush();
+    for _ in 0..3 {
+        t.expect(seg(".", 1, 1));
+    }
+    t.nothing();
+    // What was filled in the same turn needs one.
+    for at in [501, 601, 1, 401] {
+        let frame = t.tcp_frame(&seg(".", at, 1).data(&[b'x'; 100]));
+        t.stack.handle_frame(t.now, &frame, &Default::default());
+    }
+    t.flush();
+    t.expect(seg(".", 1, 701));
+    t.nothing();
+}
+
+#[test]
 fn overlaps_give_each_octet_once() {
     let (mut t, id) = Fixture::established(config());
     t.send(seg(".", 5, 1).data(b"efgh"));

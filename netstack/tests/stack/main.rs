@@ -10,6 +10,7 @@ mod cookies;
 mod data_in;
 mod data_out;
 mod ecn;
+mod fast_open;
 mod harness;
 mod icmp;
 mod ingress;
