@@ -274,7 +274,7 @@ impl<'a> Cases<'a> {
     fn slow(&mut self) -> Result<(), BenchError> {
         let Scale { connections, stay, budget, time, .. } = self.scale;
         let arena = &*self.arena;
-        slow::prepare(&arena.lab, connections)?;
+        slow::prepare(&arena.lab)?;
         let mut appliance = arena.start_spare()?;
         let pid = appliance.pid().ok_or("the appliance has ended")?;
         let server = arena.pod(Server::Spare).address();
@@ -295,7 +295,7 @@ impl<'a> Cases<'a> {
                     }
                     thread::sleep(Duration::from_millis(50));
                     most = most.max(machine::resident(pid)?);
-                    if full_at.is_none() && crowd.complete.load(Ordering::Relaxed) {
+                    if full_at.is_none() && crowd.is_complete(connections) {
                         eprintln!("  {} are there", crowd.opened.load(Ordering::Relaxed));
                         full_at = Some(Instant::now());
                     }
@@ -305,7 +305,7 @@ impl<'a> Cases<'a> {
             };
             let watched = watched();
             crowd.leave.store(true, Ordering::Relaxed);
-            clients.join().map_err(|_| "the slow clients' thread has panicked")??;
+            clients.join().map_err(|_| "the slow clients' thread has panicked")???;
             watched
         })?;
         thread::sleep(Duration::from_secs(1));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use tagwire_lab::Lab;
 
@@ -14,6 +15,9 @@ use crate::lone::raise_file_limit;
 
 /// The addresses that the clients come from, so that none needs more ports than there are.
 const SOURCES: usize = 5;
+/// Connections of one thread. Each has a table of open files of its own, so that the limit of
+/// files, which is of a table, is far off.
+const PART: usize = 10_000;
 /// A reader's buffer: the smallest that the kernel gives.
 const RECEIVE_BUFFER: usize = 2048;
 /// Every connection gets its turn in a minute (those that send) or in a second.
@@ -34,10 +38,17 @@ pub struct Crowd {
     pub refused: AtomicUsize,
     /// That the server has closed since.
     pub closed: AtomicUsize,
-    /// All that there will be are there.
-    pub complete: AtomicBool,
+    /// Threads whose connections are all there.
+    complete: AtomicUsize,
     /// Set from outside, for all to go.
     pub leave: AtomicBool,
+}
+
+impl Crowd {
+    /// Whether all that there will be of `connections` are there.
+    pub fn is_complete(&self, connections: usize) -> bool {
+        self.complete.load(Ordering::Relaxed) >= connections.div_ceil(PART)
+    }
 }
 
 /// The addresses of the slow clients, beside the client's own.
@@ -49,8 +60,8 @@ fn sources() -> impl Iterator<Item = Ipv4Addr> {
 ///
 /// # Errors
 /// When that fails.
-pub fn prepare(lab: &Lab, connections: usize) -> Result<(), BenchError> {
-    raise_file_limit(connections as u64 + 500)?;
+pub fn prepare(lab: &Lab) -> Result<(), BenchError> {
+    raise_file_limit(PART as u64 + 500)?;
     for source in sources() {
         let address = format!("{source}/24");
         let command = lab.client().command("ip").args(["address", "add", &address, "dev"]);
@@ -66,7 +77,30 @@ struct Slow {
 
 /// Opens half of the connections to send slowly and half to read slowly, and keeps them at it
 /// until [`Crowd::leave`] is set. To be run in the client's namespace.
-pub fn crowd(server: Ipv4Addr, connections: usize, crowd: &Crowd) {
+///
+/// # Errors
+/// When a thread cannot have files of its own.
+pub fn crowd(server: Ipv4Addr, connections: usize, crowd: &Crowd) -> Result<(), BenchError> {
+    thread::scope(|scope| {
+        let parts: Vec<_> = (0..connections)
+            .step_by(PART)
+            .map(|first| {
+                let count = PART.min(connections - first);
+                scope.spawn(move || -> io::Result<()> {
+                    unshare(CloneFlags::CLONE_FILES)?;
+                    part(server, count, crowd);
+                    Ok(())
+                })
+            })
+            .collect();
+        for part in parts {
+            part.join().map_err(|_| "a thread of slow clients has panicked")??;
+        }
+        Ok(())
+    })
+}
+
+fn part(server: Ipv4Addr, connections: usize, crowd: &Crowd) {
     let sources: Vec<Ipv4Addr> = sources().collect();
     let (mut senders, mut readers) = (Vec::new(), Vec::new());
     for index in 0..connections {
@@ -83,7 +117,7 @@ pub fn crowd(server: Ipv4Addr, connections: usize, crowd: &Crowd) {
             Err(_) => drop(crowd.refused.fetch_add(1, Ordering::Relaxed)),
         }
     }
-    crowd.complete.store(true, Ordering::Relaxed);
+    crowd.complete.fetch_add(1, Ordering::Relaxed);
     let start = Instant::now();
     let (mut sending, mut reading) = (0, 0);
     while !crowd.leave.load(Ordering::Relaxed) {
