@@ -21,7 +21,7 @@ use tagwire_core::nic::Interface;
 use tagwire_core::packet::{Steering, Vlan};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Port, Worker, WorkerConfig};
-use tagwire_netstack::{Acd, Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
+use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
@@ -168,7 +168,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         let (crew, started) = (crew.clone(), started.clone());
         let serve = move || {
             let ends_all = EndsAll(crew);
-            let served = berth.serve(|| {
+            let served = berth.serve(|_| {
                 // Only a first worker that has failed does not wait for this.
                 let _ = started.send(());
             });
@@ -181,10 +181,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     }
     drop(started);
     let others = threads.len();
-    let served = first.serve(|| {
+    let ready = (config.clone(), interface);
+    let served = first.serve(|machine| {
         // One that cannot start ends the rest, so nobody waits for ever.
         if starts.iter().take(others).count() == others {
-            log_ready(config, &interface);
+            machine.when_ready(move || log_ready(&ready.0, &ready.1));
         }
     });
     drop(EndsAll(crew));
@@ -230,7 +231,7 @@ struct Berth {
 
 impl Berth {
     /// Serves on this thread until the end; calls `started` when nothing can be refused any more.
-    fn serve(self, started: impl FnOnce()) -> Result<(), StartError> {
+    fn serve(self, started: impl FnOnce(&mut HttpWorker)) -> Result<(), StartError> {
         let worker = Worker::open(self.port).map_err(StartError::Open)?;
         let waker = worker.waker();
         let now = Instant::from_nanos(clock::now().0);
@@ -239,11 +240,12 @@ impl Berth {
             site: Site::new(self.cache, self.cold, Arc::new(move || waker.wake())),
             messages: self.messages,
             post: self.post,
+            groups: worker.groups().map_err(StartError::Open)?,
             together: self.together,
             identity: self.identity,
         };
         let mut machine = HttpWorker::new(parts, self.listen, worker.counters(), now);
-        started();
+        started(&mut machine);
         worker.run(&mut machine).map_err(StartError::Loop)
     }
 }
@@ -306,7 +308,7 @@ fn stack_config(
         addresses: config.addresses.clone(),
         gateway: gateways.0,
         gateway6: gateways.1,
-        acd: Acd::default(),
+        acd: config.acd,
         slaac: config.slaac,
         stable_secret: None,
         passive: false,
@@ -314,6 +316,7 @@ fn stack_config(
         offload: Offload::FULL,
         tcp: TcpConfig {
             rto_min: config.rto_min,
+            ecn: config.ecn,
             congestion: config.congestion.constructor(),
             ..TcpConfig::default()
         },

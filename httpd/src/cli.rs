@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use tagwire_netstack::congestion::Algorithm;
-use tagwire_netstack::{IpCidr, VlanStack};
+use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, check_gateways, parse_address, parse_size,
@@ -117,6 +117,12 @@ struct ServeArgs {
     /// TCP's congestion control: cubic, or bbr for paths that lose by themselves
     #[arg(long, env = "CONGESTION", value_parser = congestion, default_value = "cubic")]
     congestion: Algorithm,
+    /// Explicit congestion notification with peers that ask for it: on or off
+    #[arg(long, env = "ECN", value_parser = switch, default_value = "on", action = ArgAction::Set)]
+    ecn: bool,
+    /// Whether an IPv4 address is used at once and probed alongside (optimistic), or after (strict)
+    #[arg(long, env = "ACD", value_parser = acd, default_value = "optimistic")]
+    acd: Acd,
     /// Floor of TCP's retransmission timeout in milliseconds
     #[arg(long, env = "RTO_MIN", value_name = "MS", value_parser = rto_min, default_value = "200")]
     rto_min: Duration,
@@ -193,6 +199,8 @@ impl ServeArgs {
             workers: self.workers,
             busy_poll: self.busy_poll,
             congestion: self.congestion,
+            acd: self.acd,
+            ecn: self.ecn,
             rto_min: self.rto_min,
             control: self.control.and_then(|control| control.0),
             log_format: self.log_format,
@@ -305,6 +313,14 @@ fn congestion(text: &str) -> Result<Algorithm, String> {
     text.parse().map_err(|_| format!("{text:?} is no congestion control; use cubic or bbr"))
 }
 
+fn acd(text: &str) -> Result<Acd, String> {
+    match text.trim() {
+        "optimistic" => Ok(Acd::Optimistic),
+        "strict" => Ok(Acd::Strict),
+        text => Err(format!("{text:?} is no way to detect conflicts; use optimistic or strict")),
+    }
+}
+
 fn rto_min(text: &str) -> Result<Duration, String> {
     /// RFC 6298 2.4 asks for a second; more would only be slow.
     const MAX: u64 = 1000;
@@ -396,6 +412,8 @@ mod tests {
                 workers: 1,
                 busy_poll: Duration::ZERO,
                 congestion: Algorithm::Cubic,
+                acd: Acd::Optimistic,
+                ecn: true,
                 rto_min: Duration::from_millis(200),
                 control: None,
                 log_format: LogFormat::Text,
@@ -422,6 +440,10 @@ mod tests {
             "9000\n",
             "--congestion",
             "bbr\n",
+            "--acd",
+            "strict\n",
+            "--ecn",
+            "off\n",
             "--rto-min",
             "50\n",
             "--busy-poll",
@@ -436,7 +458,8 @@ mod tests {
         let Ok(Command::Serve(config)) = with(&more) else { panic!("they are good") };
         assert_eq!(config.gateways, [IpAddr::from([192, 168, 123, 1])]);
         assert_eq!((config.workers, config.pcp, config.mtu), (2, 5, Some(9000)));
-        assert_eq!(config.congestion, Algorithm::Bbr);
+        assert_eq!((config.congestion, config.acd), (Algorithm::Bbr, Acd::Strict));
+        assert!(!config.ecn);
         assert_eq!(config.rto_min, Duration::from_millis(50));
         assert_eq!((config.port, config.cache_size), (8080, 1 << 30));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
@@ -476,6 +499,8 @@ mod tests {
             (&["--workers", "65"], "use 1 to 64, or auto"),
             (&["--pcp", "8"], "use 0 to 7"),
             (&["--mtu", "9001"], "use 576 to 9000"),
+            (&["--acd", "lax"], "use optimistic or strict"),
+            (&["--ecn", "maybe"], "use true or false"),
             (&["--congestion", "reno"], "use cubic or bbr"),
             (&["--rto-min", "0"], "use milliseconds, 1 to 1000"),
             (&["--address", "192.168.123.150/16"], "given twice"),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tagwire_netstack::congestion::Algorithm;
-use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
+use tagwire_netstack::{Acd, IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
 /// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
 pub const MIN_MTU: u16 = 576;
@@ -44,6 +44,10 @@ pub struct Config {
     pub busy_poll: Duration,
     /// TCP's congestion control.
     pub congestion: Algorithm,
+    /// Whether IPv4 addresses are probed for before they are used.
+    pub acd: Acd,
+    /// Agree on ECN with peers that ask for it.
+    pub ecn: bool,
     /// Floor of TCP's retransmission timeout.
     pub rto_min: Duration,
     /// Where the control socket is made.

@@ -134,7 +134,24 @@ impl Report {
         row("error", self.word("error"));
         row("version", self.word("version"));
         let draining = self.take("draining").and_then(|value| value.as_bool());
-        row("state", draining.map(|is| if is { "shutting down" } else { "serving" }.to_owned()));
+        let ready = self.take("ready").and_then(|value| value.as_bool());
+        let state = draining.map(|draining| match (draining, ready) {
+            (true, _) => "shutting down",
+            (false, Some(false)) => "NOT READY",
+            _ => "serving",
+        });
+        row("state", state.map(str::to_owned));
+        for state in self.take("address_states").iter().filter_map(Value::as_array).flatten() {
+            let field = |name: &str| state.get(name).map(plain).unwrap_or_default();
+            match &*field("state") {
+                "conflicted" => {
+                    let said = format!("{} is also at {}", field("address"), field("by"));
+                    row("ADDRESS CONFLICT", Some(said));
+                }
+                "tentative" => row("being probed", Some(field("address"))),
+                _ => {}
+            }
+        }
         let uptime = self.take("uptime_seconds").and_then(|value| value.as_f64());
         row("uptime", uptime.map(|seconds| duration(seconds as u64)));
         row("process", self.word("pid"));
@@ -154,6 +171,7 @@ impl Report {
         let addresses = self.list("addresses");
         row("address", joined([addresses, port.map(|port| format!("port {port}"))]));
         row("gateway", self.list("gateways"));
+        row("congestion", self.word("congestion"));
         self.left.remove("vlan");
         row("neighbours", self.number("neighbors").map(grouped));
         row("www-root", self.word("www_root"));
@@ -307,7 +325,11 @@ mod tests {
             "interface": "macvlan0", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
             "vlan": "123", "pcp": 5, "addresses": ["192.168.123.150/24", "fd00:123::150/64"],
             "port": 80, "gateways": [],
-            "www_root": "/www", "io": "io_uring", "neighbors": 2,
+            "www_root": "/www", "io": "io_uring", "neighbors": 2, "congestion": "cubic",
+            "ready": false, "address_states": [
+                { "address": "fd00:123::150", "state": "assigned" },
+                { "address": "192.168.123.150", "state": "conflicted", "by": "02:00:00:00:00:09" },
+            ],
             "connections": 12, "half_open": 0, "time_wait": 1020,
             "cache": {
                 "capacity": 536_870_912, "bytes": 14_448_651, "entries": 28, "hits": 997,
@@ -323,13 +345,15 @@ mod tests {
         });
         let expected = "\
 version             0.1.0
-state               serving
+state               NOT READY
+ADDRESS CONFLICT    192.168.123.150 is also at 02:00:00:00:00:09
 uptime              3 h 12 min
 process             7
 interface           macvlan0, 02:00:00:00:00:01, MTU 1500, link up
 VLAN                123, priority 5
 address             192.168.123.150/24, fd00:123::150/64, port 80
 gateway             none
+congestion          cubic
 neighbours          2
 www-root            /www
 packets by          io_uring

@@ -6,7 +6,9 @@
 //!
 //! - who has which address, as each worker sends by itself ([`Note::Neighbor`]);
 //! - ICMP errors, which concern the connection whose packet they quote: to all, as looking a
-//!   connection up in vain costs less than reading the quotation twice ([`Note::Frame`]).
+//!   connection up in vain costs less than reading the quotation twice ([`Note::Frame`]);
+//! - router advertisements, and what says that another station has an IPv6 address of ours: from
+//!   the same frames each worker comes to the same addresses and routers ([`Note::Frame`]).
 //!
 //! Another worker that needs a neighbour asks by ARP or ND itself; the answer comes by the first.
 //!
@@ -89,7 +91,7 @@ impl Post {
 
     /// Passes on a frame if others may need it.
     pub(super) fn pass_on(&mut self, octets: &[u8], meta: &FrameMeta, now: Instant) {
-        if !self.is_alone() && is_icmp_error(octets) {
+        if !self.is_alone() && concerns_all(octets) {
             let received = meta.received.unwrap_or(now);
             self.tell(&Note::Frame { octets: octets.into(), vlan: meta.vlan, received });
         }
@@ -102,9 +104,9 @@ pub(super) fn meta(vlan: Option<VlanTag>, received: Instant) -> FrameMeta {
     FrameMeta { vlan, checksum: Checksum::Unverified, received: Some(received) }
 }
 
-/// Whether a frame holds an ICMP error, as far as can be seen at a glance; the stack looks
-/// closer. One in fragments or behind extension headers is nobody's: it quotes too much to be one.
-fn is_icmp_error(frame: &[u8]) -> bool {
+/// Whether others may need a frame, as far as can be seen at a glance; the stack looks closer. An
+/// ICMP error in fragments or behind extension headers is nobody's: it quotes too much to be one.
+fn concerns_all(frame: &[u8]) -> bool {
     const VLAN: u16 = 0x8100;
     const ICMPV4: u8 = 1;
     const ICMPV6: u8 = 58;
@@ -118,8 +120,15 @@ fn is_icmp_error(frame: &[u8]) -> bool {
             let header = usize::from(octet(0).unwrap_or(0) & 15) * 4;
             matches!(octet(header), Some(3 | 4 | 5 | 11 | 12))
         }
-        // RFC 4443 2.1: errors have the high bit of their type clear.
-        Some(0x86dd) if octet(6) == Some(ICMPV6) => octet(40).is_some_and(|kind| kind < 128),
+        Some(0x86dd) if octet(6) == Some(ICMPV6) => match octet(40) {
+            // RFC 4443 2.1: errors have the high bit of their type clear.
+            Some(0..128) => true,
+            // RFC 4861: router advertisement, neighbour advertisement.
+            Some(134 | 136) => true,
+            // RFC 4862 5.4.3: a solicitation from nowhere probes for an address.
+            Some(135) => frame.get(ip + 8..ip + 24) == Some(&[0; 16]),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -140,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn icmp_errors_are_told_from_the_rest() {
+    fn what_concerns_all_is_told_from_the_rest() {
         let mut v4 = [0; 20];
         (v4[0], v4[9]) = (0x45, 1);
         let mut options = [0; 24];
@@ -148,18 +157,22 @@ mod tests {
         let mut v6 = [0; 40];
         (v6[0], v6[6]) = (0x60, 58);
         for tag in [false, true] {
-            let four = |kind| is_icmp_error(&frame(tag, [8, 0], &v4, kind));
+            let four = |kind| concerns_all(&frame(tag, [8, 0], &v4, kind));
             assert!(four(3) && four(11) && four(12) && !four(0) && !four(8) && !four(13));
-            assert!(is_icmp_error(&frame(tag, [8, 0], &options, 3)));
-            let six = |kind| is_icmp_error(&frame(tag, [0x86, 0xdd], &v6, kind));
-            assert!(six(1) && six(2) && six(4) && !six(128) && !six(129) && !six(136));
-            assert!(!is_icmp_error(&frame(tag, [8, 6], &v4, 3)));
+            assert!(concerns_all(&frame(tag, [8, 0], &options, 3)));
+            let six = |kind| concerns_all(&frame(tag, [0x86, 0xdd], &v6, kind));
+            assert!(six(1) && six(2) && six(4) && !six(128) && !six(129));
+            assert!(six(134) && six(135) && six(136) && !six(133));
+            let mut from = v6;
+            from[8] = 0xfd;
+            assert!(!concerns_all(&frame(tag, [0x86, 0xdd], &from, 135)), "who has it?");
+            assert!(!concerns_all(&frame(tag, [8, 6], &v4, 3)));
             let mut tcp = v4;
             tcp[9] = 6;
-            assert!(!is_icmp_error(&frame(tag, [8, 0], &tcp, 3)));
+            assert!(!concerns_all(&frame(tag, [8, 0], &tcp, 3)));
             let whole = frame(tag, [8, 0], &v4, 3);
             for len in 0..whole.len() - 4 {
-                assert!(!is_icmp_error(&whole[..len]));
+                assert!(!concerns_all(&whole[..len]));
             }
         }
     }

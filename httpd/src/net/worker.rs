@@ -1,6 +1,7 @@
 //! One worker: what the packet loop drives.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -11,11 +12,13 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tagwire_core::clock::Nanos;
 use tagwire_core::counters::Counters;
-use tagwire_core::packet::{Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag};
+use tagwire_core::packet::{
+    Groups, Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag,
+};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
 use tagwire_netstack::{
-    AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, Stack, State,
+    AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, MacAddr, Stack, State,
 };
 
 use super::gather::Part;
@@ -90,6 +93,8 @@ pub struct Parts {
     pub messages: mpsc::Receiver<Message>,
     /// Its way to the other workers.
     pub post: Post,
+    /// The groups that its interface passes up.
+    pub groups: Groups,
     /// All the workers.
     pub together: Together,
     /// What `status` says that does not change: an object.
@@ -103,6 +108,10 @@ pub struct HttpWorker {
     site: Rc<Site>,
     messages: mpsc::Receiver<Message>,
     post: Post,
+    when_ready: Option<Box<dyn FnOnce()>>,
+    groups: Groups,
+    /// A frame to a group came: it may have changed which groups are wanted.
+    heard_group: bool,
     together: Together,
     /// Another worker has failed.
     ended: bool,
@@ -121,7 +130,7 @@ pub struct HttpWorker {
 impl HttpWorker {
     /// A worker that serves what its parts say, on `port`.
     pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
-        let Parts { mut stack, site, messages, post, together, identity } = parts;
+        let Parts { mut stack, site, messages, post, groups, together, identity } = parts;
         stack.listen(port);
         site.tick(std::time::Instant::now(), SystemTime::now());
         Self {
@@ -130,6 +139,9 @@ impl HttpWorker {
             site: Rc::new(site),
             messages,
             post,
+            when_ready: None,
+            groups,
+            heard_group: true,
             together,
             ended: false,
             tasks: Rc::new(Cell::new(0)),
@@ -157,19 +169,38 @@ impl HttpWorker {
         }
     }
 
-    /// What this worker has to say to others.
+    /// Sees to it that the interface passes up the groups that the stack's addresses need. Each
+    /// worker does: the kernel counts them.
+    fn join_groups(&mut self) {
+        self.heard_group = false;
+        let groups = self.reactor.borrow_mut().stack().multicast_macs();
+        let groups: Vec<_> = groups.into_iter().map(|MacAddr(group)| group).collect();
+        if let Err(error) = self.groups.set(&groups) {
+            tracing::warn!(%error, "the interface joins no group: neighbours may not find us");
+        }
+    }
+
+    /// What this worker has to say to others, and of its addresses to the operator.
     fn tell_others(&mut self) {
-        if self.post.is_alone() {
-            return;
-        }
         let mut reactor = self.reactor.borrow_mut();
-        while let Some((address, mac)) = reactor.stack().poll_neighbor_update() {
-            self.post.tell(&Note::Neighbor(address, mac));
-        }
         while let Some(event) = reactor.stack().poll_address_event() {
             report_address(event);
             self.post.tell(&Note::Address(event));
         }
+        if let Some(ready) = self.when_ready.take_if(|_| has_all_addresses(reactor.stack())) {
+            ready();
+        }
+        if self.post.is_alone() {
+            return;
+        }
+        while let Some((address, mac)) = reactor.stack().poll_neighbor_update() {
+            self.post.tell(&Note::Neighbor(address, mac));
+        }
+    }
+
+    /// Calls this once all addresses can be used, which may be at once.
+    pub fn when_ready(&mut self, call: impl FnOnce() + 'static) {
+        self.when_ready = Some(Box::new(call));
     }
 
     fn take_messages(&mut self) {
@@ -234,6 +265,8 @@ impl HttpWorker {
         let uptime = reactor.now().since(self.started);
         let stack = reactor.stack();
         let counts = stack.counts();
+        let ready = self.link_up && self.drain.is_none() && has_all_addresses(stack);
+        let addresses: Vec<Value> = stack.address_states().map(address_state).collect();
         let counters: serde_json::Map<String, Value> =
             stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let lost = std::iter::once(("notes_lost", self.post.lost()));
@@ -244,6 +277,8 @@ impl HttpWorker {
             "uptime_seconds": uptime.as_secs_f64(),
             "link_up": self.link_up,
             "draining": self.drain.is_some(),
+            "ready": ready,
+            "address_states": addresses,
             "connections": counts.connections,
             "half_open": counts.half_open,
             "time_wait": counts.time_wait,
@@ -281,15 +316,21 @@ impl Machine for HttpWorker {
         let now = instant(now);
         self.reactor.borrow_mut().stack().handle_frame(now, frame.bytes, &meta);
         self.post.pass_on(frame.bytes, &meta, now);
+        self.heard_group |= frame.bytes.first().is_some_and(|octet| octet & 1 != 0);
     }
 
     fn advance(&mut self, now: Nanos) {
         let now = instant(now);
         self.take_notes(now);
-        self.tell_others();
         self.reactor.borrow_mut().begin_turn(now);
+        self.tell_others();
+        if self.heard_group {
+            self.join_groups();
+        }
         if self.next_tick <= now {
             self.next_tick = now + TICK;
+            // Addresses come and go with time, too.
+            self.heard_group = true;
             self.site.tick(std::time::Instant::now(), SystemTime::now());
         }
         self.take_messages();
@@ -351,6 +392,22 @@ impl Machine for HttpWorker {
 fn instant(now: Nanos) -> Instant {
     Instant::from_nanos(now.0)
 }
+
+/// Whether every address that was asked for can be used.
+fn has_all_addresses(stack: &Stack) -> bool {
+    stack.address_states().all(|(_, state)| state == AddressState::Assigned)
+}
+
+fn address_state((address, state): (IpAddr, AddressState)) -> Value {
+    match state {
+        AddressState::Tentative => json!({ "address": address, "state": "tentative" }),
+        AddressState::Assigned => json!({ "address": address, "state": "assigned" }),
+        AddressState::Conflicted { by } => {
+            json!({ "address": address, "state": "conflicted", "by": by.to_string() })
+        }
+    }
+}
+
 /// Says in the log what has become of one of our addresses (RFC 5227).
 fn report_address(event: AddressEvent) {
     let address = event.address;

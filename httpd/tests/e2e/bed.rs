@@ -1,7 +1,8 @@
 //! The test bed: a lab, a www-root in it, and the appliance in its pod.
 
+use std::cell::Cell;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
@@ -13,8 +14,8 @@ use tagwire_lab::{APPLIANCE_ID, Lab, LabBuilder, LabCommand, LabProcess};
 
 /// The appliance's address, in the first pod.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
-/// Where it serves.
-pub(crate) const SERVER: SocketAddrV4 = SocketAddrV4::new(ADDRESS, 80);
+/// Its IPv6 address.
+pub(crate) const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 0, 0x150);
 /// What `/` is.
 pub(crate) const INDEX: &[u8] = b"<!doctype html>\n<title>Tagwire</title>\n";
 
@@ -29,9 +30,20 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+thread_local! {
+    static OVER_IPV6: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test once more, with beds whose clients use IPv6.
+pub(crate) fn over_ipv6(test: fn()) {
+    OVER_IPV6.set(true);
+    test();
+}
+
 /// A lab with a www-root that has an `index.html`; the appliance once it is started.
 pub(crate) struct Bed {
     appliance: Option<LabProcess>,
+    ipv6: bool,
     program: PathBuf,
     lab: Lab,
 }
@@ -56,11 +68,12 @@ impl Bed {
             return None;
         }
         tagwire_lab::require_tools(&["curl", "ping"]).unwrap();
-        let lab = builder.build().unwrap();
+        let ipv6 = OVER_IPV6.get();
+        let lab = if ipv6 { builder.ipv6() } else { builder }.build().unwrap();
         let built = std::env::var_os("TAGWIRE_BINARY")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_tagwire").into());
         let program = lab.publish(Path::new(&built)).unwrap();
-        let bed = Self { appliance: None, program, lab };
+        let bed = Self { appliance: None, ipv6, program, lab };
         // The appliance makes its control socket here.
         fs::create_dir(bed.lab.scratch().join("run")).unwrap();
         chown(bed.lab.scratch().join("run"), Some(APPLIANCE_ID), Some(APPLIANCE_ID)).unwrap();
@@ -71,6 +84,27 @@ impl Bed {
 
     pub(crate) fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// The appliance's address, as clients of this bed use it.
+    pub(crate) fn host(&self) -> &'static str {
+        if self.ipv6 { "fd00:123::150" } else { "192.168.123.150" }
+    }
+
+    /// Where the appliance serves them.
+    pub(crate) fn server(&self) -> SocketAddr {
+        let address: IpAddr = if self.ipv6 { ADDRESS_V6.into() } else { ADDRESS.into() };
+        SocketAddr::new(address, 80)
+    }
+
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server())
+    }
+
+    /// Octets of IP header and ICMP header before an echo's.
+    pub(crate) fn echo_headers(&self) -> usize {
+        if self.ipv6 { 48 } else { 28 }
     }
 
     pub(crate) fn www(&self) -> PathBuf {
@@ -86,7 +120,8 @@ impl Bed {
 
     /// Starts the appliance as the README does, with `more` behind, and waits until it is ready.
     pub(crate) fn start(&mut self, more: &[&str]) {
-        self.start_at(&["192.168.123.150/24"], more);
+        let addresses = ["192.168.123.150/24", "fd00:123::150/64"];
+        self.start_at(&addresses[..if self.ipv6 { 2 } else { 1 }], more);
     }
 
     /// The same with addresses of its own.
@@ -211,7 +246,7 @@ impl Bed {
 
     /// The first page by curl: the appliance serves.
     pub(crate) fn assert_serves(&self) {
-        let page = self.client(&["curl", "-sS", "-m", "5", "http://192.168.123.150/"]);
+        let page = self.client(&["curl", "-gsS", "-m", "5", &self.url("/")]);
         assert!(page.status.success() && page.stdout == INDEX, "{}", said(&page));
     }
 

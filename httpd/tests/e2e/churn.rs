@@ -1,12 +1,12 @@
 //! Many connections, ended in every way: no state stays, and no memory.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustix::net::sockopt;
 
-use crate::bed::{Bed, INDEX, SERVER, alone, wait_until};
+use crate::bed::{Bed, INDEX, alone, wait_until};
 use crate::client::request;
 
 /// Connections of each kind in a round.
@@ -24,8 +24,8 @@ enum Ending {
     Reset,
 }
 
-fn connection(ending: Ending) {
-    let mut socket = TcpStream::connect(SERVER).unwrap();
+fn connection(server: SocketAddr, ending: Ending) {
+    let mut socket = TcpStream::connect(server).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let request = match ending {
         Ending::ServerFirst => "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
@@ -54,10 +54,11 @@ fn connection(ending: Ending) {
 
 fn round(bed: &Bed) {
     for ending in [Ending::ClientFirst, Ending::ServerFirst, Ending::Reset] {
+        let server = bed.server();
         let all = || {
             std::thread::scope(|scope| {
                 for _ in 0..CLIENTS {
-                    scope.spawn(|| (0..COUNT / CLIENTS).for_each(|_| connection(ending)));
+                    scope.spawn(|| (0..COUNT / CLIENTS).for_each(|_| connection(server, ending)));
                 }
             });
         };

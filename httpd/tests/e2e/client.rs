@@ -1,13 +1,13 @@
 //! A client on a kernel socket, for what curl cannot be told to do.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use sha2::{Digest, Sha256};
 
-use crate::bed::{Bed, SERVER};
+use crate::bed::Bed;
 
 /// No answer for so long is none at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,21 +46,24 @@ impl Answer {
 impl Client {
     /// Connects from the bed's client.
     pub(crate) fn connect(bed: &Bed) -> Self {
-        bed.lab().client().run(Self::connect_here).unwrap()
+        let server = bed.server();
+        bed.lab().client().run(|| Self::connect_here(server)).unwrap()
     }
 
     /// Connects from the namespace of the calling thread.
-    pub(crate) fn connect_here() -> Self {
-        Self::from(TcpStream::connect(SERVER).unwrap())
+    pub(crate) fn connect_here(server: SocketAddr) -> Self {
+        Self::from(TcpStream::connect(server).unwrap())
     }
 
     /// Connects with a receive buffer of so many octets (the kernel doubles it), set before, so
     /// that the window is small from the start.
     pub(crate) fn connect_small(bed: &Bed, buffer: usize) -> Self {
         let open = || -> rustix::io::Result<TcpStream> {
-            let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            let family =
+                if bed.server().is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = socket(family, SocketType::STREAM, None)?;
             sockopt::set_socket_recv_buffer_size(&socket, buffer)?;
-            connect(&socket, &SERVER)?;
+            connect(&socket, &bed.server())?;
             Ok(socket.into())
         };
         Self::from(bed.lab().client().run(open).unwrap().unwrap())
@@ -192,13 +195,14 @@ pub(crate) fn request(method: &str, path: &str) -> String {
 /// Downloads a file several times at once on connections of their own, from the client's
 /// namespace, and compares each with `content`.
 pub(crate) fn download(bed: &Bed, path: &str, content: &[u8], times: usize) {
+    let server = bed.server();
     let expected = (content.len() as u64, Sha256::digest(content).to_vec());
     let all = || {
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..times)
                 .map(|_| {
                     scope.spawn(|| {
-                        let mut client = Client::connect_here();
+                        let mut client = Client::connect_here(server);
                         client.ask("GET", path);
                         client.digest()
                     })

@@ -10,7 +10,7 @@ use crate::client::download;
 const MIB: usize = 1 << 20;
 
 #[test]
-fn sixty_four_parallel_downloads_of_100_mib_are_right() {
+pub(crate) fn sixty_four_parallel_downloads_of_100_mib_are_right() {
     let Some(bed) = Bed::up() else { return };
     let file = content(1, 100 * MIB);
     bed.put("large.bin", &file);
@@ -23,7 +23,7 @@ fn sixty_four_parallel_downloads_of_100_mib_are_right() {
 }
 
 #[test]
-fn a_file_larger_than_the_cache_comes_whole_through_bounded_memory() {
+pub(crate) fn a_file_larger_than_the_cache_comes_whole_through_bounded_memory() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
     let file = content(2, 200 * MIB);
     bed.put("larger.bin", &file);
@@ -39,12 +39,12 @@ fn a_file_larger_than_the_cache_comes_whole_through_bounded_memory() {
 }
 
 #[test]
-fn curl_gets_a_large_file_and_resumes_connections() {
+pub(crate) fn curl_gets_a_large_file_and_resumes_connections() {
     let Some(bed) = Bed::up() else { return };
     let file = content(3, 5 * MIB);
     bed.put("five.bin", &file);
     let to = bed.lab().scratch().join("got");
-    let url = "http://192.168.123.150/five.bin";
+    let url = &bed.url("/five.bin");
     let to = to.to_str().unwrap();
     let said = bed.client_ok(&[
         "curl",

@@ -133,7 +133,7 @@ fn folders_have_an_index_and_a_slash() {
     }
     assert_eq!(get(&bed, "/without/").status, 403);
     // curl follows the redirect.
-    let page = bed.client_ok(&["curl", "-sSL", "-m", "5", "http://192.168.123.150/with"]);
+    let page = bed.client_ok(&["curl", "-gsSL", "-m", "5", &bed.url("/with")]);
     assert_eq!(page, "with");
     bed.finish();
 }

@@ -19,7 +19,7 @@ fn put_files(bed: &Bed) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn head_is_get_without_the_body() {
+pub(crate) fn head_is_get_without_the_body() {
     let Some(bed) = Bed::up() else { return };
     let mut files = put_files(&bed);
     files.push(("/".to_owned(), INDEX.to_vec()));
@@ -48,7 +48,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn a_connection_serves_many_requests() {
+pub(crate) fn a_connection_serves_many_requests() {
     let Some(bed) = Bed::up() else { return };
     let files = put_files(&bed);
     let mut client = Client::connect(&bed);
@@ -66,7 +66,7 @@ fn a_connection_serves_many_requests() {
 }
 
 #[test]
-fn a_connection_ends_when_either_side_says_so() {
+pub(crate) fn a_connection_ends_when_either_side_says_so() {
     let Some(bed) = Bed::up() else { return };
     for (request, keeps) in [
         ("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false),
@@ -89,7 +89,7 @@ fn a_connection_ends_when_either_side_says_so() {
 }
 
 #[test]
-fn a_thousand_pipelined_requests_are_answered_in_order() {
+pub(crate) fn a_thousand_pipelined_requests_are_answered_in_order() {
     let Some(bed) = Bed::up() else { return };
     let files = put_files(&bed);
     let order = |i: usize| &files[(i * 5 + i / 8) % files.len()];
@@ -112,7 +112,7 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_has_said_all_gets_all() {
+pub(crate) fn a_client_that_has_said_all_gets_all() {
     let Some(bed) = Bed::up() else { return };
     let files = put_files(&bed);
     let large = content(9, 5 << 20);
@@ -144,7 +144,7 @@ fn a_client_that_has_said_all_gets_all() {
 }
 
 #[test]
-fn a_request_may_come_octet_by_octet() {
+pub(crate) fn a_request_may_come_octet_by_octet() {
     let Some(bed) = Bed::up() else { return };
     let mut client = Client::connect(&bed);
     for octet in request("GET", "/").as_bytes() {
@@ -155,7 +155,7 @@ fn a_request_may_come_octet_by_octet() {
 }
 
 #[test]
-fn what_the_client_sends_in_large_frames_is_taken_whole() {
+pub(crate) fn what_the_client_sends_in_large_frames_is_taken_whole() {
     let Some(bed) = Bed::up() else { return };
     // Its kernel hands down up to 64 KiB in one frame, more than a slot of the receive ring.
     let requests = request("HEAD", "/").repeat(20_000);

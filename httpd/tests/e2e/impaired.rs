@@ -48,7 +48,7 @@ fn all_octets_are_right_on_a_bad_wire() {
 }
 
 #[test]
-fn all_octets_are_right_on_a_bad_wire_with_delay() {
+pub(crate) fn all_octets_are_right_on_a_bad_wire_with_delay() {
     let plan = "seed=8,delay=20ms,loss=1%,duplicate=1%,reorder=1%,corrupt=0.5%";
     let Some(bed) = bed_with(plan) else { return };
     let file = content(7, MIB);
@@ -58,7 +58,7 @@ fn all_octets_are_right_on_a_bad_wire_with_delay() {
 }
 
 #[test]
-fn a_long_wire_is_filled() {
+pub(crate) fn a_long_wire_is_filled() {
     let Some(bed) = bed_with("delay=20ms") else { return };
     let file = content(8, 20 * MIB);
     bed.put("file.bin", &file);

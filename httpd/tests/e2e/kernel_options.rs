@@ -17,22 +17,22 @@ fn with_client(prepare: impl FnOnce(&Bed)) {
 }
 
 #[test]
-fn without_sack() {
+pub(crate) fn without_sack() {
     with_client(|bed| bed.client_sysctl("ipv4/tcp_sack", "0"));
 }
 
 #[test]
-fn without_timestamps() {
+pub(crate) fn without_timestamps() {
     with_client(|bed| bed.client_sysctl("ipv4/tcp_timestamps", "0"));
 }
 
 #[test]
-fn without_window_scaling() {
+pub(crate) fn without_window_scaling() {
     with_client(|bed| bed.client_sysctl("ipv4/tcp_window_scaling", "0"));
 }
 
 #[test]
-fn without_any_option() {
+pub(crate) fn without_any_option() {
     with_client(|bed| {
         for key in ["tcp_sack", "tcp_timestamps", "tcp_window_scaling"] {
             bed.client_sysctl(&format!("ipv4/{key}"), "0");
@@ -41,7 +41,7 @@ fn without_any_option() {
 }
 
 #[test]
-fn with_the_smallest_usual_mss() {
+pub(crate) fn with_the_smallest_usual_mss() {
     with_client(|bed| {
         let interface = bed.lab().client_interface();
         let route = ["ip", "route", "replace", "192.168.123.0/24", "dev", interface];
@@ -50,7 +50,7 @@ fn with_the_smallest_usual_mss() {
 }
 
 #[test]
-fn with_tiny_receive_buffers() {
+pub(crate) fn with_tiny_receive_buffers() {
     let Some(bed) = Bed::up() else { return };
     let file = content(11, 5 << 20);
     bed.put("file.bin", &file);

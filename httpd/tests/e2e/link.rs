@@ -9,20 +9,22 @@ use crate::client::{Client, download};
 use crate::raw::{Heard, Station};
 
 #[test]
-fn pings_of_every_size_that_fits_are_answered() {
+pub(crate) fn pings_of_every_size_that_fits_are_answered() {
     let Some(bed) = Bed::up() else { return };
-    for size in ["0", "1", "56", "1471", "1472"] {
-        let said = bed.client_ok(&["ping", "-c3", "-i0.01", "-W2", "-s", size, "192.168.123.150"]);
+    let largest = 1500 - bed.echo_headers();
+    for size in [0, 1, 56, largest - 1, largest] {
+        let (size, host) = (size.to_string(), bed.host());
+        let said = bed.client_ok(&["ping", "-c3", "-i0.01", "-W2", "-s", &size, host]);
         assert!(said.contains(" 3 received"), "{said}");
         assert!(!said.contains("wrong data") && !said.contains("DUP"), "{said}");
     }
-    let said = bed.client_ok(&["ping", "-c100", "-i0.01", "-W2", "192.168.123.150"]);
+    let said = bed.client_ok(&["ping", "-c100", "-i0.01", "-W2", bed.host()]);
     assert!(said.contains(" 100 received"), "{said}");
     bed.finish();
 }
 
 #[test]
-fn a_client_that_forgot_the_address_finds_it_again() {
+pub(crate) fn a_client_that_forgot_the_address_finds_it_again() {
     let Some(bed) = Bed::up() else { return };
     for _ in 0..20 {
         bed.client_ok(&["ip", "neigh", "flush", "all"]);
@@ -67,7 +69,7 @@ fn the_address_is_announced_at_start_and_when_the_link_is_back() {
 }
 
 #[test]
-fn a_download_outlives_a_link_that_goes_for_a_moment() {
+pub(crate) fn a_download_outlives_a_link_that_goes_for_a_moment() {
     let Some(mut bed) = Bed::down(Lab::builder().wire("rate=50mbit".parse().unwrap())) else {
         return;
     };
@@ -86,7 +88,7 @@ fn a_download_outlives_a_link_that_goes_for_a_moment() {
 }
 
 #[test]
-fn without_a_vlan_frames_are_untagged() {
+pub(crate) fn without_a_vlan_frames_are_untagged() {
     let Some(mut bed) = Bed::down(Lab::builder().untagged()) else { return };
     let file = content(14, 1 << 20);
     bed.put("file.bin", &file);

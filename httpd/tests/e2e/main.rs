@@ -24,6 +24,7 @@ mod first;
 mod frames;
 mod http;
 mod impaired;
+mod ipv6;
 mod kernel_options;
 mod link;
 mod rest;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use tagwire_lab::{Lab, Signal};
 
-use crate::bed::{Bed, INDEX, SERVER, content};
+use crate::bed::{Bed, INDEX, content};
 use crate::client::Client;
 
 /// At once, on a busy machine.
 const SOON: Duration = Duration::from_secs(1);
 
 #[test]
-fn idle_connections_do_not_hold_it_up() {
+pub(crate) fn idle_connections_do_not_hold_it_up() {
     let Some(mut bed) = Bed::up() else { return };
     for signal in [Signal::TERM, Signal::INT] {
         let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&bed)).collect();
@@ -36,7 +36,7 @@ fn idle_connections_do_not_hold_it_up() {
 }
 
 #[test]
-fn a_download_is_finished_first() {
+pub(crate) fn a_download_is_finished_first() {
     // 100 Mbit/s: the file needs 1.7 s.
     let wire = "down.rate=100mbit".parse().unwrap();
     let Some(mut bed) = Bed::down(Lab::builder().wire(wire)) else { return };
@@ -54,7 +54,8 @@ fn a_download_is_finished_first() {
     idle.assert_end();
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
     // No new ones: they are refused, not left without an answer.
-    let refused = bed.lab().client().run(|| TcpStream::connect(SERVER)).unwrap();
+    let server = bed.server();
+    let refused = bed.lab().client().run(|| TcpStream::connect(server)).unwrap();
     assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::ConnectionRefused));
 
     assert!(client.body(file.len()) == file, "the file came damaged");

@@ -10,7 +10,7 @@ use crate::bed::{Bed, content, wait_until};
 use crate::client::Client;
 
 #[test]
-fn a_client_that_reads_nothing_for_ten_seconds_gets_everything() {
+pub(crate) fn a_client_that_reads_nothing_for_ten_seconds_gets_everything() {
     const STALL: Duration = Duration::from_secs(10);
     let Some(bed) = Bed::up() else { return };
     let file = content(4, 20 << 20);
@@ -33,7 +33,7 @@ fn a_client_that_reads_nothing_for_ten_seconds_gets_everything() {
 }
 
 #[test]
-fn a_head_that_trickles_in_is_given_up() {
+pub(crate) fn a_head_that_trickles_in_is_given_up() {
     let Some(bed) = Bed::up() else { return };
     let mut client = Client::connect(&bed);
     let started = Instant::now();

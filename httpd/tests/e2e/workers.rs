@@ -43,7 +43,7 @@ fn assert_shared(workers: usize) {
     // A segment at the wrong worker would be answered by a reset.
     assert_eq!(status["stack"]["tcp_reset_out"], 0);
     // All else is the first one's: nobody answers or announces twice.
-    let said = bed.client_ok(&["ping", "-c20", "-i0.01", "-W2", "192.168.123.150"]);
+    let said = bed.client_ok(&["ping", "-c20", "-i0.01", "-W2", bed.host()]);
     assert!(said.contains(" 20 received") && !said.contains("DUP"), "{said}");
     let echoes = each(&bed.status(), "/stack/icmp_echo");
     assert!(echoes[0] == 20 && echoes[1..].iter().all(|count| *count == 0), "{echoes:?}");
@@ -54,7 +54,7 @@ fn assert_shared(workers: usize) {
 }
 
 #[test]
-fn two_workers_share_an_interface() {
+pub(crate) fn two_workers_share_an_interface() {
     assert_shared(2);
 }
 
@@ -75,7 +75,7 @@ fn a_neighbour_that_one_worker_has_found_serves_all() {
     let mac = bed.client_ok(&["cat", "/sys/class/net/eth0/address"]);
     let other = format!("{}{}", if mac.starts_with("06") { "0a" } else { "06" }, &mac.trim()[2..]);
     bed.client_ok(&["ip", "link", "set", "eth0", "address", &other]);
-    bed.client_ok(&["ping", "-c1", "-W2", "192.168.123.150"]);
+    bed.client_ok(&["ping", "-c1", "-W2", bed.host()]);
     for client in &mut clients {
         assert_eq!(client.get("/").status, 200);
     }
@@ -83,7 +83,7 @@ fn a_neighbour_that_one_worker_has_found_serves_all() {
 }
 
 #[test]
-fn a_shutdown_waits_for_the_last_download_of_all_workers() {
+pub(crate) fn a_shutdown_waits_for_the_last_download_of_all_workers() {
     let wire = "rate=100mbit".parse().unwrap();
     let Some(mut bed) = Bed::down(Lab::builder().wire(wire)) else { return };
     let file = content(22, 1 << 20);

@@ -79,7 +79,8 @@ pub(super) fn mss(mtu: usize) -> u16 {
 impl Stack {
     /// Lends IPv6 the outbox and the counters.
     fn with_ipv6<T>(&mut self, step: impl FnOnce(&mut Ipv6, &mut Out<'_>) -> T) -> Option<T> {
-        let mut out = Out { outbox: &mut self.outbox, stats: &mut self.stats };
+        let mut out =
+            Out { passive: self.passive, outbox: &mut self.outbox, stats: &mut self.stats };
         self.ipv6.as_mut().map(|ipv6| step(ipv6, &mut out))
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
 use tagwire_netstack::wire::{ethernet, ipv4};
-use tagwire_netstack::{Config, FrameMeta, IpCidr, Ipv4Cidr, MacAddr};
+use tagwire_netstack::{Config, FrameMeta, IpCidr, Ipv4Cidr, Ipv6Cidr, MacAddr};
 
 use crate::harness::{Fixture, OUR_IP, PEER, PEER_IP, US, config, ms, pattern, seg};
 
@@ -74,6 +74,21 @@ fn a_passive_stack_announces_nothing() {
     t.stack.set_link(t.now, true);
     assert_eq!(t.stack.poll_timeout(), None);
     t.nothing();
+}
+
+#[test]
+fn a_passive_stack_neither_probes_nor_reports_nor_solicits_routers() {
+    let address = IpCidr::V6(Ipv6Cidr { address: "fd00::5".parse().unwrap(), prefix: 64 });
+    let addresses = vec![address];
+    let mut t = Fixture::new(Config { passive: true, slaac: true, addresses, ..config() });
+    t.nothing();
+    let end = t.now + 10 * SECOND;
+    while let Some(at) = t.stack.poll_timeout().filter(|at| *at <= end) {
+        t.now = at;
+        t.stack.handle_timeout(at);
+        t.nothing();
+    }
+    assert!(t.stack.multicast_macs().len() >= 2, "its addresses are in use all the same");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::limit::TokenBucket;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::wire::ipv6::{self, ALL_ROUTERS, MIN_MTU, multicast_mac, solicited_node};
+use crate::wire::ndp::TYPE_SOLICITATION;
 use crate::wire::{icmpv6, ndp as wire_ndp};
 
 /// Distinguishes the uses of the stack's secret.
@@ -51,6 +52,9 @@ pub(crate) struct Settings {
 
 /// Where packets and counts of one step go.
 pub(crate) struct Out<'a> {
+    /// Another stack speaks for our addresses ([`Config::passive`](crate::Config)): of the
+    /// messages of neighbour discovery only questions for neighbours are sent.
+    pub(crate) passive: bool,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) stats: &'a mut Stats,
 }
@@ -79,6 +83,10 @@ impl Out<'_> {
         mut message: Vec<u8>,
         router_alert: bool,
     ) {
+        let is_question = message.first() == Some(&TYPE_SOLICITATION) && !source.is_unspecified();
+        if self.passive && !is_question {
+            return;
+        }
         icmpv6::seal(source, destination, &mut message);
         let packet = Packet::Discovery { to, source, destination, message, router_alert };
         self.outbox.push(packet, self.stats);
