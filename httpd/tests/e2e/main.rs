@@ -18,6 +18,7 @@ mod raw;
 
 mod churn;
 mod command_line;
+mod conflicts;
 mod downloads;
 mod files;
 mod first;
@@ -29,6 +30,7 @@ mod kernel_options;
 mod link;
 mod rest;
 mod shutdown;
+mod slaac;
 mod stalled;
 mod vlans;
 mod workers;

@@ -64,7 +64,7 @@ impl Station {
     }
 
     /// What the appliance sends next, until `deadline`. That it asks for the station's address
-    /// is answered and not reported.
+    /// is answered and not reported; neither are its probes for its own address (RFC 5227).
     pub(crate) fn hear(&self, deadline: Instant) -> Option<Heard> {
         let mut frame = [0; 2048];
         loop {
@@ -102,6 +102,9 @@ impl Station {
         let address =
             |at: usize| Ipv4Addr::from([body[at], body[at + 1], body[at + 2], body[at + 3]]);
         Some(match (&frame[at - 2..at], body[7], body.get(20)) {
+            ([0x08, 0x06], 1, _) if address(24) == ADDRESS && address(14).is_unspecified() => {
+                return None;
+            }
             ([0x08, 0x06], 1, _) if address(14) == address(24) => Heard::Announcement,
             ([0x08, 0x06], 1, _) => Heard::ArpRequest(address(24)),
             ([0x08, 0x06], 2, _) => Heard::ArpReply,
