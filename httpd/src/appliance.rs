@@ -317,6 +317,9 @@ fn stack_config(
         tcp: TcpConfig {
             rto_min: config.rto_min,
             ecn: config.ecn,
+            fast_open: config.fast_open,
+            // Connections are spread evenly, and so is what they may take.
+            memory_budget: config.memory_budget / config.workers,
             congestion: config.congestion.constructor(),
             ..TcpConfig::default()
         },

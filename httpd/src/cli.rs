@@ -120,6 +120,12 @@ struct ServeArgs {
     /// Explicit congestion notification with peers that ask for it: on or off
     #[arg(long, env = "ECN", value_parser = switch, default_value = "on", action = ArgAction::Set)]
     ecn: bool,
+    /// TCP Fast Open: a client that has been here may send its request with the SYN
+    #[arg(long, env = "FAST_OPEN", value_parser = switch)]
+    fast_open: bool,
+    /// What all connections may hold in memory, 16m or more; beyond it the slowest give way
+    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = memory_budget, default_value = "256m")]
+    memory_budget: usize,
     /// Whether an IPv4 address is used at once and probed alongside (optimistic), or after (strict)
     #[arg(long, env = "ACD", value_parser = acd, default_value = "optimistic")]
     acd: Acd,
@@ -201,6 +207,8 @@ impl ServeArgs {
             congestion: self.congestion,
             acd: self.acd,
             ecn: self.ecn,
+            fast_open: self.fast_open,
+            memory_budget: self.memory_budget,
             rto_min: self.rto_min,
             control: self.control.and_then(|control| control.0),
             log_format: self.log_format,
@@ -321,6 +329,16 @@ fn acd(text: &str) -> Result<Acd, String> {
     }
 }
 
+fn memory_budget(text: &str) -> Result<usize, String> {
+    /// What a few dozen connections may queue.
+    const LEAST: usize = 16 << 20;
+    let size = usize::try_from(parse_size(text.trim())?).unwrap_or(usize::MAX);
+    if size < LEAST {
+        return Err(format!("{:?} is too little for connections; give 16m or more", text.trim()));
+    }
+    Ok(size)
+}
+
 fn rto_min(text: &str) -> Result<Duration, String> {
     /// RFC 6298 2.4 asks for a second; more would only be slow.
     const MAX: u64 = 1000;
@@ -414,6 +432,8 @@ mod tests {
                 congestion: Algorithm::Cubic,
                 acd: Acd::Optimistic,
                 ecn: true,
+                fast_open: false,
+                memory_budget: 256 << 20,
                 rto_min: Duration::from_millis(200),
                 control: None,
                 log_format: LogFormat::Text,
@@ -444,6 +464,9 @@ mod tests {
             "strict\n",
             "--ecn",
             "off\n",
+            "--fast-open",
+            "--memory-budget",
+            "64m\n",
             "--rto-min",
             "50\n",
             "--busy-poll",
@@ -459,7 +482,8 @@ mod tests {
         assert_eq!(config.gateways, [IpAddr::from([192, 168, 123, 1])]);
         assert_eq!((config.workers, config.pcp, config.mtu), (2, 5, Some(9000)));
         assert_eq!((config.congestion, config.acd), (Algorithm::Bbr, Acd::Strict));
-        assert!(!config.ecn);
+        assert!(!config.ecn && config.fast_open);
+        assert_eq!(config.memory_budget, 64 << 20);
         assert_eq!(config.rto_min, Duration::from_millis(50));
         assert_eq!((config.port, config.cache_size), (8080, 1 << 30));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
@@ -500,6 +524,7 @@ mod tests {
             (&["--pcp", "8"], "use 0 to 7"),
             (&["--mtu", "9001"], "use 576 to 9000"),
             (&["--acd", "lax"], "use optimistic or strict"),
+            (&["--memory-budget", "1m"], "give 16m or more"),
             (&["--ecn", "maybe"], "use true or false"),
             (&["--congestion", "reno"], "use cubic or bbr"),
             (&["--rto-min", "0"], "use milliseconds, 1 to 1000"),

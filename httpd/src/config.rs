@@ -48,6 +48,10 @@ pub struct Config {
     pub acd: Acd,
     /// Agree on ECN with peers that ask for it.
     pub ecn: bool,
+    /// Take data with a SYN from clients that have a cookie.
+    pub fast_open: bool,
+    /// What all connections may hold in memory, in octets.
+    pub memory_budget: usize,
     /// Floor of TCP's retransmission timeout.
     pub rto_min: Duration,
     /// Where the control socket is made.
