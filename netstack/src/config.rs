@@ -152,7 +152,8 @@ pub struct Config {
     /// Own addresses and their subnets, of both families, in any order. A link-local IPv6
     /// address is added by the stack itself where IPv6 is in use.
     pub addresses: Vec<IpCidr>,
-    /// Whether IPv4 addresses are probed for before they are used.
+    /// Whether addresses are probed for before they are used (RFC 5227; RFC 4862 5.4, or
+    /// alongside by RFC 4429).
     pub acd: Acd,
     /// Where IPv4 packets for other subnets go; without one they go to the sender's own
     /// subnets only, and the rest is dropped and counted.

@@ -80,6 +80,15 @@ impl Stack {
         self.note_usable();
         let claim = &self.claims[index];
         let event = AddressEvent { address: claim.address.into(), state: claim.state() };
+        self.note_event(now, event);
+    }
+
+    /// An IPv6 address is another station's.
+    pub(super) fn address_lost(&mut self, now: Instant, address: IpAddr, by: MacAddr) {
+        self.note_event(now, AddressEvent { address, state: AddressState::Conflicted { by } });
+    }
+
+    fn note_event(&mut self, now: Instant, event: AddressEvent) {
         if self.address_events.len() < MAX_EVENTS {
             self.address_events.push_back(event);
         }
@@ -110,7 +119,9 @@ impl Stack {
     /// Every address of ours with its state. While one is not
     /// [`Assigned`](AddressState::Assigned), nobody is served at it.
     pub fn address_states(&self) -> impl Iterator<Item = (IpAddr, AddressState)> {
-        self.claims.iter().map(|claim| (IpAddr::V4(claim.address), claim.state()))
+        let claims = self.claims.iter();
+        let states = claims.map(|claim| (IpAddr::V4(claim.address), claim.state()));
+        states.chain(self.address_states_v6())
     }
 
     /// The next change of an address's state. A few wait; without a reader the newest are
@@ -124,6 +135,13 @@ impl Stack {
     /// others hear of a conflict reaches the one that speaks by
     /// [`poll_neighbor_update`](Self::poll_neighbor_update), as any neighbour.
     pub fn follow_address(&mut self, now: Instant, event: AddressEvent) {
+        if let (IpAddr::V6(address), AddressState::Conflicted { by }) = (event.address, event.state)
+            && let Some(ipv6) = &mut self.ipv6
+        {
+            ipv6.addresses.follow_lost(address, by);
+            self.address_lost(now, event.address, by);
+            self.address_events.clear();
+        }
         let index = self.claims.iter().position(|claim| event.address == claim.address);
         if let Some(index) = index
             && self.claims[index].follow(event.state)

@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::Stack;
-use crate::config::{Config, IpCidr, Ipv6Cidr, MacAddr};
+use crate::config::{Acd, Config, IpCidr, Ipv6Cidr, MacAddr};
 use crate::entropy::Keys;
 use crate::frame::{FrameMeta, Transmit};
+use crate::ip::v6;
 use crate::ip::v6::icmp::Fault;
 use crate::ip::v6::ingress::Admitted;
 use crate::ip::v6::{Ipv6, Out, Received, Settings, Told};
 use crate::limit::TokenBucket;
+use crate::link::acd::AddressState;
 use crate::link::neighbor::Heard;
 use crate::time::Instant;
 use crate::wire::ethernet::{self, Frame};
@@ -63,7 +65,8 @@ pub(super) fn from_config(config: &Config, keys: Keys, mtu: usize, now: Instant)
         addresses,
         gateway: config.gateway6,
         slaac: config.slaac,
-        strict: false,
+        // A passive stack leaves the probing to the one that speaks.
+        strict: config.acd == Acd::Strict && !config.passive,
         keys,
         stable_secret: config.stable_secret,
         network: [a, b, c, d],
@@ -195,6 +198,11 @@ impl Stack {
         }
         let told = self.with_ipv6(|ipv6, out| ipv6.on_link_message(now, received, out));
         self.apply_mtu_v6();
+        while let Some((address, by)) =
+            self.ipv6.as_mut().and_then(|ipv6| ipv6.addresses.take_lost())
+        {
+            self.address_lost(now, address.into(), by);
+        }
         let Some(told) = told.flatten() else { return };
         let (address, mac, heard) = match told {
             Told::Question { address, mac } => (IpAddr::V6(address), mac, Heard::Question),
@@ -297,13 +305,29 @@ impl Stack {
 
     pub(super) fn next_timeout_v6(&self) -> Option<Instant> {
         // While the link is down nothing is probed; it begins anew when it is back.
-        self.ipv6.as_ref().filter(|_| self.link_up)?.next_timeout()
+        self.ipv6.as_ref().filter(|_| self.link_up && !self.passive)?.next_timeout()
     }
 
     pub(super) fn handle_timeout_v6(&mut self, now: Instant) {
-        if self.link_up {
+        if self.link_up && !self.passive {
             self.with_ipv6(|ipv6, out| ipv6.handle_timeout(now, out));
         }
+    }
+
+    /// Our IPv6 addresses as [`address_states`](Self::address_states) says them: one that is
+    /// probed alongside is in use.
+    pub(super) fn address_states_v6(&self) -> impl Iterator<Item = (IpAddr, AddressState)> {
+        let states = self.ipv6.iter().flat_map(|ipv6| ipv6.addresses.iter());
+        states.map(|(address, state)| {
+            let state = match state {
+                v6::AddressState::Tentative => AddressState::Tentative,
+                v6::AddressState::Optimistic | v6::AddressState::Preferred => {
+                    AddressState::Assigned
+                }
+                v6::AddressState::Duplicate { by } => AddressState::Conflicted { by },
+            };
+            (address.into(), state)
+        })
     }
 
     /// The Ethernet groups whose frames the stack needs: the all-nodes group and the

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tagwire_netstack::wire::ipv6::{ALL_NODES, multicast_mac, solicited_node};
 use tagwire_netstack::wire::ndp::{self, Advertisement, Nonce, Solicitation};
 use tagwire_netstack::wire::{ethernet, icmpv6, ipv6};
-use tagwire_netstack::{Config, MacAddr};
+use tagwire_netstack::{Acd, AddressState, Config, MacAddr};
 
 use crate::harness::{
     Fixture, OUR_IP6, PEER, PEER_IP6, US, config_v6, header_v6, ms, neighbor_of, seg,
@@ -287,6 +287,10 @@ fn a_duplicate_is_not_used_whether_the_other_asks_or_tells() {
         };
         t.frame(&frame);
         assert_eq!(t.stack.stats().nd_conflict, 1);
+        let state = AddressState::Conflicted { by: OTHER };
+        assert!(t.stack.address_states().any(|it| it == (OUR_IP6.into(), state)));
+        let event = t.stack.poll_address_event().unwrap();
+        assert_eq!((event.address, event.state), (OUR_IP6.into(), state));
         t.advance(Duration::from_secs(10));
         let told = advertisements(&mut t);
         assert!(told.iter().all(|(_, told)| told.target != OUR_IP6));
@@ -410,4 +414,20 @@ fn the_groups_of_the_addresses_are_what_a_driver_subscribes_to() {
     assert_eq!(macs.len(), 3);
     let t = Fixture::new(crate::harness::config());
     assert!(t.stack.multicast_macs().is_empty());
+}
+
+#[test]
+fn strict_answers_for_nothing_before_a_second_of_silence() {
+    // RFC 4862 5.4.
+    let mut t = Fixture::bare(Config { acd: Acd::Strict, ..config_v6() });
+    t.advance(ms(999));
+    assert!(advertisements(&mut t).is_empty());
+    t.meet(PEER_IP6, PEER);
+    let tentative =
+        |t: &Fixture| t.stack.address_states().all(|(_, state)| state == AddressState::Tentative);
+    assert!(advertisements(&mut t).is_empty() && tentative(&t));
+    t.advance(ms(1));
+    assert!(!advertisements(&mut t).is_empty() && !tentative(&t));
+    t.meet(PEER_IP6, PEER);
+    assert_eq!(advertisements(&mut t).len(), 1);
 }

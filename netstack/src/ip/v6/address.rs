@@ -48,7 +48,10 @@ pub(crate) enum AddressState {
     /// Ours.
     Preferred,
     /// Another station has it: not used.
-    Duplicate,
+    Duplicate {
+        /// That station.
+        by: MacAddr,
+    },
 }
 
 /// Why an address is there.
@@ -121,8 +124,8 @@ impl Own {
         matches!(self.state, AddressState::Optimistic | AddressState::Tentative)
     }
 
-    fn give_up(&mut self) {
-        self.state = AddressState::Duplicate;
+    fn give_up(&mut self, by: MacAddr) {
+        self.state = AddressState::Duplicate { by };
         self.next_probe = Instant::NEVER;
         self.announcer.stop();
     }
@@ -159,6 +162,8 @@ pub(crate) struct Addresses {
     network: [u8; 4],
     /// Probes so far, which makes each nonce another.
     probes: u64,
+    /// Addresses that have just been given up, and to whom: few, and taken at once.
+    lost: Vec<(Ipv6Addr, MacAddr)>,
 }
 
 impl Addresses {
@@ -175,7 +180,8 @@ impl Addresses {
         });
         let identifiers = Keys::new(secret);
         let list = Vec::new();
-        let mut new = Self { list, mac, strict, keys, identifiers, network, probes: 0 };
+        let mut new =
+            Self { list, mac, strict, keys, identifiers, network, probes: 0, lost: Vec::new() };
         // One that is configured takes the place of the one that we would form.
         if !addresses.iter().any(|cidr| cidr.address.is_unicast_link_local()) {
             let cidr = new.form(LINK_LOCAL, 0);
@@ -218,6 +224,23 @@ impl Addresses {
         self.find(address).map(|own| own.state)
     }
 
+    /// Every address with its state.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Ipv6Addr, AddressState)> {
+        self.list.iter().map(|own| (own.cidr.address, own.state))
+    }
+
+    /// An address that has been given up since the last time, and to whom.
+    pub(crate) fn take_lost(&mut self) -> Option<(Ipv6Addr, MacAddr)> {
+        self.lost.pop()
+    }
+
+    /// Another worker, which speaks for the addresses, has given this one up.
+    pub(crate) fn follow_lost(&mut self, address: Ipv6Addr, by: MacAddr) {
+        if let Some(own) = self.list.iter_mut().find(|own| own.cidr.address == address) {
+            own.give_up(by);
+        }
+    }
+
     /// Whether packets to and from `address` are ours.
     pub(crate) fn owns(&self, address: Ipv6Addr) -> bool {
         self.find(address).is_some_and(Own::is_usable)
@@ -225,7 +248,7 @@ impl Addresses {
 
     /// The solicited-node groups of all addresses, without doubles.
     pub(super) fn groups(&self) -> impl Iterator<Item = Ipv6Addr> {
-        let wanted = |own: &&Own| own.state != AddressState::Duplicate;
+        let wanted = |own: &&Own| !matches!(own.state, AddressState::Duplicate { .. });
         let group = |own: &Own| solicited_node(own.cidr.address);
         self.list.iter().enumerate().filter(move |(_, own)| wanted(own)).filter_map(
             move |(index, own)| {
@@ -268,6 +291,7 @@ impl Addresses {
         &mut self,
         now: Instant,
         address: Ipv6Addr,
+        by: MacAddr,
         asks: bool,
         nonce: Option<Nonce>,
     ) -> Conflict {
@@ -276,7 +300,7 @@ impl Addresses {
         };
         let own = &mut self.list[index];
         match own.state {
-            AddressState::Duplicate => Conflict::None,
+            AddressState::Duplicate { .. } => Conflict::None,
             AddressState::Preferred if asks => Conflict::Taken,
             AddressState::Preferred => {
                 let again = own.defended.is_some_and(|at| now.since(at) < DEFEND_INTERVAL);
@@ -284,7 +308,7 @@ impl Addresses {
                 if !again {
                     return Conflict::Defend;
                 }
-                self.lose(index, now);
+                self.lose(index, by, now);
                 Conflict::Lost
             }
             AddressState::Tentative | AddressState::Optimistic => {
@@ -296,22 +320,22 @@ impl Addresses {
                     }
                     return Conflict::Loop;
                 }
-                self.lose(index, now);
+                self.lose(index, by, now);
                 Conflict::Lost
             }
         }
     }
 
     /// An address is another's: it is given up, or formed anew (RFC 7217 6).
-    fn lose(&mut self, index: usize, now: Instant) {
-        let Origin::Formed(retries) = self.list[index].origin else {
-            self.list[index].give_up();
-            return;
+    fn lose(&mut self, index: usize, by: MacAddr, now: Instant) {
+        self.lost.push((self.list[index].cidr.address, by));
+        let retries = match self.list[index].origin {
+            Origin::Formed(retries) if retries < MAX_RETRIES => retries,
+            _ => {
+                self.list[index].give_up(by);
+                return;
+            }
         };
-        if retries == MAX_RETRIES {
-            self.list[index].give_up();
-            return;
-        }
         let cidr = self.form(self.list[index].cidr, retries + 1);
         let old = &self.list[index];
         let (valid_until, preferred_until) = (old.valid_until, old.preferred_until);

@@ -11,6 +11,7 @@ mod mld;
 mod ndp;
 mod router;
 
+pub(crate) use address::AddressState;
 pub(crate) use ndp::{Received, Told};
 
 use address::Addresses;

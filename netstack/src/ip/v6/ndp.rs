@@ -95,7 +95,8 @@ impl Ipv6 {
                 return None;
             }
             self.addresses.state(target)?;
-            let conflict = self.addresses.on_claim(now, target, true, solicitation.nonce);
+            let conflict =
+                self.addresses.on_claim(now, target, received.station, true, solicitation.nonce);
             return self.settle(now, target, conflict, out).then_some(None);
         }
         // RFC 4862 5.4.3: for what is not ours yet nobody is answered. Who is not on the link
@@ -129,7 +130,7 @@ impl Ipv6 {
             return None;
         }
         if self.addresses.state(target).is_some() {
-            let conflict = self.addresses.on_claim(now, target, false, None);
+            let conflict = self.addresses.on_claim(now, target, received.station, false, None);
             return self.settle(now, target, conflict, out).then_some(None);
         }
         if !self.is_neighbor(target) || target_mac.is_some_and(|mac| !is_station(mac)) {
