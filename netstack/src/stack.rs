@@ -2,6 +2,7 @@
 
 mod arp;
 mod conflict;
+mod ipv4_in;
 mod ipv6;
 
 use std::collections::VecDeque;
@@ -13,9 +14,10 @@ use crate::config::{Config, IpCidr, Ipv4Cidr, MacAddr};
 use crate::entropy::Keys;
 use crate::frame::{Checksum, ChecksumRequest, FrameMeta, IpFamily, SegmentationRequest, Transmit};
 use crate::ip::icmp::SegmentError;
+use crate::ip::reassembly::Reassembly;
 use crate::ip::route::Routes;
 use crate::ip::v6::Ipv6;
-use crate::ip::{self, Outbox, Packet};
+use crate::ip::{Outbox, Packet};
 use crate::link::acd::{AddressEvent, Claim};
 use crate::link::ingress;
 use crate::link::neighbor::{Lookup, Neighbors, Request};
@@ -81,6 +83,8 @@ pub struct Stack {
     arp_limits: arp::Limits,
     ipv6: Option<Ipv6>,
     nd_limits: ipv6::Limits,
+    reassembly: Reassembly,
+    icmp_limits: ipv4_in::IcmpLimits,
     outbox: Outbox,
     tcp: Tcp,
     stats: Stats,
@@ -123,6 +127,8 @@ impl Stack {
             arp_limits: arp::Limits::default(),
             ipv6: ipv6::from_config(&config, keys, mtu, now),
             nd_limits: ipv6::Limits::default(),
+            reassembly: Reassembly::new(keys),
+            icmp_limits: ipv4_in::IcmpLimits::new(keys),
             outbox: Outbox::default(),
             tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),
@@ -142,55 +148,11 @@ impl Stack {
         };
         match frame.ethertype {
             ethernet::ETHERTYPE_IPV4 => {
-                // RFC 1122 3.3.6: unicast IP in a link-layer broadcast is not for a host.
                 self.on_ipv4(now, &frame, meta);
             }
             ethernet::ETHERTYPE_IPV6 => self.on_ipv6(now, &frame, meta),
             ethernet::ETHERTYPE_ARP => self.on_arp(now, frame.payload),
             _ => self.stats.drop_ethertype += 1,
-        }
-    }
-
-    fn on_ipv4(&mut self, now: Instant, frame: &Frame<'_>, meta: &FrameMeta) {
-        let Some(admitted) = ip::ingress::admit(&self.routes, &mut self.stats, frame.payload)
-        else {
-            return;
-        };
-        let packet = admitted.packet;
-        if admitted.unicast && frame.destination.is_group() {
-            self.stats.drop_address += 1;
-            return;
-        }
-        if !self.usable(packet.destination) {
-            self.stats.drop_unusable_in += 1;
-            return;
-        }
-        match packet.protocol {
-            ipv4::PROTOCOL_TCP if admitted.unicast => {
-                let ends = (packet.source.into(), packet.destination.into());
-                self.on_segment(now, frame, meta, ends, packet.traffic_class, packet.payload);
-            }
-            // RFC 1122 3.2.2.6: an echo to a broadcast may be discarded, and is: it serves
-            // only to multiply an attacker's packets.
-            // A message that is larger than the link carries could not be answered whole.
-            ipv4::PROTOCOL_ICMP
-                if admitted.unicast && packet.payload.len() > self.mtu - ipv4::HEADER_LEN =>
-            {
-                self.stats.drop_malformed += 1;
-            }
-            ipv4::PROTOCOL_ICMP if admitted.unicast => {
-                let about = ip::icmp::on_message(
-                    &mut self.outbox,
-                    &mut self.stats,
-                    packet.source,
-                    packet.destination,
-                    packet.payload,
-                );
-                if let Some(error) = about {
-                    self.on_segment_error(now, &error);
-                }
-            }
-            _ => self.stats.drop_protocol += 1,
         }
     }
 
@@ -517,12 +479,14 @@ impl Stack {
         let tcp = self.tcp.next_timeout();
         let neighbors = self.neighbors.next_timeout();
         let claims = self.claims.iter().filter_map(Claim::next_timeout).min();
-        [tcp, neighbors, claims, self.next_timeout_v6()].into_iter().flatten().min()
+        let reassembly = self.reassembly.next_timeout();
+        [tcp, neighbors, claims, reassembly, self.next_timeout_v6()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.claims_timeout(now);
+        self.reassembly_timeout(now);
         self.handle_timeout_v6(now);
         let freed = self.neighbors.handle_timeout(now, &mut self.requests, &mut self.stats);
         self.push_requests();

@@ -42,8 +42,21 @@ counters! {
         drop_unusable_out,
         /// Dropped: an IPv4 source that no host may use (RFC 1122 3.2.1.3).
         drop_martian,
-        /// Dropped: an IPv4 fragment (reassembly is not there yet).
+        /// Dropped: a fragment that is too small, too large or too many, or to a broadcast.
         drop_fragment,
+        /// Dropped: a fragment that overlaps others, or of a datagram in which some did
+        /// (RFC 5722).
+        drop_fragment_overlap,
+        /// Dropped: an IPv4 packet with a source route (RFC 7126).
+        drop_options,
+        /// Fragments kept until their datagram is whole.
+        ip_fragment_in,
+        /// Datagrams put together from fragments.
+        ip_reassembled,
+        /// Incomplete datagrams given up to make room.
+        reassembly_evicted,
+        /// Incomplete datagrams given up after their time.
+        reassembly_timeout,
         /// Dropped: IPv6 extension headers or options beyond the bounds, or that ask for it.
         drop_extension,
         /// Dropped: an IP protocol or ICMP type that is not served.

@@ -149,7 +149,7 @@ fn hear(
             name.starts_with("drop_")
                 || ["nd_in", "nd_ignored", "nd_limited", "mld_in", "mld_ignored"].contains(name)
                 || ["icmp_echo", "icmp_error_in", "icmp_ignored", "tcp_in"].contains(name)
-                || ["fragments_in", "fragments_kept"].contains(name)
+                || *name == "ip_fragment_in"
         });
         counters.map(|(_, count)| count).sum::<u64>()
     };

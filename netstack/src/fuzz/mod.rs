@@ -50,7 +50,8 @@ pub fn fuzz_ipv4_icmp(data: &[u8]) {
         let mut again = vec![0; ipv4::HEADER_LEN];
         ipv4::emit(&mut again, source, destination, protocol, payload.len());
         again.extend_from_slice(payload);
-        let unfragmented = ipv4::Packet { is_fragment: false, traffic_class: 0, ..packet };
+        let unfragmented =
+            ipv4::Packet { fragment: None, source_routed: false, traffic_class: 0, ..packet };
         assert_eq!(ipv4::parse(&again), Ok(unfragmented));
         fuzz_icmp(payload);
     }
@@ -151,7 +152,7 @@ mod tests {
         #[test]
         fn likely_operations_on_a_stack(
             head in any::<[u8; 2]>(),
-            steps in proptest::collection::vec((0u8..16, any::<[u8; 9]>()), 0..150),
+            steps in proptest::collection::vec((0u8..20, any::<[u8; 9]>()), 0..150),
         ) {
             let mut data = head.to_vec();
             for (operation, arguments) in steps {

@@ -30,9 +30,17 @@ pub(super) enum Operation {
     Link,
     /// The port is opened or closed to new connections.
     Listen,
+    /// A fragment of an echo request or of anything.
+    Fragment,
+    /// An ICMP error with a quote.
+    Error,
+    /// A datagram for UDP, or with options, or for a protocol that nobody knows.
+    Datagram,
+    /// A frame with two tags, in line or one of them beside it.
+    Tagged,
 }
 
-const ALL: [Operation; 16] = [
+const ALL: [Operation; 20] = [
     Operation::Raw,
     Operation::Segment,
     Operation::Open,
@@ -49,6 +57,10 @@ const ALL: [Operation; 16] = [
     Operation::Echo,
     Operation::Link,
     Operation::Listen,
+    Operation::Fragment,
+    Operation::Error,
+    Operation::Datagram,
+    Operation::Tagged,
 ];
 
 /// Reads numbers from a fuzzer's octets; where they end, zeros follow.
@@ -60,7 +72,7 @@ impl<'a> Input<'a> {
     pub(super) fn operation(&mut self) -> Option<(Operation, bool)> {
         let (&first, rest) = self.0.split_first()?;
         self.0 = rest;
-        Some((ALL[usize::from(first % 16)], first & 0x80 != 0))
+        Some((ALL[usize::from(first & 0x7f) % ALL.len()], first & 0x80 != 0))
     }
 
     pub(super) fn octet(&mut self) -> u8 {

@@ -11,11 +11,11 @@ use crate::tcp::seq::SeqNum;
 use crate::wire::arp::{self, ArpPacket};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::tcp::{self, Flags, Header, MAX_WINDOW_SCALE, Options, Timestamp};
-use crate::wire::vlan::{Tags, VlanStack};
-use crate::wire::{ethernet, ipv4};
+use crate::wire::vlan::{TPID_8021AD, TPID_8021Q, Tags, VlanStack};
+use crate::wire::{ethernet, icmpv4, ipv4};
 use crate::{
     Acd, Checksum, Config, ConnId, Counts, FourTuple, FrameMeta, Instant, Ipv4Cidr, MIN_BUFFER,
-    MacAddr, Offload, Recv, Stack, TcpConfig, Transmit,
+    MacAddr, Offload, Recv, Stack, TcpConfig, Transmit, VlanTag,
 };
 
 const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -171,8 +171,78 @@ impl Driver {
                     self.stack.unlisten(PORT);
                 }
             }
+            Operation::Fragment | Operation::Error | Operation::Datagram | Operation::Tagged => {
+                self.lower_layers(operation, input);
+            }
             call => self.application(call, input),
         }
+    }
+
+    /// What is made of the layers below TCP, never a segment of a peer's.
+    fn lower_layers(&mut self, operation: Operation, input: &mut Input<'_>) {
+        let protocol =
+            [ipv4::PROTOCOL_ICMP, ipv4::PROTOCOL_UDP, 99][usize::from(input.octet() % 3)];
+        let (mut packet, meta) = match operation {
+            Operation::Fragment => {
+                let place = input.octet();
+                let octets = input.octets(usize::from(place >> 4) * 8);
+                let mut packet = packet(protocol, octets);
+                // Identification, MF, offset.
+                packet[5] = place & 1;
+                packet[6] = (place & 2) << 4;
+                packet[7] = input.octet() % 32;
+                (packet, FrameMeta::default())
+            }
+            Operation::Error => {
+                let peer = self.pick_peer(input);
+                let header = self.header(peer, Flags::ACK, 0);
+                let seq = header.ack + input.distance();
+                let mut quote = vec![0; ipv4::HEADER_LEN];
+                ipv4::emit(&mut quote, OUR_IP, PEER_IP, ipv4::PROTOCOL_TCP, 1000);
+                quote.extend(PORT.to_be_bytes());
+                quote.extend(header.source_port.to_be_bytes());
+                quote.extend(seq.0.to_be_bytes());
+                let kind = [3, 11, 12, 4][usize::from(input.octet() % 4)];
+                let mut message = icmpv4::make_error(kind, input.octet() % 16, &quote);
+                message[6..8].copy_from_slice(&input.word().to_be_bytes());
+                message[2..4].fill(0);
+                let sum = Sum::new().feed(&message).finish();
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                (packet(ipv4::PROTOCOL_ICMP, &message), FrameMeta::default())
+            }
+            Operation::Datagram => {
+                // The first octets of what would be the payload are options.
+                let length = usize::from(input.octet() % 64);
+                let mut packet = packet(protocol, input.octets(length));
+                packet[0] += (length / 4).min(10) as u8;
+                (packet, FrameMeta { checksum: Checksum::Valid, ..FrameMeta::default() })
+            }
+            _ => {
+                let tag = |octet: u8| {
+                    let tpid = [TPID_8021Q, TPID_8021AD][usize::from(octet & 1)];
+                    VlanTag { tpid, tci: u16::from(octet >> 1 & 7) }
+                };
+                let tags =
+                    Tags { outer: Some(tag(input.octet())), inner: Some(tag(input.octet())) };
+                let mut frame = vec![0; ethernet::header_len(tags)];
+                ethernet::emit(&mut frame, US, PEER, tags, ethernet::ETHERTYPE_IPV4);
+                frame.extend(packet(ipv4::PROTOCOL_UDP, &[0; 8]));
+                let mut meta = FrameMeta::default();
+                if input.octet() & 1 != 0 {
+                    frame.drain(12..16);
+                    meta.vlan = tags.outer;
+                }
+                self.stack.handle_frame(self.now, &frame, &meta);
+                return;
+            }
+        };
+        packet[10..12].fill(0);
+        let header_len = usize::from(packet[0] & 15) * 4;
+        let header = packet.get(..header_len).unwrap_or(&packet);
+        let sum = Sum::new().feed(header).finish();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        let frame = self.frame(ethernet::ETHERTYPE_IPV4, &packet);
+        self.stack.handle_frame(self.now, &frame, &meta);
     }
 
     // ---- the application -----------------------------------------------------------------
@@ -468,6 +538,9 @@ impl Driver {
             + stats.drop_unusable_in
             + stats.drop_martian
             + stats.drop_fragment
+            + stats.drop_fragment_overlap
+            + stats.drop_options
+            + stats.ip_fragment_in
             + stats.drop_extension
             + stats.drop_protocol
             + stats.icmp_ignored
@@ -495,4 +568,12 @@ impl Driver {
         self.advance(Duration::from_secs(30));
         assert_eq!(self.stack.poll_timeout(), None, "nothing is left to wait for");
     }
+}
+
+/// An IPv4 packet of the peer's.
+fn packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; ipv4::HEADER_LEN];
+    ipv4::emit(&mut packet, PEER_IP, OUR_IP, protocol, payload.len());
+    packet.extend_from_slice(payload);
+    packet
 }

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use super::route::Routes;
 use crate::stats::Stats;
 use crate::wire::WireError;
-use crate::wire::ipv4::{self, Packet};
+use crate::wire::ipv4::{self, Packet, Part};
+use crate::wire::tcp;
 
 /// A packet that was admitted.
 pub(crate) struct Admitted<'a> {
@@ -42,11 +43,26 @@ pub(crate) fn admit<'a>(
         stats.drop_martian += 1;
         return None;
     }
-    if packet.is_fragment {
+    if packet.source_routed {
+        stats.drop_options += 1;
+        return None;
+    }
+    if let Some(part) = packet.fragment
+        && (!unicast || is_tiny(&packet, part))
+    {
         stats.drop_fragment += 1;
         return None;
     }
     Some(Admitted { packet, unicast })
+}
+
+/// RFC 1858 3.2, RFC 3128: TCP's header is whole in the first fragment and begins in no other.
+fn is_tiny(packet: &Packet<'_>, part: Part) -> bool {
+    packet.protocol == ipv4::PROTOCOL_TCP
+        && match part.offset {
+            0 => packet.payload.len() < tcp::HEADER_LEN,
+            offset => offset < tcp::HEADER_LEN,
+        }
 }
 
 /// RFC 1122 3.2.1.3: sources that no other host can have.

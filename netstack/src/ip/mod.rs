@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub(crate) mod icmp;
 pub(crate) mod ingress;
+pub(crate) mod reassembly;
 pub(crate) mod route;
 pub(crate) mod v6;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Stack;
 use crate::config::{Acd, Config, IpCidr, Ipv6Cidr, MacAddr};
 use crate::entropy::Keys;
-use crate::frame::{FrameMeta, Transmit};
+use crate::frame::{Checksum, FrameMeta, Transmit};
+use crate::ip::reassembly::{self, Key};
 use crate::ip::v6;
 use crate::ip::v6::icmp::Fault;
 use crate::ip::v6::ingress::Admitted;
@@ -16,7 +17,7 @@ use crate::link::acd::AddressState;
 use crate::link::neighbor::Heard;
 use crate::time::Instant;
 use crate::wire::ethernet::{self, Frame};
-use crate::wire::ipv6::{self, Header, MIN_MTU, NEXT_ICMPV6, NEXT_TCP};
+use crate::wire::ipv6::{self, Header, MIN_MTU, NEXT_ICMPV6, NEXT_TCP, Packet};
 use crate::wire::ipv6_ext::{self, Chain, Refusal, Upper};
 use crate::wire::mld::ROUTER_ALERT;
 use crate::wire::ndp::{TYPE_ADVERTISEMENT, TYPE_SOLICITATION};
@@ -104,7 +105,7 @@ impl Stack {
         let packet = &admitted.packet;
         match ipv6_ext::walk(packet) {
             Ok(Chain::Upper(upper)) => self.on_upper(now, frame, meta, &admitted, &upper),
-            Ok(Chain::Fragment(_)) => self.stats.drop_fragment += 1,
+            Ok(Chain::Fragment(part)) => self.on_fragment(now, frame, meta, &admitted, &part),
             Ok(Chain::Nothing) => self.stats.drop_protocol += 1,
             Err(Refusal::Malformed) => self.stats.drop_malformed += 1,
             Err(Refusal::TooLong | Refusal::Discard) => self.stats.drop_extension += 1,
@@ -113,6 +114,57 @@ impl Stack {
                 let fault = Fault::from(problem);
                 self.with_ipv6(|ipv6, out| ipv6.complain(now, packet, alone, fault, out));
             }
+        }
+    }
+
+    /// RFC 8200 4.5. What is put together is taken, or dropped without an error: nobody has
+    /// the packet that one would quote.
+    fn on_fragment(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        meta: &FrameMeta,
+        admitted: &Admitted<'_>,
+        part: &ipv6_ext::Fragment<'_>,
+    ) {
+        if !admitted.unicast || admitted.contends {
+            self.stats.drop_fragment += 1;
+            return;
+        }
+        let Header { source, destination, .. } = admitted.packet.header;
+        let id = part.identification;
+        // RFC 8200 4.5: addresses and identification name it; the first fragment's protocol
+        // counts.
+        let key = Key { source: source.into(), destination: destination.into(), id, protocol: 0 };
+        let fragment = reassembly::Fragment {
+            offset: part.offset,
+            more: part.more,
+            payload: part.payload,
+            next: part.next_header,
+            quote: &[],
+            most: usize::from(u16::MAX),
+            traffic_class: admitted.packet.traffic_class,
+        };
+        let whole = self.reassembly.insert(now, key, &fragment, &mut self.stats);
+        let Some(whole) = whole else { return };
+        let meta = FrameMeta { checksum: Checksum::Unverified, ..*meta };
+        match ipv6_ext::walk_reassembled(whole.next, &whole.payload) {
+            // RFC 6980 5: neighbour discovery does not come in fragments; nor does MLD.
+            Ok(Chain::Upper(upper))
+                if upper.protocol == NEXT_ICMPV6
+                    && upper.payload.first().is_some_and(|kind| (130..=143).contains(kind)) =>
+            {
+                self.stats.nd_ignored += 1;
+            }
+            Ok(Chain::Upper(upper)) if [NEXT_TCP, NEXT_ICMPV6].contains(&upper.protocol) => {
+                let traffic_class = whole.traffic_class;
+                let packet = Packet { traffic_class, ..admitted.packet };
+                let admitted = Admitted { packet, ..*admitted };
+                self.on_upper(now, frame, &meta, &admitted, &upper);
+            }
+            Ok(_) => self.stats.drop_protocol += 1,
+            Err(Refusal::Malformed) => self.stats.drop_malformed += 1,
+            Err(_) => self.stats.drop_extension += 1,
         }
     }
 

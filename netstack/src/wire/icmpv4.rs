@@ -12,6 +12,8 @@ const TYPE_ECHO_REQUEST: u8 = 8;
 pub const TYPE_UNREACHABLE: u8 = 3;
 /// Time exceeded.
 pub const TYPE_TIME_EXCEEDED: u8 = 11;
+/// Code of "time exceeded": fragments were missing.
+pub const CODE_REASSEMBLY: u8 = 1;
 /// Parameter problem.
 pub const TYPE_PARAMETER: u8 = 12;
 /// Code of "destination unreachable": the protocol is not served.

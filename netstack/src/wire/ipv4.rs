@@ -12,6 +12,8 @@ pub const HEADER_LEN: usize = 20;
 pub const PROTOCOL_ICMP: u8 = 1;
 /// Protocol number of TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// Protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
 /// Time to live of what we send (RFC 1700's recommendation, Linux's default).
 pub const TTL: u8 = 64;
 
@@ -26,10 +28,42 @@ pub struct Packet<'a> {
     pub protocol: u8,
     /// DSCP and ECN: the octet that was the type of service.
     pub traffic_class: u8,
-    /// Part of a fragmented datagram.
-    pub is_fragment: bool,
+    /// Which part of a fragmented datagram it is, if it is one.
+    pub fragment: Option<Part>,
+    /// It came with a source route (RFC 791 3.1), which no host should follow (RFC 7126 4.3).
+    pub source_routed: bool,
     /// The octets that the total length covers after the header and its options.
     pub payload: &'a [u8],
+}
+
+/// A fragment's place in its datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The datagram's identification.
+    pub id: u16,
+    /// Octets before it.
+    pub offset: usize,
+    /// More follow.
+    pub more: bool,
+}
+
+/// Whether a header's options hold a loose or strict source route. All others are skipped; so
+/// is what follows one that cannot be read.
+fn is_source_routed(mut options: &[u8]) -> bool {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    while let [kind, rest @ ..] = options {
+        options = match (*kind, rest.first()) {
+            (END, _) => return false,
+            (NOP, _) => rest,
+            (LOOSE | STRICT, _) => return true,
+            (_, Some(&length)) if length >= 2 => options.get(length.into()..).unwrap_or(&[]),
+            _ => return false,
+        };
+    }
+    false
 }
 
 /// Reads a packet.
@@ -49,7 +83,12 @@ pub fn parse(octets: &[u8]) -> Result<Packet<'_>, WireError> {
         destination: header.destination_addr(),
         protocol: header.protocol().0,
         traffic_class: header.slice()[1],
-        is_fragment: header.is_fragmenting_payload(),
+        fragment: header.is_fragmenting_payload().then(|| Part {
+            id: header.identification(),
+            offset: usize::from(header.fragments_offset().value()) * 8,
+            more: header.more_fragments(),
+        }),
+        source_routed: is_source_routed(header.options()),
         payload: &octets[header_len..total_len],
     })
 }
@@ -122,7 +161,7 @@ mod tests {
         let packet = parse(&buffer).unwrap();
         assert_eq!((packet.source, packet.destination, packet.protocol), (A, B, PROTOCOL_TCP));
         assert_eq!(packet.payload, [7; 5]);
-        assert!(!packet.is_fragment);
+        assert_eq!((packet.fragment, packet.source_routed), (None, false));
     }
 
     #[test]
@@ -146,6 +185,23 @@ mod tests {
         assert_eq!(parse_quote(&buffer[..27]), Err(WireError::Malformed));
         buffer[7] = 1;
         assert_eq!(parse_quote(&buffer), Err(WireError::Malformed));
+    }
+
+    #[test]
+    fn source_routes_are_noticed_behind_other_options() {
+        for (options, routed) in [
+            (&[1, 1, 131, 3][..], true),
+            (&[137, 7, 4, 0], true),
+            (&[7, 3, 4, 131], true),
+            (&[7, 4, 4, 131], false),
+            (&[0, 131, 3, 4], false),
+            (&[148, 4, 0, 0], false),
+            (&[7, 0, 131, 3], false),
+            (&[1, 1, 1, 7], false),
+            (&[7, 200, 131, 3], false),
+        ] {
+            assert_eq!(is_source_routed(options), routed, "{options:?}");
+        }
     }
 
     #[test]

@@ -103,3 +103,81 @@ fn errors_about_our_segments_reach_tcp_and_no_error_is_answered() {
     let stats = t.stack.stats();
     assert_eq!((stats.icmp_error_in, stats.icmp_ignored, stats.drop_protocol), (3, 3, 2));
 }
+
+fn udp(t: &Fixture, to: Ipv4Addr, data: &[u8]) -> Vec<u8> {
+    let mut datagram = vec![0x9c, 0x40, 0, 53, 0, 8 + data.len() as u8, 0, 0];
+    datagram.extend_from_slice(data);
+    t.ip(PEER_IP, to, ipv4::PROTOCOL_UDP, &datagram)
+}
+
+#[test]
+fn closed_ports_and_unknown_protocols_are_unreachable() {
+    let mut t = Fixture::new(config());
+    let gre = t.ip(PEER_IP, OUR_IP, 47, b"whatever");
+    for (frame, wanted) in
+        [(udp(&t, OUR_IP, b"query"), icmpv4::CODE_PORT), (gre, icmpv4::CODE_PROTOCOL)]
+    {
+        t.frame(&frame);
+        let (to, _, payload) = t.next_frame();
+        let packet = ipv4::parse(&payload).unwrap();
+        assert_eq!((to, packet.source, packet.destination), (PEER, OUR_IP, PEER_IP));
+        let message = icmpv4::parse(packet.payload);
+        let quote = &frame[18..];
+        let kind = icmpv4::TYPE_UNREACHABLE;
+        assert_eq!(message, Ok(icmpv4::Message::Error { kind, code: wanted, mtu: 0, quote }));
+    }
+    // RFC 1812 4.3.2.3: no more than 576 octets.
+    let large = t.ip(PEER_IP, OUR_IP, 47, &pattern(1400));
+    t.frame(&large);
+    assert_eq!(t.next_frame().2.len(), 576);
+}
+
+#[test]
+fn no_error_answers_what_rfc_1122_3_2_2_names() {
+    let mut t = Fixture::new(config());
+    let mut silent = vec![
+        udp(&t, Ipv4Addr::BROADCAST, b"x"),
+        udp(&t, Ipv4Addr::new(192, 168, 123, 255), b"x"),
+        t.ip(Ipv4Addr::LOCALHOST, OUR_IP, 47, b"x"),
+        t.ip(Ipv4Addr::UNSPECIFIED, OUR_IP, 47, b"x"),
+        error(&t, icmpv4::TYPE_UNREACHABLE, PEER_IP),
+    ];
+    let mut group = udp(&t, OUR_IP, b"x");
+    group[..6].fill(0xff);
+    silent.push(group);
+    // A length that is not there, and a wrong checksum.
+    let mut short = udp(&t, OUR_IP, b"x");
+    short[18 + 20 + 5] = 200;
+    silent.push(short);
+    let mut wrong = udp(&t, OUR_IP, b"x");
+    wrong[18 + 20 + 7] = 1;
+    silent.push(wrong);
+    for frame in silent {
+        t.frame(&frame);
+        t.nothing();
+    }
+    assert_eq!(t.stack.stats().icmp_error_out, 0);
+}
+
+#[test]
+fn errors_are_few_for_one_host_and_bounded_for_all() {
+    let mut t = Fixture::new(config());
+    let frame = udp(&t, OUR_IP, b"x");
+    for _ in 0..100 {
+        t.frame(&frame);
+    }
+    assert_eq!((t.sent.len(), t.stack.stats().icmp_limited), (6, 94));
+    t.sent.clear();
+    t.advance(std::time::Duration::from_secs(1));
+    t.frame(&frame);
+    assert_eq!(t.sent.len(), 1);
+    for host in 2..250 {
+        let source = Ipv4Addr::new(192, 168, 123, host);
+        if source != OUR_IP {
+            let frame = t.ip(source, OUR_IP, 47, b"x");
+            t.frame(&frame);
+        }
+    }
+    let sent = t.stack.stats().icmp_error_out;
+    assert!((50..=60).contains(&sent), "{sent}");
+}

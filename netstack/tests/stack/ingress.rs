@@ -125,9 +125,12 @@ fn another_address_martians_fragments_protocols_lengths() {
     silent(&from(OUR_IP.octets()), "drop_martian");
     silent(&from(Ipv4Addr::LOCALHOST.octets()), "drop_martian");
     silent(&from([224, 0, 0, 5]), "drop_martian");
+    // Twelve octets are no whole units (RFC 791), TCP's header is cut (RFC 1858, RFC 3128).
     silent(&ping_with(|ip| ip[6] = 0x20), "drop_fragment");
-    silent(&ping_with(|ip| ip[7] = 1), "drop_fragment");
-    silent(&ping_with(|ip| ip[9] = 17), "drop_protocol");
+    silent(&ping_with(|ip| (ip[7], ip[9]) = (1, 6)), "drop_fragment");
+    silent(&ping_with(|ip| (ip[6], ip[9]) = (0x20, 6)), "drop_fragment");
+    // As UDP it states more than is there.
+    silent(&ping_with(|ip| ip[9] = 17), "drop_malformed");
     silent(&ping_with(|ip| ip[3] = 200), "drop_malformed");
     silent(&ping_with(|ip| ip[3] = 19), "drop_malformed");
     silent(&ping_with(|ip| ip[0] = 0x65), "drop_malformed");
@@ -177,4 +180,29 @@ fn padding_behind_a_packet_is_not_data() {
     t.frame(&frame);
     assert_eq!(t.app_recv(id).0, b"x");
     assert_eq!(PEER_IP, t.stack.addresses(id).unwrap().remote.ip);
+}
+
+#[test]
+fn options_are_skipped_and_source_routes_refused() {
+    let with_options = |options: [u8; 4]| {
+        let t = Fixture::bare(config());
+        let plain = t.echo(b"data");
+        let mut packet = plain[18..].to_vec();
+        packet.splice(20..20, options);
+        (packet[0], packet[3]) = (0x46, packet[3] + 4);
+        packet[10..12].fill(0);
+        let sum = Sum::new().feed(&packet[..24]).finish();
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        t.ethernet(0x0800, &packet)
+    };
+    let mut t = Fixture::new(config());
+    // Record route, router alert, and no operation.
+    for options in [[7, 3, 4, 0], [148, 4, 0, 0], [1, 1, 1, 0]] {
+        t.frame(&with_options(options));
+        let (_, _, payload) = t.next_frame();
+        assert_eq!(&ipv4::parse(&payload).unwrap().payload[8..], b"data");
+    }
+    for options in [[131, 3, 4, 0], [1, 137, 3, 4]] {
+        silent(&with_options(options), "drop_options");
+    }
 }

@@ -11,6 +11,7 @@ mod data_in;
 mod data_out;
 mod ecn;
 mod fast_open;
+mod fragments;
 mod harness;
 mod icmp;
 mod ingress;
