@@ -2,9 +2,12 @@
 //! faults, in virtual time.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
 use tagwire_netstack::Instant;
+use tagwire_netstack::wire::checksum::Sum;
 
 use crate::rng::Rng;
 
@@ -45,6 +48,8 @@ pub(crate) struct PathConfig {
     /// ECN-capable packets are marked where more octets than this wait (RFC 3168 5).
     pub(crate) mark_above: Option<usize>,
     pub(crate) loss: Loss,
+    /// These are lost too, the first frame of all being number 1.
+    pub(crate) drop: Range<u64>,
     /// A frame is overtaken by 1 to `places` of those behind it.
     pub(crate) reorder: u64,
     pub(crate) places: u64,
@@ -65,6 +70,7 @@ impl PathConfig {
             queue,
             mark_above: None,
             loss: Loss::Uniform(0),
+            drop: 0..0,
             reorder: 0,
             places: 3,
             duplicate: 0,
@@ -122,6 +128,8 @@ pub(crate) struct Path {
 const ETHERTYPE_IPV4: [u8; 2] = [8, 0];
 /// Frames are untagged.
 const IP: usize = 14;
+/// The hop that speaks for a narrow link.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 254);
 /// Longer than any gap between frames of a flow that is not idle; under the timers that
 /// would take a held frame for lost.
 const HOLD: Duration = Duration::from_millis(5);
@@ -146,8 +154,8 @@ impl Path {
         (u128::from(nanos) * u128::from(self.config.rate) / 8_000_000_000) as usize
     }
 
-    /// Puts an untagged frame on the path. Gives it back where a narrow hop refuses it and
-    /// says so.
+    /// Puts an untagged frame on the path. Gives the frame that a narrow hop answers with,
+    /// where it refuses this one and says so.
     pub(crate) fn send(&mut self, now: Instant, mut octets: Vec<u8>) -> Option<Vec<u8>> {
         self.counts.sent += 1;
         let is_ip = octets[12..14] == ETHERTYPE_IPV4;
@@ -155,7 +163,7 @@ impl Path {
             && is_ip
             && octets.len() - IP > narrow.mtu
         {
-            return narrow.tells.then_some(octets);
+            return narrow.tells.then(|| too_big(&octets, narrow.mtu as u16));
         }
         let backlog = self.backlog(now);
         if backlog + octets.len() > self.config.queue.max(octets.len()) {
@@ -193,9 +201,9 @@ impl Path {
         None
     }
 
-    /// Frames from elsewhere that arrive after `delay`, whatever this path is like.
-    pub(crate) fn inject(&mut self, at: Instant, octets: Vec<u8>) {
-        self.queue(at, Frame { octets, damaged: false });
+    /// A frame from a hop on the way, which no fault befalls.
+    pub(crate) fn inject(&mut self, now: Instant, octets: Vec<u8>) {
+        self.queue(now + self.config.delay, Frame { octets, damaged: false });
     }
 
     fn queue(&mut self, at: Instant, frame: Frame) {
@@ -219,6 +227,9 @@ impl Path {
     }
 
     fn is_lost(&mut self) -> bool {
+        if self.config.drop.contains(&self.counts.sent) {
+            return true;
+        }
         let busy = self.busy;
         if self.config.outage.is_some_and(|(from, to)| busy >= from && busy < to) {
             return true;
@@ -277,4 +288,21 @@ impl Path {
         }
         self.frames.pop_first().map(|(_, frame)| frame)
     }
+}
+
+/// RFC 1191's message about a frame that was refused, to its sender.
+fn too_big(refused: &[u8], mtu: u16) -> Vec<u8> {
+    let quoted = &refused[IP..IP + 28];
+    let mut message = vec![3, 4, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(quoted);
+    let sum = Sum::new().feed(&message).finish();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut header = vec![0x45, 0, 0, 20 + message.len() as u8, 0, 0, 0x40, 0, 64, 1, 0, 0];
+    header.extend(ROUTER.octets());
+    header.extend(&quoted[12..16]);
+    let sum = Sum::new().feed(&header).finish();
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    // Back to where it came from.
+    [&refused[6..12], &refused[..6], &[8, 0], &header, &message].concat()
 }

@@ -6,8 +6,9 @@ use tagwire_netstack::Instant;
 
 use crate::pattern::Pattern;
 
-/// More is queued when less than this is.
-pub(crate) const LOW_WATER: usize = 256 * 1024;
+/// More is queued when less than this is: more than any path here holds, as the application
+/// should not be what holds a sender back. (The pattern's octets are shared, not copied.)
+pub(crate) const LOW_WATER: usize = 64 << 20;
 
 /// What an application does. A connection's two plans must fit each other.
 #[derive(Clone, Debug)]
@@ -96,8 +97,7 @@ pub(crate) struct App {
     /// It thinks until then.
     think_until: Option<Instant>,
     wake: Option<Instant>,
-    /// When it received its first and its last octets.
-    pub(crate) first_at: Option<Instant>,
+    /// When it last received something.
     pub(crate) last_at: Option<Instant>,
     /// When it first sent.
     pub(crate) sent_at: Option<Instant>,
@@ -118,7 +118,6 @@ impl App {
             begun_at: now,
             think_until: None,
             wake: None,
-            first_at: None,
             last_at: None,
             sent_at: None,
         }
@@ -166,7 +165,6 @@ impl App {
         self.eof = eof;
         assert!(self.received <= self.plan.total_received(), "more than was sent: {self:?}");
         if octets > 0 {
-            self.first_at.get_or_insert(now);
             self.last_at = Some(now);
         }
         if self.plan.read_every > Duration::ZERO && !eof {

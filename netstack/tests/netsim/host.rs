@@ -29,6 +29,10 @@ pub(crate) struct HostConfig {
 }
 
 impl HostConfig {
+    pub(crate) fn neighbor(&self) -> (Ipv4Addr, MacAddr) {
+        (self.ip, self.mac)
+    }
+
     pub(crate) fn stack(&self, now: Instant) -> Stack {
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&self.secret.to_be_bytes());
@@ -42,8 +46,8 @@ impl HostConfig {
             gateway6: None,
             acd: Acd::default(),
             slaac: false,
-            stable_secret: None,
             passive: false,
+            stable_secret: None,
             secret,
             offload: self.offload,
             tcp: self.tcp.clone(),
@@ -189,12 +193,6 @@ impl Host {
     /// Every connection was served, and the stack has forgotten it.
     pub(crate) fn is_done(&self) -> bool {
         self.done.len() == self.flows.len() && self.stack.counts() == Counts::default()
-    }
-
-    /// What flow's application is at.
-    pub(crate) fn app(&self, flow: usize) -> Option<&App> {
-        let live = self.conns.values().find(|(of, _)| *of == flow).map(|(_, app)| app);
-        live.or_else(|| self.done.get(&flow))
     }
 }
 

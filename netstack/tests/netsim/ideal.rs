@@ -75,6 +75,9 @@ struct Tcp {
     end: u64,
     fin_queued: bool,
     duplicates: u32,
+    /// RFC 6582: a loss is being repaired up to there.
+    recover: Option<u64>,
+    resend: bool,
     window: u64,
     scale: u8,
     timer: Option<Instant>,
@@ -118,6 +121,8 @@ impl Tcp {
             end: 0,
             fin_queued: false,
             duplicates: 0,
+            recover: None,
+            resend: false,
             window: 0,
             scale: 0,
             timer: None,
@@ -226,10 +231,13 @@ impl Tcp {
             self.duplicates = 0;
             self.rto = RTO;
             self.timer = None;
+            self.recover = self.recover.filter(|end| ack < *end);
+            self.resend = self.recover.is_some();
         } else if self.nxt > self.una && segment.len == 0 && window == self.window {
             self.duplicates += 1;
-            if self.duplicates == 3 {
-                self.nxt = self.una;
+            if self.duplicates == 3 && self.recover.is_none() {
+                self.recover = Some(self.nxt);
+                self.resend = true;
             }
         }
         self.window = window;
@@ -256,7 +264,7 @@ impl Tcp {
             return;
         }
         if at > self.rcv_nxt {
-            self.keep(at, end);
+            self.keep(at, end + u64::from(segment.has(FIN)));
             self.ack_now = true;
         } else if !payload.is_empty() {
             let gap = !self.runs.is_empty();
@@ -358,9 +366,14 @@ impl Tcp {
             self.rto = (self.rto * 2).min(RTO_MAX);
             self.nxt = self.una;
             self.duplicates = 0;
+            self.recover = None;
             if self.window == 0 && self.una < self.end {
                 self.send_data(now, self.una, 1, out);
             }
+        }
+        if std::mem::take(&mut self.resend) && self.nxt > self.una {
+            let octets = (self.end - self.una).min(u64::from(self.habits.mss) - 12);
+            self.send_data(now, self.una, octets, out);
         }
         let most = self.una + self.window.min(FLIGHT);
         while self.nxt < all && (self.nxt < most || self.nxt == self.end) {

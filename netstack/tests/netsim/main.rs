@@ -2,11 +2,13 @@
 //! and what flows that share a path leave each other.
 
 mod app;
+mod fairness;
 mod goodput;
 mod host;
 mod ideal;
 #[path = "../common/link.rs"]
 mod link;
+mod monitor;
 mod net;
 mod pair;
 #[path = "../common/path.rs"]
@@ -18,3 +20,5 @@ mod rng;
 #[path = "../common/seeds.rs"]
 mod seeds;
 mod segment;
+mod setup;
+mod special;

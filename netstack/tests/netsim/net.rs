@@ -7,6 +7,7 @@ use tagwire_netstack::{Instant, MacAddr};
 
 use crate::host::{Host, answer_arp};
 use crate::ideal::Ideal;
+use crate::monitor::Monitor;
 use crate::path::{Path, PathConfig};
 use crate::rng::Rng;
 use crate::segment::Segment;
@@ -27,9 +28,6 @@ pub(crate) fn mac(side: Side, index: usize) -> MacAddr {
 pub(crate) fn ip(side: Side, index: usize) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 123, if side == Side::Left { 100 } else { 1 } + index as u8)
 }
-
-/// The hop that speaks for a narrow link.
-const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 254);
 
 pub(crate) enum Node {
     Stack(Box<Host>),
@@ -73,9 +71,8 @@ pub(crate) struct Net {
     pub(crate) down: Path,
     /// From right to left.
     pub(crate) up: Path,
+    pub(crate) monitor: Monitor,
     trace: bool,
-    /// Frames that were sent.
-    pub(crate) frames: u64,
 }
 
 impl Net {
@@ -93,8 +90,8 @@ impl Net {
             places: Vec::new(),
             down: Path::new(down, Rng(rng.next()), now),
             up: Path::new(up, Rng(rng.next()), now),
+            monitor: Monitor::default(),
             trace: trace && std::env::var_os("TAGWIRE_SIM_TRACE").is_some(),
-            frames: 0,
         }
     }
 
@@ -166,13 +163,17 @@ impl Net {
         while let Some(frame) = self.path(side).receive(now) {
             let to = &frame.octets[..6];
             let mut answers = Vec::new();
+            let mut watched = false;
             for place in self.places.iter_mut().filter(|place| place.side == side) {
                 if to != place.node.mac().0 && to[0] & 1 == 0 {
                     continue;
                 }
                 place.touched = true;
                 match &mut place.node {
-                    Node::Stack(host) => host.arrive(now, &frame),
+                    Node::Stack(host) => {
+                        host.arrive(now, &frame);
+                        watched |= !frame.damaged;
+                    }
                     Node::Ideal(ideal) => {
                         ideal.arrive(now, &frame);
                         answers.extend(answer_arp(&frame.octets, ideal.ip, ideal.mac));
@@ -181,6 +182,9 @@ impl Net {
             }
             if self.trace {
                 self.note(if side == Side::Right { "  ->" } else { "  <-" }, &frame.octets);
+            }
+            if watched && let Some(segment) = Segment::read(&frame.octets) {
+                self.monitor.arrived(&segment);
             }
             for answer in answers {
                 self.send(side, answer);
@@ -204,8 +208,16 @@ impl Net {
                     .collect()
             }
         };
+        let timeouts = match &self.places[index].node {
+            Node::Stack(host) => Some(host.stack.stats().tcp_rto),
+            Node::Ideal(_) => None,
+        };
         for frame in frames {
+            let segment = timeouts.and_then(|count| Some((Segment::read(&frame)?, count)));
             self.send(side, frame);
+            if let Some((segment, timeouts)) = segment {
+                self.monitor.left(&segment, timeouts);
+            }
         }
     }
 
@@ -214,15 +226,11 @@ impl Net {
         if self.trace {
             self.note(if from == Side::Left { "->" } else { "<-" }, &frame);
         }
-        self.frames += 1;
         let now = self.now;
         let other = if from == Side::Left { Side::Right } else { Side::Left };
         let path = self.path(other);
-        let mtu = path.config.narrow.map_or(0, |narrow| narrow.mtu);
-        if let Some(refused) = path.send(now, frame) {
-            let back = self.path(from);
-            let at = now + back.config.delay;
-            back.inject(at, too_big(&refused, mtu as u16));
+        if let Some(refusal) = path.send(now, frame) {
+            self.path(from).inject(now, refusal);
         }
     }
 
@@ -262,22 +270,4 @@ fn mac_of(address: Ipv4Addr) -> MacAddr {
     } else {
         mac(Side::Right, usize::from(last - 1))
     }
-}
-
-/// RFC 1191's message about a frame that was refused, to its sender.
-fn too_big(refused: &[u8], mtu: u16) -> Vec<u8> {
-    use tagwire_netstack::wire::checksum::Sum;
-    let quoted = &refused[14..14 + 28];
-    let mut message = vec![3, 4, 0, 0, 0, 0];
-    message.extend(mtu.to_be_bytes());
-    message.extend(quoted);
-    let sum = Sum::new().feed(&message).finish();
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    let mut header = vec![0x45, 0, 0, 20 + message.len() as u8, 0, 0, 0x40, 0, 64, 1, 0, 0];
-    header.extend(ROUTER.octets());
-    header.extend(&quoted[12..16]);
-    let sum = Sum::new().feed(&header).finish();
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    // Back to where it came from.
-    [&refused[6..12], &refused[..6], &[8, 0], &header, &message].concat()
 }

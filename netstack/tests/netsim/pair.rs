@@ -5,13 +5,18 @@
 //! told beforehand what the other would have said in its SYN and ACK. Both then believe to
 //! be the server of one connection with matching numbers and options.
 
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Duration;
 
-use tagwire_netstack::{FrameMeta, Instant};
+use tagwire_netstack::{FrameMeta, Instant, MacAddr};
 
 use crate::host::{Host, HostConfig};
+use crate::monitor::Monitor;
 use crate::segment::{ACK, Ends, SYN, Segment};
+
+/// Where a host is.
+type Neighbor = (Ipv4Addr, MacAddr);
 
 const SERVICE: u16 = 80;
 
@@ -23,44 +28,47 @@ pub(crate) fn connect(
     ports: Range<u16>,
     now: Instant,
     rtt: Duration,
+    monitor: &mut Monitor,
 ) {
     let mut acks = Vec::new();
     for port in ports {
         right.stack.listen(port);
-        let ends = ends(&left.config, &right.config, port);
-        let from_left = foretell(&left.config, &right.config, ends, now);
-        let from_right = foretell(&right.config, &left.config, ends.reversed(), now);
-        let to_left = begin(left, &right.config, &from_left, &from_right, now, rtt);
-        let to_right = begin(right, &left.config, &from_right, &from_left, now, rtt);
+        let ends = ends(left.config.ip, right.config.ip, port);
+        let from_left = foretell(&left.config, right.config.neighbor(), ends, now);
+        let from_right = foretell(&right.config, left.config.neighbor(), ends.reversed(), now);
+        for (theirs, ours) in [(&from_right, &from_left), (&from_left, &from_right)] {
+            monitor.arrived(theirs);
+            monitor.left(ours, 0);
+        }
+        let to_left = begin(left, right.config.neighbor(), &from_left, &from_right, now, rtt);
+        let to_right = begin(right, left.config.neighbor(), &from_right, &from_left, now, rtt);
         acks.push((to_left, to_right));
     }
     let after = now + rtt;
     for (to_left, to_right) in acks {
+        for ack in [&to_left, &to_right] {
+            monitor.arrived(&Segment::read(ack).expect("a sound segment"));
+        }
         left.stack.handle_frame(after, &to_left, &FrameMeta::default());
         right.stack.handle_frame(after, &to_right, &FrameMeta::default());
     }
 }
 
-fn ends(left: &HostConfig, right: &HostConfig, port: u16) -> Ends {
-    Ends { source: left.ip, source_port: SERVICE, destination: right.ip, destination_port: port }
+fn ends(left: Ipv4Addr, right: Ipv4Addr, port: u16) -> Ends {
+    Ends { source: left, source_port: SERVICE, destination: right, destination_port: port }
 }
 
 /// The next time at which the sequence numbers of `left` begin just below their wrap.
-pub(crate) fn before_wrap(
-    left: &HostConfig,
-    right: &HostConfig,
-    port: u16,
-    now: Instant,
-) -> Instant {
-    let iss = foretell(left, right, ends(left, right, port), now).seq;
+pub(crate) fn before_wrap(left: &HostConfig, right: Neighbor, port: u16, now: Instant) -> Instant {
+    let iss = foretell(left, right, ends(left.ip, right.0, port), now).seq;
     // RFC 6528 3: one every four microseconds.
     now + Duration::from_micros(4) * (u32::MAX - 3000).wrapping_sub(iss)
 }
 
 /// The SYN-ACK that a host with this configuration sends at `now`.
-fn foretell(config: &HostConfig, peer: &HostConfig, ends: Ends, now: Instant) -> Segment {
+fn foretell(config: &HostConfig, peer: Neighbor, ends: Ends, now: Instant) -> Segment {
     let mut host = Host::new(config.clone(), now);
-    host.meet(now, peer.ip, peer.mac);
+    host.meet(now, peer.0, peer.1);
     host.stack.listen(ends.source_port);
     let mut syn = Segment::new(ends.reversed(), SYN, 1, 0);
     (syn.window, syn.mss, syn.scale) = (1000, Some(1460), Some(0));
@@ -69,8 +77,8 @@ fn foretell(config: &HostConfig, peer: &HostConfig, ends: Ends, now: Instant) ->
 }
 
 /// Lets a SYN arrive; what the host answers.
-fn syn_ack(host: &mut Host, peer: &HostConfig, syn: &Segment, now: Instant) -> Segment {
-    let frame = syn.write(peer.mac, host.config.mac, &[]);
+fn syn_ack(host: &mut Host, peer: Neighbor, syn: &Segment, now: Instant) -> Segment {
+    let frame = syn.write(peer.1, host.config.mac, &[]);
     host.stack.handle_frame(now, &frame, &FrameMeta::default());
     let answers = host.run(now);
     let answer = answers.iter().find_map(|frame| Segment::read(frame));
@@ -83,7 +91,7 @@ fn syn_ack(host: &mut Host, peer: &HostConfig, syn: &Segment, now: Instant) -> S
 /// ACK that is due `rtt` later.
 fn begin(
     host: &mut Host,
-    peer: &HostConfig,
+    peer: Neighbor,
     ours: &Segment,
     theirs: &Segment,
     now: Instant,
@@ -99,5 +107,5 @@ fn begin(
     let clock = |value: u32| value.wrapping_add(elapsed as u32);
     ack.timestamp =
         theirs.timestamp.zip(answer.timestamp).map(|((value, _), (echo, _))| (clock(value), echo));
-    ack.write(peer.mac, host.config.mac, &[])
+    ack.write(peer.1, host.config.mac, &[])
 }

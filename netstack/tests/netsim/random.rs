@@ -8,6 +8,7 @@ use tagwire_netstack::{Instant, Offload, TcpConfig};
 use crate::app::Plan;
 use crate::host::{Host, HostConfig};
 use crate::ideal::{Call, Habits, Ideal};
+use crate::monitor::Monitor;
 use crate::net::{Net, Node, Side, ip, mac};
 use crate::path::{Loss, PER_CENT, PathConfig};
 use crate::rng::Rng;
@@ -137,11 +138,6 @@ impl Scenario {
             },
         }
     }
-
-    /// Octets that the applications hand over, both ways.
-    fn octets(&self) -> u64 {
-        self.flows.iter().map(|(client, server)| client.total_sent() + server.total_sent()).sum()
-    }
 }
 
 fn run(seed: u64, only: bool) {
@@ -154,7 +150,7 @@ fn run(seed: u64, only: bool) {
     let left_config = scenario.host(Side::Left, rng.next());
     let right_config = scenario.host(Side::Right, rng.next());
     if scenario.wrap {
-        start = pair::before_wrap(&left_config, &right_config, FIRST_PORT, start);
+        start = pair::before_wrap(&left_config, right_config.neighbor(), FIRST_PORT, start);
     }
     let mut left = Host::new(left_config, start);
     left.meet(start, ip(Side::Right, 0), mac(Side::Right, 0));
@@ -162,6 +158,7 @@ fn run(seed: u64, only: bool) {
     for (flow, (port, (_, plan))) in ports() {
         left.expect(port, flow, false, plan.clone());
     }
+    let mut monitor = Monitor::default();
     let right = if scenario.pair {
         let mut right = Host::new(right_config, start);
         right.meet(start, ip(Side::Left, 0), mac(Side::Left, 0));
@@ -169,7 +166,7 @@ fn run(seed: u64, only: bool) {
             right.expect(port, flow, true, plan.clone());
         }
         let ports = FIRST_PORT..FIRST_PORT + scenario.flows.len() as u16;
-        pair::connect(&mut left, &mut right, ports, start, scenario.rtt);
+        pair::connect(&mut left, &mut right, ports, start, scenario.rtt, &mut monitor);
         start = start + scenario.rtt;
         Node::Stack(Box::new(right))
     } else {
@@ -186,14 +183,24 @@ fn run(seed: u64, only: bool) {
         Node::Ideal(Box::new(Ideal::new(mac(Side::Right, 0), ip(Side::Right, 0), calls)))
     };
     let mut net = Net::new(start, scenario.down.clone(), scenario.up.clone(), &mut rng, only);
+    net.monitor = monitor;
     net.add(Side::Left, Node::Stack(Box::new(left)));
     net.add(Side::Right, right);
     net.finish(LIMIT);
-    let mss = u64::from(scenario.mtu[0].min(scenario.mtu[1]) - 52);
-    let needed = scenario.octets() / mss * 2 + 100 * scenario.flows.len() as u64;
+    let report = || format!("{:?}\n{}", net.monitor.sent(), net.describe());
     if only {
-        eprintln!("{} frames, {needed} needed\n{}", net.frames, net.describe());
+        eprintln!("{}", report());
     }
+    let sent = net.monitor.sent();
+    let flows = scenario.flows.len() as u64;
+    // Ten per cent are lost at the most; twice that is a sender that does not look.
+    assert!(sent.again <= sent.new / 3 + flows * 60_000, "too much sent again: {}", report());
+    let hosts = net.hosts().map(|host| host.stack.stats());
+    let (frames_in, frames_out) =
+        hosts.fold((0, 0), |(i, o), stats| (i + stats.frames_in, o + stats.frames_out));
+    // Each segment with data, an answer to whatever comes, and what opens, probes, closes.
+    let enough = sent.segments + frames_in + flows * 200;
+    assert!(frames_out <= enough, "{frames_out} frames, {enough} are enough: {}", report());
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The stack against an independent TCP, smoltcp, over a wire that loses, doubles, delays,
-//! reorders and corrupts, in virtual time: a thousand seeds, every octet compared.
+//! The stack against an independent TCP, smoltcp, over paths of any rate, delay, queue and MTU
+//! that lose, double, reorder and corrupt, in virtual time: a thousand seeds, every octet
+//! compared.
 //!
 //! `TAGWIRE_SIM_SEED=n cargo test -p tagwire-netstack --test sim_smoltcp` repeats one seed and
 //! prints its scenario; with `TAGWIRE_SIM_TRACE=1` every frame as well.
@@ -7,6 +8,8 @@
 mod client;
 #[path = "../common/link.rs"]
 mod link;
+#[path = "../common/path.rs"]
+mod path;
 #[path = "../common/rng.rs"]
 mod rng;
 mod scenario;
@@ -14,17 +17,16 @@ mod scenario;
 mod seeds;
 mod server;
 mod trace;
-mod wire;
 
 use std::time::Duration;
 
 use client::Client;
+use path::Path;
 use rng::Rng;
 use scenario::{Scenario, US};
 use server::Server;
 use tagwire_netstack::wire::ethernet::{self, TPID_8021Q};
 use tagwire_netstack::{Counts, FrameMeta, Instant, Stack, VlanTag};
-use wire::{To, Wire};
 
 const SEEDS: u64 = 1000;
 /// What the longest back-off of either side may take several times over. Longer without one
@@ -38,7 +40,9 @@ struct Simulation {
     stack: Stack,
     server: Server,
     client: Client,
-    wire: Wire,
+    /// From the stack to smoltcp, and back.
+    down: Path,
+    up: Path,
     rng: Rng,
     trace: bool,
 }
@@ -59,7 +63,8 @@ impl Simulation {
             stack,
             server: Server::default(),
             client: Client::new(&scenario, rng.next(), start),
-            wire: Wire::new(scenario.faults, Rng(rng.next())),
+            down: Path::new(scenario.down.clone(), Rng(rng.next()), start),
+            up: Path::new(scenario.up.clone(), Rng(rng.next()), start),
             rng,
             trace: trace && std::env::var_os("TAGWIRE_SIM_TRACE").is_some(),
             scenario,
@@ -86,11 +91,13 @@ impl Simulation {
             }
             if self.now.since(since) > PROGRESS_LIMIT {
                 panic!(
-                    "no progress for {PROGRESS_LIMIT:?} of virtual time\n{}\n{:?}\n{:?}\n{:?}",
+                    "no progress for {PROGRESS_LIMIT:?} of virtual time\n{}\n{:?}\n{:?}\n{:?}\n{:?} {:?}",
                     self.client.describe(),
                     self.server,
                     self.stack.connections().collect::<Vec<_>>(),
                     self.stack.stats(),
+                    self.down.counts,
+                    self.up.counts,
                 );
             }
         }
@@ -107,11 +114,11 @@ impl Simulation {
 
     /// Everything that happens at one moment.
     fn turn(&mut self) {
-        while let Some((to, frame)) = self.wire.receive(self.now) {
-            match to {
-                To::Stack => self.arrive(frame),
-                To::Client => self.client.arrive(frame),
-            }
+        while let Some(frame) = self.up.receive(self.now) {
+            self.arrive(frame.octets);
+        }
+        while let Some(frame) = self.down.receive(self.now) {
+            self.client.arrive(frame.octets);
         }
         if self.stack.poll_timeout().is_some_and(|at| at <= self.now) {
             self.stack.handle_timeout(self.now);
@@ -124,18 +131,23 @@ impl Simulation {
         for frame in link::drain(&mut self.stack, self.now, self.scenario.buffer_len, mtu) {
             let frame = self.untag(frame);
             self.note("us  ", &frame);
-            self.wire.send(self.now, To::Client, frame);
+            if let Some(refusal) = self.down.send(self.now, frame) {
+                self.up.inject(self.now, refusal);
+            }
         }
         for frame in self.client.run(self.now, self.start, plans, &mut self.rng) {
             self.note("peer", &frame);
-            self.wire.send(self.now, To::Stack, frame);
+            self.up.send(self.now, frame);
         }
     }
 
     fn next(&mut self) -> Option<Instant> {
         let client = self.client.next(self.now, self.start, &self.scenario.plans);
         let stack = self.stack.poll_timeout();
-        [client, stack, self.wire.next(), self.server.next()].into_iter().flatten().min()
+        [client, stack, self.down.next(), self.up.next(), self.server.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn note(&self, who: &str, frame: &[u8]) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tagwire_netstack::{Acd, Config, Ipv4Cidr, MacAddr, Offload, TcpConfig, VlanStack};
 
+use crate::path::{Loss, PER_CENT, PathConfig};
 use crate::rng::Rng;
 
 pub(crate) const US: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -18,17 +19,6 @@ pub(crate) const FIRST_PORT: u16 = 50_000;
 pub(crate) fn octet(k: usize, up: bool, offset: usize) -> u8 {
     let mixed = (offset as u32).wrapping_mul(0x9e37_79b1) ^ (offset as u32 >> 9);
     (mixed >> 13) as u8 ^ (k as u8).wrapping_mul(37) ^ if up { 0x55 } else { 0 }
-}
-
-/// What the wire does to frames, probabilities in permille.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Faults {
-    pub(crate) loss: u64,
-    pub(crate) duplicate: u64,
-    pub(crate) corrupt: u64,
-    pub(crate) delay: Duration,
-    /// Added at random to each frame's delay: more than the gap between two reorders them.
-    pub(crate) jitter: Duration,
 }
 
 /// When the client says that it has no more to send.
@@ -87,19 +77,37 @@ pub(crate) struct Scenario {
     pub(crate) offload: Offload,
     pub(crate) buffer_len: usize,
     pub(crate) receive_buffer: usize,
-    pub(crate) faults: Faults,
+    /// Towards the client, and back.
+    pub(crate) down: PathConfig,
+    pub(crate) up: PathConfig,
     pub(crate) plans: Vec<Plan>,
+}
+
+fn path(rng: &mut Rng, rate: u64, delay: Duration, clean: bool) -> PathConfig {
+    let queue = rng.pick(&[20_000, 60_000, 250_000, 1_000_000]);
+    let mut path = PathConfig::clean(rate, delay, queue);
+    if clean {
+        return path;
+    }
+    let mut up_to = |most: u64| rng.between(0, most * PER_CENT);
+    let loss = up_to(20);
+    (path.duplicate, path.corrupt, path.reorder) = (up_to(10), up_to(5), up_to(10));
+    path.loss = match rng.chance(700) {
+        true => Loss::Uniform(loss),
+        false => Loss::Burst { enter: loss / 4, leave: rng.between(40, 90) * PER_CENT },
+    };
+    path.places = rng.between(1, 10);
+    path.jitter = (delay * rng.between(0, 3) as u32).min(Duration::from_millis(100));
+    path
 }
 
 impl Scenario {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        let millis = Duration::from_millis;
         let most = rng.pick(&[3_000, 60_000, 400_000, 2_000_000]);
         let clean = rng.chance(150);
-        let mut up_to = |most| if clean { 0 } else { rng.between(0, most) };
-        let (loss, duplicate, corrupt) = (up_to(200), up_to(100), up_to(50));
-        let delay = Duration::from_micros(rng.pick(&[10, 100, 1_000, 20_000, 80_000]));
-        let jitter = if clean { Duration::ZERO } else { delay * rng.between(0, 3) as u32 };
+        let rate = rng.pick(&[1, 10, 100, 1000, 10_000]) * 1_000_000;
+        let delay = Duration::from_micros(rng.pick(&[10, 100, 1_000, 20_000, 80_000, 150_000]));
+        let (down, up) = (path(rng, rate, delay, clean), path(rng, rate, delay, clean));
         let plans = (0..rng.between(1, 6)).map(|_| Plan::new(rng, most)).collect();
         let (vlan, stripped_tag) = (rng.pick(&[None, Some(1), Some(123)]), rng.chance(500));
         Self {
@@ -115,7 +123,8 @@ impl Scenario {
             ]),
             buffer_len: rng.pick(&[1536, 2048, 66_000]),
             receive_buffer: rng.pick(&[4096, 16_000, 65_535, 65_535, 300_000]),
-            faults: Faults { loss, duplicate, corrupt, delay, jitter: jitter.min(millis(100)) },
+            down,
+            up,
             plans,
         }
     }
