@@ -112,6 +112,11 @@ impl Connection {
         let undone = self.take_duplicate_report(cx, segment);
         let fin_acked = self.fin_sent && ack == self.send_end() + 1;
         let resent_arrived = self.take_arrivals(cx, segment, &mut progress, fin_acked);
+        if resent_arrived {
+            // RFC 6298 3, Karn: what is acknowledged together with something that was sent again
+            // may have arrived long before, and waited for that.
+            progress.arrived.forget_round_trips();
+        }
         self.measure_round_trip(cx, segment, &progress);
         self.find_losses(cx, &mut progress);
         self.on_probe_answer(cx, segment, &progress);

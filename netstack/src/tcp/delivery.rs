@@ -110,6 +110,12 @@ pub(crate) struct Arrived {
 }
 
 impl Arrived {
+    /// It is not known when any of it arrived.
+    pub(crate) fn forget_round_trips(&mut self) {
+        self.first_original = None;
+        self.last_original = None;
+    }
+
     pub(crate) fn note(&mut self, piece: Piece) {
         self.octets += piece.octets;
         if self.newest.is_none_or(|newest| left_after(&piece, &newest)) {
