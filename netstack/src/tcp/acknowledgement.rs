@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::congestion::{Acked, LostSegment, initial_window};
+use super::congestion::{Acked, LostSegment};
 use super::connection::{CloseReason, Connection, Context, Outcome, State};
 use super::delivery::Arrived;
 use super::listen::timestamp_now;
@@ -124,12 +124,6 @@ impl Connection {
             || resent_arrived && self.recovery.is_answer_to_original(progress.echo.sent_before);
         if spurious && !self.recovery.is_open() {
             self.undo(cx);
-        }
-        if !self.congestion.governs_recovery()
-            && let Some(rate) = self.congestion.pacing_rate()
-        {
-            let burst = initial_window(self.mss);
-            self.pacer.on_ack(cx.now, progress.arrived.octets, rate, burst);
         }
         let was_fast = self.recovery.is_fast();
         self.advance_phase(cx, segment, &progress);

@@ -6,11 +6,8 @@
 //! the initial window, which may leave in one burst (RFC 6928). On a path of less than a
 //! millisecond that is more than a window: there pacing costs nothing.
 //!
-//! Where the window is what paces, each acknowledgement lets twice its octets leave at once, as
-//! slow start does without pacing: they come at the bottleneck's own rate. To hold those
-//! back would cost a new connection half of a round trip beside a kernel that does not
-//! (measured: 10 ms of 1.8 s for 20 MB at 20 ms). What is left to smooth are acknowledgements
-//! of many segments, more than an initial window at once, and what waited for the application.
+//! In slow start it costs up to half of a round trip beside a kernel that does not pace, and in
+//! a queue of 32 KiB at 20 ms it carries 1.4 times as much (10.4 against 7.2 MB/s, simulated).
 
 use std::time::Duration;
 
@@ -37,13 +34,6 @@ impl Pacer {
         (self.next > now).then_some(self.next)
     }
 
-    /// `octets` were acknowledged: twice as many may leave, up to `burst`, whatever the rate.
-    pub(crate) fn on_ack(&mut self, now: Instant, octets: u32, rate: u64, burst: u32) {
-        let credit = time(octets.saturating_mul(2).min(burst), rate);
-        self.next = (self.next - credit).max(now - credit.max(AHEAD));
-        self.last = now;
-    }
-
     /// The largest piece that may leave in one frame at `rate` octets a second: a millisecond's
     /// worth, but two segments at least.
     pub(crate) fn quantum(rate: u64, mss: u32) -> u32 {
@@ -54,20 +44,18 @@ impl Pacer {
     /// `octets` leave at `rate` octets a second. After silence, when nothing was in flight,
     /// `burst` octets may follow each other at once.
     pub(crate) fn on_sent(&mut self, now: Instant, octets: u32, rate: u64, burst: Option<u32>) {
+        let time = |octets: u32| {
+            Duration::from_nanos(u64::from(octets).saturating_mul(1_000_000_000) / rate.max(1))
+        };
         let from = match burst {
-            Some(burst) => now - time(burst, rate).max(AHEAD),
+            Some(burst) => now - time(burst).max(AHEAD),
             // What follows in the same turn spends the rest of a burst.
             None if now == self.last => self.next,
             None => self.next.max(now - AHEAD),
         };
         self.last = now;
-        self.next = from + time(octets, rate);
+        self.next = from + time(octets);
     }
-}
-
-/// How long `octets` take at `rate` octets a second.
-fn time(octets: u32, rate: u64) -> Duration {
-    Duration::from_nanos(u64::from(octets).saturating_mul(1_000_000_000) / rate.max(1))
 }
 
 #[cfg(test)]
@@ -92,24 +80,5 @@ mod tests {
         }
         assert_eq!(left[..10], [0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
         assert_eq!(left[19], 55);
-    }
-
-    #[test]
-    fn an_acknowledgement_lets_twice_its_octets_leave_up_to_a_burst() {
-        let start = Instant::from_millis(100);
-        let mut pacer = Pacer::new(start);
-        let leave = |pacer: &mut Pacer, now| {
-            let mut count = 0;
-            while pacer.blocked_until(now).is_none() {
-                pacer.on_sent(now, 5, 1000, None);
-                count += 1;
-            }
-            count
-        };
-        assert_eq!(leave(&mut pacer, start), 1);
-        pacer.on_ack(start, 10, 1000, 40);
-        assert_eq!(leave(&mut pacer, start), 4);
-        pacer.on_ack(start, 1000, 1000, 40);
-        assert_eq!(leave(&mut pacer, start), 8, "40 octets");
     }
 }
