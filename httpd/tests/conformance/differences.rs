@@ -59,22 +59,3 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
 const LINGER: &str = "nginx has closed both directions, Tagwire only its own: RFC 9112 9.6 has a \
      server read on for a while, since a RST for a pipelined request would throw away what the \
      client has not read of the last response. It ends after five seconds, or 256 KiB.";
-
-/// Cases that Tagwire is to pass and need not pass yet. One that passes can leave this list.
-pub(crate) const KNOWN_BUGS: &[&str] = &[
-    "rfc1122_3_2_1_4_must_fragments_are_put_together",
-    "rfc1122_3_2_1_4_fragments_in_any_order",
-    "rfc815_fragment_that_comes_twice",
-    "rfc815_fragments_of_two_packets_are_not_mixed",
-    "rfc815_tcp_in_fragments",
-    "rfc1122_3_2_2_6_echo_in_fragments_is_answered",
-    "rfc1122_3_2_2_1_should_3_3_for_a_closed_udp_port",
-    "rfc1122_3_2_2_1_should_3_2_for_an_unknown_protocol",
-    "rfc1122_3_2_2_must_error_quotes_header_and_eight_octets",
-    "rfc1812_4_3_2_8_errors_are_limited",
-    "rfc8200_4_5_fragments_are_put_together",
-    "rfc8200_4_5_fragments_in_any_order",
-    "rfc6946_4_atomic_fragment_is_taken_by_itself",
-    "rfc8200_4_5_tcp_in_fragments",
-    "rfc8200_8_1_must_udp_without_checksum_is_dropped",
-];

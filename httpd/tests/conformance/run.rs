@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::case::{Case, Families};
-use crate::differences::{DIFFERENCES, Difference, KNOWN_BUGS};
+use crate::differences::{DIFFERENCES, Difference};
 use crate::host::{Family, Host};
 use crate::hub::Hub;
 use crate::subjects::{Name, Subject, Subjects};
@@ -97,18 +97,11 @@ fn check_table(all: &[Case]) {
         let twice = DIFFERENCES[..at].iter().any(|it| it.case == line.case && it.who == line.who);
         assert!(!twice, "{} is in the table twice", line.case);
     }
-    for name in KNOWN_BUGS {
-        assert!(all.iter().any(|case| case.name == *name), "no case {name}");
-    }
     let mut names: Vec<&str> = all.iter().map(|case| case.name).collect();
     names.sort_unstable();
     if let Some(two) = names.windows(2).find(|two| two[0] == two[1]) {
         panic!("two cases of the name {}", two[0]);
     }
-}
-
-fn is_known(case: &str, who: Name) -> bool {
-    who == Name::Tagwire && KNOWN_BUGS.contains(&case)
 }
 
 fn argued(case: &str, who: Name) -> Option<&'static Difference> {
@@ -146,7 +139,6 @@ fn run(cases: &[Case], subjects: &Subjects) -> Outcomes {
                     let (name, who) = (cases[case].name, subjects.all[subject].name);
                     if let Err(why) = &outcome
                         && argued(name, who).is_none()
-                        && !is_known(name, who)
                     {
                         // Some clauses are about time, and the machine may have been busy.
                         println!("again: {name} on {who:?}: {why}");
@@ -214,7 +206,6 @@ fn report(cases: &[Case], outcomes: &Outcomes) -> usize {
         for (index, who) in [Name::Tagwire, Name::Linux].into_iter().enumerate() {
             let (cell, complaint) = match (&outcomes[&(at, index)], argued(case.name, who)) {
                 (Ok(()), None) => ("pass", None),
-                (Err(_), None) if is_known(case.name, who) => ("bug", None),
                 (Err(_), Some(_)) => ("differs", None),
                 (Ok(()), Some(_)) => ("pass", Some("passes, but is argued to differ".to_owned())),
                 (Err(why), None) => ("FAIL", Some(why.clone())),

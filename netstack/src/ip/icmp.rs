@@ -55,17 +55,18 @@ pub(crate) struct SegmentError {
 }
 
 /// Answers an echo request, or gives back what an error is about; `source` sent it to our
-/// `address`.
+/// `address`. The link carries messages of `room` octets.
 pub(crate) fn on_message(
     outbox: &mut Outbox,
     stats: &mut Stats,
-    source: Ipv4Addr,
-    address: Ipv4Addr,
+    (source, address): (Ipv4Addr, Ipv4Addr),
     octets: &[u8],
+    room: usize,
 ) -> Option<SegmentError> {
     match icmpv4::parse(octets) {
         Ok(icmpv4::Message::EchoRequest(message)) => {
-            let mut message = message.to_vec();
+            // RFC 1122 3.2.2.6: whole, or, as we send no fragments, as much as goes.
+            let mut message = message[..message.len().min(room)].to_vec();
             icmpv4::make_echo_reply(&mut message);
             stats.icmp_echo += 1;
             outbox.push(Packet::Icmp { source: address, destination: source, message }, stats);

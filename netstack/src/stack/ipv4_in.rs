@@ -123,13 +123,11 @@ impl Stack {
                 let ends = (source.into(), destination.into());
                 self.on_segment(now, frame, meta, ends, traffic_class, payload);
             }
-            // A message that is larger than the link carries could not be answered whole.
-            ipv4::PROTOCOL_ICMP if payload.len() > self.mtu - ipv4::HEADER_LEN => {
-                self.stats.drop_malformed += 1;
-            }
             ipv4::PROTOCOL_ICMP => {
+                let room = self.mtu - ipv4::HEADER_LEN;
                 let (outbox, stats) = (&mut self.outbox, &mut self.stats);
-                let about = ip::icmp::on_message(outbox, stats, source, destination, payload);
+                let about =
+                    ip::icmp::on_message(outbox, stats, (source, destination), payload, room);
                 if let Some(error) = about {
                     self.on_segment_error(now, &error);
                 }

@@ -17,7 +17,7 @@ use crate::link::acd::AddressState;
 use crate::link::neighbor::Heard;
 use crate::time::Instant;
 use crate::wire::ethernet::{self, Frame};
-use crate::wire::ipv6::{self, Header, MIN_MTU, NEXT_ICMPV6, NEXT_TCP, Packet};
+use crate::wire::ipv6::{self, Header, MIN_MTU, NEXT_ICMPV6, NEXT_TCP, NEXT_UDP, Packet};
 use crate::wire::ipv6_ext::{self, Chain, Refusal, Upper};
 use crate::wire::mld::ROUTER_ALERT;
 use crate::wire::ndp::{TYPE_ADVERTISEMENT, TYPE_SOLICITATION};
@@ -185,6 +185,8 @@ impl Stack {
                 let ends = (source.into(), destination.into());
                 self.on_segment(now, frame, meta, ends, packet.traffic_class, upper.payload);
             }
+            // RFC 8200 8.1: UDP without a checksum is dropped, and not answered.
+            NEXT_UDP if upper.payload.get(6..8) == Some(&[0, 0]) => self.stats.drop_checksum += 1,
             _ => {
                 self.stats.drop_protocol += 1;
                 let alone = unicast && !frame.destination.is_group();

@@ -11,6 +11,8 @@ use crate::config::MacAddr;
 pub const HEADER_LEN: usize = 40;
 /// Next Header of TCP.
 pub const NEXT_TCP: u8 = 6;
+/// Next header: UDP.
+pub const NEXT_UDP: u8 = 17;
 /// Next Header of ICMPv6.
 pub const NEXT_ICMPV6: u8 = 58;
 /// Hop limit of what we send, unless a router advertises another.

@@ -11,6 +11,8 @@ use crate::harness::{
 };
 
 const UDP: u8 = 17;
+/// An empty datagram; without a checksum it would be dropped (RFC 8200 8.1).
+const DATAGRAM: [u8; 8] = [0x30, 0x39, 0, 9, 0, 8, 1, 1];
 const HOP_BY_HOP: u8 = 0;
 const DESTINATION: u8 = 60;
 const ROUTING: u8 = 43;
@@ -156,7 +158,7 @@ fn what_is_wrong_in_a_header_is_said_with_its_place() {
         (ROUTING, vec![6, 0, 0, 1, 0, 0, 0, 0], (4, 0, 42)),
         (DESTINATION, vec![HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0], (4, 1, 40)),
         (200, vec![0; 8], (4, 1, 6)),
-        (UDP, vec![0; 8], (1, 4, 0)),
+        (UDP, DATAGRAM.to_vec(), (1, 4, 0)),
         (DESTINATION, vec![200, 0, 1, 4, 0, 0, 0, 0], (4, 1, 40)),
     ] {
         let mut t = Fixture::new(config_v6());
@@ -194,7 +196,7 @@ fn no_error_where_rfc_4443_forbids_it() {
     let frames = [
         packet(&t, DESTINATION, &error),
         group(&t, 200, &[0; 8]),
-        group(&t, UDP, &[0; 8]),
+        group(&t, UDP, &DATAGRAM),
         group(&t, DESTINATION, &silent(0xde)),
         t.ip_v6(&header_v6(Ipv6Addr::UNSPECIFIED, OUR_IP6, 200, 64), &[0; 8]),
     ];
@@ -209,10 +211,19 @@ fn no_error_where_rfc_4443_forbids_it() {
 }
 
 #[test]
+fn udp_without_a_checksum_is_not_answered() {
+    let mut t = Fixture::new(config_v6());
+    let frame = packet(&t, UDP, &[0x30, 0x39, 0, 9, 0, 8, 0, 0]);
+    t.frame(&frame);
+    t.nothing();
+    assert_eq!(dropped(&t), ["drop_checksum"]);
+}
+
+#[test]
 fn errors_are_limited_in_their_rate() {
     // RFC 4443 2.4 (f).
     let mut t = Fixture::new(config_v6());
-    let frame = packet(&t, UDP, &[0; 8]);
+    let frame = packet(&t, UDP, &DATAGRAM);
     for _ in 0..1000 {
         t.frame(&frame);
     }

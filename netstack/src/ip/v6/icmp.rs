@@ -13,16 +13,13 @@ use crate::wire::icmpv6::{
     self, CODE_PORT, FIRST_INFORMATIONAL, HEADER_LEN, Message, PARAMETER_NEXT, TYPE_ECHO_REPLY,
     TYPE_ECHO_REQUEST, TYPE_PARAMETER, TYPE_TIME_EXCEEDED, TYPE_TOO_BIG, TYPE_UNREACHABLE,
 };
-use crate::wire::ipv6::{self, MIN_MTU, NEXT_ICMPV6, NEXT_TCP};
+use crate::wire::ipv6::{self, MIN_MTU, NEXT_ICMPV6, NEXT_TCP, NEXT_UDP};
 use crate::wire::ipv6_ext::{Problem, Upper, upper_of_quote};
 use crate::wire::ndp::TYPE_REDIRECT;
 
 /// RFC 4443 2.4 (f): errors at once, and the time for another; its example is 10 and 100 ms.
 pub(super) const ERROR_BURST: u32 = 50;
 pub(super) const ERROR_INTERVAL: Duration = Duration::from_millis(10);
-
-/// User Datagram Protocol.
-const UDP: u8 = 17;
 
 /// An error that a packet deserves, whether or not it may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +42,7 @@ impl Fault {
     /// protocol that is unknown here (RFC 8200 4).
     pub(crate) fn unserved(upper: &Upper<'_>) -> Self {
         let (kind, code, word) = match upper.protocol {
-            UDP => (TYPE_UNREACHABLE, CODE_PORT, 0),
+            NEXT_UDP => (TYPE_UNREACHABLE, CODE_PORT, 0),
             _ => (TYPE_PARAMETER, PARAMETER_NEXT, upper.protocol_at as u32),
         };
         Self { kind, code, word, to_group: false }
@@ -111,7 +108,9 @@ impl Ipv6 {
             // An echo to a group may be answered (RFC 4443 4.2), and is not: as with IPv4's
             // broadcasts, one packet with a forged source would have many answers.
             TYPE_ECHO_REQUEST if unicast && message.code == 0 => {
-                let mut reply = message.octets.to_vec();
+                // RFC 4443 4.2: whole, or as much as goes in one packet.
+                let room = self.mtu() - ipv6::HEADER_LEN;
+                let mut reply = message.octets[..message.octets.len().min(room)].to_vec();
                 reply[0] = TYPE_ECHO_REPLY;
                 icmpv6::seal(address, source, &mut reply);
                 out.stats.icmp_echo += 1;
@@ -190,7 +189,7 @@ mod tests {
         assert_eq!(told.tuple, FourTuple::new((US, 80), (PEER, 40_000)));
         assert_eq!((told.seq, told.error), (SeqNum(0x1234_5678), error));
         assert_eq!(segment_error(US, error, &quoted(PEER, NEXT_TCP)), None);
-        assert_eq!(segment_error(US, error, &quoted(US, UDP)), None);
+        assert_eq!(segment_error(US, error, &quoted(US, NEXT_UDP)), None);
         assert_eq!(segment_error(US, error, &quoted(US, NEXT_TCP)[..47]), None);
     }
 
