@@ -146,7 +146,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let stack = stack_config(config, &interface, mtu)?;
     let identity = identity(config, &interface, mtu);
     let together = Together::new(&wakers);
-    let posts = Post::between(&wakers);
+    let posts = Post::between(&wakers, steering);
     let mut berths = ports.into_iter().zip(inboxes).zip(posts).enumerate().map(
         |(index, ((port, messages), post))| Berth {
             port,

@@ -37,7 +37,7 @@ pub use frame::{
     Checksum, ChecksumRequest, FrameMeta, IpFamily, SegmentationRequest, Transmit, VlanTag,
 };
 pub use link::acd::{AddressEvent, AddressState};
-pub use stack::{MIN_BUFFER, Stack};
+pub use stack::{MIN_BUFFER, Stack, Stray};
 pub use stats::Stats;
 pub use tcp::connection::{CloseReason, Events, State};
 pub use tcp::demux::{ConnId, Endpoint, FourTuple};

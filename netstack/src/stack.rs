@@ -4,11 +4,14 @@ mod arp;
 mod conflict;
 mod ipv4_in;
 mod ipv6;
+mod stray;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::{Bytes, BytesMut};
+
+pub use self::stray::Stray;
 
 use crate::config::{Config, IpCidr, Ipv4Cidr, MacAddr};
 use crate::entropy::Keys;
@@ -30,8 +33,8 @@ use crate::time::Instant;
 use crate::wire::arp::ArpPacket;
 use crate::wire::checksum::{pseudo_header, pseudo_header_of, pseudo_header_v6};
 use crate::wire::ecn::{self, Ecn};
-use crate::wire::ethernet::Frame;
 use crate::wire::ipv6::NEXT_ICMPV6;
+use crate::wire::tcp::Segment;
 use crate::wire::vlan::{Tags, VlanStack};
 use crate::wire::{arp as wire_arp, ethernet, ipv4, ipv6 as wire_ipv6, tcp as wire_tcp};
 
@@ -88,6 +91,8 @@ pub struct Stack {
     outbox: Outbox,
     tcp: Tcp,
     stats: Stats,
+    /// Segments that may be another stack's; `None`: all are ours.
+    strays: Option<stray::Strays>,
     /// ARP requests that a lookup asked for; always empty between calls.
     requests: Vec<Request>,
 }
@@ -132,6 +137,7 @@ impl Stack {
             outbox: Outbox::default(),
             tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),
+            strays: None,
             requests: Vec::new(),
         };
         stack.note_usable();
@@ -156,28 +162,19 @@ impl Stack {
         }
     }
 
-    /// Takes what a packet carries for TCP; `ends` are its source and its destination.
+    /// Takes what a packet from `station` carries for TCP; `ends` are its source and its
+    /// destination.
     fn on_segment(
         &mut self,
         now: Instant,
-        frame: &Frame<'_>,
+        station: MacAddr,
         meta: &FrameMeta,
         ends: (IpAddr, IpAddr),
         traffic_class: u8,
         octets: &[u8],
     ) {
         let (source, destination) = ends;
-        if meta.checksum == Checksum::Unverified {
-            let sum = pseudo_header_of(source, destination, ipv4::PROTOCOL_TCP, octets.len());
-            if sum.is_none_or(|sum| sum.feed(octets).finish() != 0) {
-                self.stats.drop_checksum += 1;
-                return;
-            }
-        }
-        let Ok(mut segment) = wire_tcp::parse(octets) else {
-            self.stats.drop_malformed += 1;
-            return;
-        };
+        let Some(mut segment) = checked(&mut self.stats, meta, ends, octets) else { return };
         segment.ecn = Ecn::of(traffic_class);
         let received = meta.received.map_or(now, |at| at.min(now));
         let mut env = Env {
@@ -185,7 +182,7 @@ impl Stack {
             received,
             outbox: &mut self.outbox,
             stats: &mut self.stats,
-            station: Some(frame.source),
+            station: Some(station),
         };
         let accepted = env.stats.tcp_accepted;
         self.tcp.on_segment(&mut env, source, destination, &segment);
@@ -628,6 +625,27 @@ impl Stack {
     pub fn neighbors(&self) -> usize {
         self.neighbors.len()
     }
+}
+
+/// The segment, unless its checksum or its lengths are wrong.
+fn checked<'a>(
+    stats: &mut Stats,
+    meta: &FrameMeta,
+    (source, destination): (IpAddr, IpAddr),
+    octets: &'a [u8],
+) -> Option<Segment<'a>> {
+    if meta.checksum == Checksum::Unverified {
+        let sum = pseudo_header_of(source, destination, ipv4::PROTOCOL_TCP, octets.len());
+        if sum.is_none_or(|sum| sum.feed(octets).finish() != 0) {
+            stats.drop_checksum += 1;
+            return None;
+        }
+    }
+    let segment = wire_tcp::parse(octets);
+    if segment.is_err() {
+        stats.drop_malformed += 1;
+    }
+    segment.ok()
 }
 
 /// Puts a message behind the headers if it fits there, else, where the MTU is larger than the

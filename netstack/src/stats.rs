@@ -59,6 +59,13 @@ counters! {
         reassembly_timeout,
         /// Dropped: IPv6 extension headers or options beyond the bounds, or that ask for it.
         drop_extension,
+        /// TCP segments out of fragments or from behind extension headers, left to who knows
+        /// which stack they belong to.
+        stray_out,
+        /// Such segments taken, from another stack or from this one.
+        stray_in,
+        /// Dropped: such segments while too many wait.
+        drop_stray,
         /// Dropped: an IP protocol or ICMP type that is not served.
         drop_protocol,
         /// Dropped: an outgoing packet for which there is no route.

@@ -7,6 +7,8 @@
 //! - who has which address, as each worker sends by itself ([`Note::Neighbor`]);
 //! - ICMP errors, which concern the connection whose packet they quote: to all, as looking a
 //!   connection up in vain costs less than reading the quotation twice ([`Note::Frame`]);
+//! - TCP segments that came in fragments or behind IPv6 extension headers, of which the kernel's
+//!   program sees no ports: to the one whose connection it is ([`Note::Stray`]);
 //! - router advertisements, and what says that another station has an IPv6 address of ours: from
 //!   the same frames each worker comes to the same addresses and routers ([`Note::Frame`]).
 //!
@@ -16,13 +18,18 @@
 //! counted.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use tagwire_core::packet::Steering;
 use tagwire_core::waker::Waker;
-use tagwire_netstack::{AddressEvent, Checksum, FrameMeta, Instant, MacAddr, VlanTag};
+use tagwire_netstack::{AddressEvent, Checksum, FrameMeta, Instant, MacAddr, Stray, VlanTag};
 
-/// Notes that wait for one worker, at the most: with frames of 1500 octets 1.5 MiB.
+/// Notes that wait for one worker, at the most.
 const QUEUE: usize = 1024;
+/// Octets of frames and segments in them, at the most.
+const QUEUE_OCTETS: usize = 4 << 20;
 
 /// What one worker tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,38 +47,82 @@ pub enum Note {
         /// When it came.
         received: Instant,
     },
+    /// A segment of a connection of the other's.
+    Stray(Stray),
 }
 
-/// A worker's mailbox, and the addresses of the others.
+impl Note {
+    /// What it holds beside itself.
+    fn octets(&self) -> usize {
+        match self {
+            Self::Neighbor(..) | Self::Address(_) => 0,
+            Self::Frame { octets, .. } => octets.len(),
+            Self::Stray(stray) => stray.cost(),
+        }
+    }
+}
+
+/// The way to another worker.
+#[derive(Debug, Clone)]
+struct Slot {
+    notes: SyncSender<Note>,
+    /// What they hold.
+    octets: Arc<AtomicUsize>,
+    waker: Waker,
+}
+
+impl Slot {
+    /// Puts a note in; false if there is no room.
+    fn put(&self, note: Note) -> bool {
+        let size = note.octets();
+        let room = self.octets.fetch_add(size, Ordering::Relaxed) + size <= QUEUE_OCTETS;
+        let put = room && self.notes.try_send(note).is_ok();
+        if put {
+            self.waker.wake();
+        } else {
+            self.octets.fetch_sub(size, Ordering::Relaxed);
+        }
+        put
+    }
+}
+
+/// A worker's mailbox, and the addresses of all.
 #[derive(Debug)]
 pub struct Post {
+    own: usize,
     inbox: Receiver<Note>,
-    others: Vec<(SyncSender<Note>, Waker)>,
+    /// Each worker's, in order.
+    slots: Arc<[Slot]>,
+    steering: Steering,
     lost: u64,
 }
 
 impl Post {
-    /// One for each worker, in the order of their wakers.
-    pub fn between(wakers: &[Waker]) -> Vec<Self> {
-        let (slots, inboxes): (Vec<_>, Vec<_>) = wakers.iter().map(|_| sync_channel(QUEUE)).unzip();
-        let all = slots.into_iter().zip(wakers);
-        let all: Vec<_> = all.map(|(slot, waker)| (slot, waker.clone())).collect();
-        let others = |own: usize| {
-            let others = all.iter().enumerate().filter(move |(other, _)| *other != own);
-            others.map(|(_, address)| address.clone()).collect()
-        };
+    /// One for each worker, in the order of their wakers; `steering` says whose a connection is.
+    pub fn between(wakers: &[Waker], steering: Steering) -> Vec<Self> {
+        let (notes, inboxes): (Vec<_>, Vec<_>) = wakers.iter().map(|_| sync_channel(QUEUE)).unzip();
+        let slots = notes.into_iter().zip(wakers.iter().cloned());
+        let slots: Arc<[Slot]> =
+            slots.map(|(notes, waker)| Slot { notes, octets: Arc::default(), waker }).collect();
         let posts = inboxes.into_iter().enumerate();
-        posts.map(|(own, inbox)| Self { inbox, others: others(own), lost: 0 }).collect()
+        posts
+            .map(|(own, inbox)| Self { own, inbox, slots: Arc::clone(&slots), steering, lost: 0 })
+            .collect()
     }
 
     /// Whether there is nobody to talk to.
     pub(super) fn is_alone(&self) -> bool {
-        self.others.is_empty()
+        self.slots.len() == 1
     }
 
     /// The next note for this worker.
     pub(super) fn next(&self) -> Option<Note> {
-        if self.is_alone() { None } else { self.inbox.try_recv().ok() }
+        if self.is_alone() {
+            return None;
+        }
+        let note = self.inbox.try_recv().ok()?;
+        self.slots[self.own].octets.fetch_sub(note.octets(), Ordering::Relaxed);
+        Some(note)
     }
 
     /// Notes that found a full queue.
@@ -81,12 +132,23 @@ impl Post {
 
     /// Tells all the others.
     pub(super) fn tell(&mut self, note: &Note) {
-        for (slot, waker) in &self.others {
-            match slot.try_send(note.clone()) {
-                Ok(()) => waker.wake(),
-                Err(_) => self.lost += 1,
+        for (to, slot) in self.slots.iter().enumerate() {
+            if to != self.own && !slot.put(note.clone()) {
+                self.lost += 1;
             }
         }
+    }
+
+    /// Sends a segment to the worker whose connection it is; gives it back if that is this one.
+    pub(super) fn redirect(&mut self, stray: Stray) -> Option<Stray> {
+        let owner = self.steering.worker(stray.source, stray.destination.port());
+        if owner == self.own {
+            return Some(stray);
+        }
+        if !self.slots[owner].put(Note::Stray(stray)) {
+            self.lost += 1;
+        }
+        None
     }
 
     /// Passes on a frame if others may need it.

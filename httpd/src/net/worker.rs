@@ -132,6 +132,9 @@ impl HttpWorker {
     pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
         let Parts { mut stack, site, messages, post, groups, together, identity } = parts;
         stack.listen(port);
+        if !post.is_alone() {
+            stack.collect_strays();
+        }
         site.tick(std::time::Instant::now(), SystemTime::now());
         Self {
             reactor: Reactor::new(stack, now),
@@ -165,6 +168,7 @@ impl HttpWorker {
                 Note::Frame { octets, vlan, received } => {
                     reactor.stack().handle_frame(now, &octets, &post::meta(vlan, received));
                 }
+                Note::Stray(stray) => reactor.stack().handle_stray(now, &stray),
             }
         }
     }
@@ -177,6 +181,16 @@ impl HttpWorker {
         let groups: Vec<_> = groups.into_iter().map(|MacAddr(group)| group).collect();
         if let Err(error) = self.groups.set(&groups) {
             tracing::warn!(%error, "the interface joins no group: neighbours may not find us");
+        }
+    }
+
+    /// Gives segments that came to this worker for want of visible ports to whom they belong.
+    fn redirect_strays(&mut self, now: Instant) {
+        let mut reactor = self.reactor.borrow_mut();
+        while let Some(stray) = reactor.stack().poll_stray() {
+            if let Some(own) = self.post.redirect(stray) {
+                reactor.stack().handle_stray(now, &own);
+            }
         }
     }
 
@@ -322,6 +336,7 @@ impl Machine for HttpWorker {
     fn advance(&mut self, now: Nanos) {
         let now = instant(now);
         self.take_notes(now);
+        self.redirect_strays(now);
         self.reactor.borrow_mut().begin_turn(now);
         self.tell_others();
         if self.heard_group {

@@ -19,6 +19,7 @@ mod raw;
 mod churn;
 mod command_line;
 mod conflicts;
+mod detours;
 mod downloads;
 mod files;
 mod first;

@@ -66,6 +66,15 @@ impl Station {
     /// What the appliance sends next, until `deadline`. That it asks for the station's address
     /// is answered and not reported; neither are its probes for its own address (RFC 5227).
     pub(crate) fn hear(&self, deadline: Instant) -> Option<Heard> {
+        self.hear_any(deadline).map(|(heard, _)| heard)
+    }
+
+    /// The same as a whole frame.
+    pub(crate) fn hear_frame(&self, deadline: Instant) -> Option<Vec<u8>> {
+        self.hear_any(deadline).map(|(_, frame)| frame)
+    }
+
+    fn hear_any(&self, deadline: Instant) -> Option<(Heard, Vec<u8>)> {
         let mut frame = [0; 2048];
         loop {
             if let Some(len) = self.socket.recv(&mut frame).unwrap() {
@@ -73,7 +82,7 @@ impl Station {
                     Some(Heard::ArpRequest(target)) if target == self.address => {
                         self.send(&self.ethernet(&self.arp(2, self.address, ADDRESS)));
                     }
-                    Some(heard) => return Some(heard),
+                    Some(heard) => return Some((heard, frame[..len].to_vec())),
                     None => {}
                 }
                 continue;

@@ -57,6 +57,8 @@ struct Datagram<'a> {
     payload: &'a [u8],
     /// The packet, or its first fragment, from its header on.
     quote: &'a [u8],
+    /// It came in fragments.
+    reassembled: bool,
 }
 
 impl Stack {
@@ -81,9 +83,15 @@ impl Stack {
         }
         let ipv4::Packet { source, destination, protocol, traffic_class, payload, .. } = packet;
         let Some(part) = packet.fragment else {
-            let quote = frame.payload;
-            let datagram =
-                Datagram { source, destination, protocol, traffic_class, payload, quote };
+            let datagram = Datagram {
+                source,
+                destination,
+                protocol,
+                traffic_class,
+                payload,
+                quote: frame.payload,
+                reassembled: false,
+            };
             self.on_datagram(now, frame, meta, &datagram);
             return;
         };
@@ -100,10 +108,15 @@ impl Stack {
         };
         let whole = self.reassembly.insert(now, key, &fragment, &mut self.stats);
         if let Some(whole) = whole {
-            let (payload, quote) = (&*whole.payload, &*whole.quote);
-            let traffic_class = whole.traffic_class;
-            let datagram =
-                Datagram { source, destination, protocol, traffic_class, payload, quote };
+            let datagram = Datagram {
+                source,
+                destination,
+                protocol,
+                traffic_class: whole.traffic_class,
+                payload: &whole.payload,
+                quote: &whole.quote,
+                reassembled: true,
+            };
             // Nobody has seen it whole before.
             let meta = FrameMeta { checksum: Checksum::Unverified, ..*meta };
             self.on_datagram(now, frame, &meta, &datagram);
@@ -121,7 +134,12 @@ impl Stack {
         match protocol {
             ipv4::PROTOCOL_TCP => {
                 let ends = (source.into(), destination.into());
-                self.on_segment(now, frame, meta, ends, traffic_class, payload);
+                let station = frame.source;
+                if datagram.reassembled {
+                    self.on_detoured(now, station, meta, ends, traffic_class, payload);
+                } else {
+                    self.on_segment(now, station, meta, ends, traffic_class, payload);
+                }
             }
             ipv4::PROTOCOL_ICMP => {
                 let room = self.mtu - ipv4::HEADER_LEN;

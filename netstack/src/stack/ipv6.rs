@@ -183,7 +183,13 @@ impl Stack {
             _ if contends => self.stats.drop_martian += 1,
             NEXT_TCP if unicast => {
                 let ends = (source.into(), destination.into());
-                self.on_segment(now, frame, meta, ends, packet.traffic_class, upper.payload);
+                let (station, traffic_class) = (frame.source, packet.traffic_class);
+                // The fixed header names TCP itself: neither fragments nor extension headers.
+                if packet.header.next_header == NEXT_TCP {
+                    self.on_segment(now, station, meta, ends, traffic_class, upper.payload);
+                } else {
+                    self.on_detoured(now, station, meta, ends, traffic_class, upper.payload);
+                }
             }
             // RFC 8200 8.1: UDP without a checksum is dropped, and not answered.
             NEXT_UDP if upper.payload.get(6..8) == Some(&[0, 0]) => self.stats.drop_checksum += 1,

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use tagwire_netstack::wire::checksum::Sum;
-use tagwire_netstack::wire::{icmpv4, ipv4};
-use tagwire_netstack::{Config, FrameMeta};
+use tagwire_netstack::wire::ecn::{Ecn, mark};
+use tagwire_netstack::wire::{icmpv4, ipv4, ipv6};
+use tagwire_netstack::{Config, FrameMeta, Stray};
 
-use crate::harness::{Fixture, OUR_IP, PEER_IP, config, pattern, seg};
+use crate::harness::{
+    Fixture, OUR_IP, OUR_IP6, PEER_IP, PEER_IP6, config, config_v6, header_v6, pattern, seg,
+};
 
 /// Cuts the packet of a frame into pieces of `size` octets of payload.
 fn cut(t: &Fixture, frame: &[u8], id: u16, size: usize) -> Vec<Vec<u8>> {
@@ -129,4 +132,92 @@ fn who_waits_in_vain_is_told_within_limits() {
     t.advance(Duration::from_secs(31));
     let stats = t.stack.stats();
     assert_eq!((stats.icmp_error_out, stats.icmp_limited), (1 + 6, 34));
+}
+
+/// A stack that collects gets what `detour` makes of a connection's frames, and another one of
+/// the same interface gets the segments.
+fn handed_over(config: Config, detour: impl Fn(&Fixture, &[u8]) -> Vec<Vec<u8>>) {
+    let mut first = Fixture::new(config.clone());
+    first.stack.collect_strays();
+    let mut other = Fixture::new(Config { passive: true, ..config });
+    let mut give = |other: &mut Fixture, frame: &[u8]| {
+        for frame in detour(&first, frame) {
+            assert_eq!(first.stack.poll_stray(), None);
+            first.frame(&frame);
+        }
+        first.nothing();
+        let stray: Stray = first.stack.poll_stray().expect("a segment that may be another's");
+        assert_eq!((stray.source.ip(), stray.source.port()), (other.peer, other.port));
+        assert_eq!((stray.destination.ip(), stray.destination.port()), (other.ours, 80));
+        other.stack.handle_stray(other.now, &stray);
+        other.flush();
+    };
+    // To the station that sent it, which the other stack has never heard of.
+    let syn = other.tcp_frame(&seg("S", 0, 0).mss(1000).scale(0));
+    give(&mut other, &syn);
+    assert_eq!(other.recv().flags, "S.");
+    let request = pattern(1000);
+    other.send(seg(".", 1, 1));
+    let (id, _) = other.stack.poll_event().expect("a new connection");
+    let data = other.tcp_frame(&seg("P.", 1, 1).data(&request));
+    give(&mut other, &data);
+    assert_eq!(other.app_recv(id).0, request);
+    assert_eq!((first.stack.stats().stray_out, other.stack.stats().stray_in), (2, 2));
+    assert_eq!(first.stack.stats().tcp_in, 0);
+}
+
+#[test]
+fn a_segment_in_pieces_is_handed_to_the_stack_that_it_belongs_to() {
+    handed_over(config(), |t, frame| cut(t, frame, 7, (frame.len() / 24 * 8).max(24)));
+}
+
+#[test]
+fn a_segment_behind_extension_headers_is_handed_to_the_stack_that_it_belongs_to() {
+    handed_over(config_v6(), |t, frame| {
+        // RFC 8200 4.6: destination options, six octets of padding.
+        let payload = [&[6, 0, 1, 4, 0, 0, 0, 0], &frame[18 + ipv6::HEADER_LEN..]].concat();
+        vec![t.ip_v6(&header_v6(PEER_IP6, OUR_IP6, 60, 64), &payload)]
+    });
+}
+
+#[test]
+fn what_waits_to_be_handed_over_is_whole_and_bounded() {
+    let mut t = Fixture::new(config());
+    t.stack.collect_strays();
+    let frame = t.tcp_frame(&seg("P.", 1, 1).data(&pattern(1400)));
+    let mut wrong = frame.clone();
+    *wrong.last_mut().expect("octets") ^= 1;
+    for piece in cut(&t, &wrong, 0, 1024) {
+        t.frame(&piece);
+    }
+    assert_eq!((t.stack.stats().drop_checksum, t.stack.poll_stray()), (1, None));
+    for id in 1..=1000 {
+        for piece in cut(&t, &frame, id, 1024) {
+            t.frame(&piece);
+        }
+    }
+    let stats = t.stack.stats();
+    assert!(stats.drop_stray > 0 && stats.stray_out + stats.drop_stray == 1000, "{stats:?}");
+    let waiting = std::iter::from_fn(|| t.stack.poll_stray()).count();
+    assert!(waiting > 500, "{waiting}");
+    for piece in cut(&t, &frame, 1001, 1024) {
+        t.frame(&piece);
+    }
+    assert!(t.stack.poll_stray().is_some(), "there is room again");
+}
+
+#[test]
+fn congestion_that_one_piece_met_is_the_whole_segments() {
+    // RFC 3168 5.3.
+    let mut t = Fixture::new(config());
+    t.send(seg("SEW", 0, 0));
+    assert_eq!(t.recv().flags, "S.E");
+    t.send(seg(".", 1, 1));
+    let frame = t.tcp_frame(&seg("P.", 1, 1).data(&pattern(900)));
+    for (index, mut piece) in cut(&t, &frame, 7, 304).into_iter().enumerate() {
+        mark(&mut piece[18..], if index == 1 { Ecn::Ce } else { Ecn::Ect0 });
+        t.frame(&piece);
+    }
+    assert_eq!(t.recv().flags, ".E");
+    assert_eq!(t.stack.stats().tcp_ce_in, 1);
 }
