@@ -182,13 +182,13 @@ pub struct Config {
     pub tcp: TcpConfig,
 }
 
-/// IPv4 address conflict detection (RFC 5227).
+/// Address conflict detection: of IPv4 by RFC 5227, of IPv6 by RFC 4862 5.4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acd {
     /// Use and announce the addresses at once and probe alongside.
     #[default]
     Optimistic,
-    /// Probe first, for five to eight seconds, in which nothing is answered.
+    /// Probe first, for five to eight seconds (IPv6: one), in which nothing is answered.
     Strict,
 }
 

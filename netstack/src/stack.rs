@@ -253,7 +253,7 @@ impl Stack {
                     _ => continue,
                 }
             };
-            if packet.source_v4().is_some_and(|source| !self.usable(source)) {
+            if packet.source().is_some_and(|source| !self.may_send_from(source)) {
                 self.stats.drop_unusable_out += 1;
                 continue;
             }
@@ -506,12 +506,8 @@ impl Stack {
         if up != self.link_up {
             self.claims_link(now, up);
         }
-        if up
-            && !self.link_up
-            && !self.passive
-            && let Some(ipv6) = &mut self.ipv6
-        {
-            ipv6.restart(now);
+        if up && !self.link_up && !self.passive {
+            self.restart_v6(now);
         }
         self.link_up = up;
     }

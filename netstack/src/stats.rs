@@ -38,7 +38,7 @@ counters! {
         drop_address,
         /// Dropped: IPv4 to an address of ours that is probed for, or that another station has.
         drop_unusable_in,
-        /// Dropped: an outgoing packet from such an address.
+        /// Dropped: an outgoing packet from such an address, of either family.
         drop_unusable_out,
         /// Dropped: an IPv4 source that no host may use (RFC 1122 3.2.1.3).
         drop_martian,

@@ -1,10 +1,12 @@
 //! Another station claims the appliance's address (RFC 5227).
 
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use tagwire_lab::Lab;
 
-use crate::bed::{ADDRESS, Bed, wait_until};
+use crate::bed::{ADDRESS, ADDRESS_V6, Bed, wait_until};
+use crate::packet::checksum;
 use crate::raw::{BROADCAST, Packet, Station, frame};
 
 /// An announcement of the appliance's address, from the station.
@@ -59,5 +61,76 @@ fn strict_is_ready_once_nobody_has_answered_its_probes() {
     // RFC 5227 1.1: two more probes, a second or two apart, and ANNOUNCE_WAIT.
     assert!(started.elapsed() > Duration::from_secs(3), "{:?}", started.elapsed());
     bed.assert_serves();
+    bed.finish();
+}
+
+/// RFC 4861 4.4: the station says to all that it has the appliance's IPv6 address.
+fn claim_v6(station: &Station) -> Vec<u8> {
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(ADDRESS_V6.octets());
+    message.extend([2, 1]);
+    message.extend(station.mac);
+    let addresses = [ADDRESS_V6.octets(), all_nodes.octets()].concat();
+    let pseudo = [&addresses[..], &[0, 0, 0, message.len() as u8, 0, 0, 0, 58]].concat();
+    let sum = checksum(&[pseudo, message.clone()].concat());
+    message[2..4].copy_from_slice(&sum);
+    let header = [0x60, 0, 0, 0, 0, message.len() as u8, 58, 255];
+    let octets = [&header[..], &addresses, &message].concat();
+    let packet = Packet { ethertype: 0x86dd, octets };
+    frame([0x33, 0x33, 0, 0, 0, 1], station.mac, &[station.vlan], &packet)
+}
+
+#[test]
+fn a_duplicate_ipv6_address_is_loud_and_not_ready_and_heals() {
+    let Some(mut bed) = Bed::down(Lab::builder().pods(2).ipv6()) else { return };
+    bed.start_at(&["fd00:123::150/64", "192.168.123.150/24"], &["--workers", "2"]);
+    let station = Station::open(&bed);
+    let url = "http://[fd00:123::150]/";
+    let serves = |bed: &Bed| bed.client(&["curl", "-gsS", "-m", "0.5", url]).status.success();
+    assert!(serves(&bed));
+    assert_eq!(bed.status()["ready"], true);
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while bed.status()["ready"] == true {
+        assert!(Instant::now() < deadline, "it holds on to the address");
+        station.send(&claim_v6(&station));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let status = bed.status();
+    let states = status["address_states"].as_array().unwrap();
+    let state = |address: &str| {
+        let state = states.iter().find(|state| state["address"] == address).unwrap();
+        state["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state("fd00:123::150"), "conflicted");
+    assert_eq!(state("192.168.123.150"), "assigned");
+    let log = bed.appliance().log();
+    assert_eq!(log.matches("ADDRESS CONFLICT").count(), 1, "one voice: {log}");
+    // All workers have let go of it, and of nothing else.
+    for _ in 0..4 {
+        assert!(!serves(&bed), "served at an address that is another's");
+        bed.assert_serves();
+    }
+
+    wait_until("the address comes back", Duration::from_secs(90), || bed.status()["ready"] == true);
+    bed.client_ok(&["ip", "neigh", "flush", "all"]);
+    for _ in 0..8 {
+        assert!(bed.client(&["curl", "-gsS", "-m", "5", url]).status.success());
+    }
+    bed.finish();
+}
+
+#[test]
+fn strict_probes_for_ipv6_addresses_before_any_worker_serves_them() {
+    let Some(mut bed) = Bed::down(Lab::builder().ipv6()) else { return };
+    let started = Instant::now();
+    bed.start_at(&["fd00:123::150/64"], &["--acd", "strict", "--workers", "3"]);
+    // RFC 4862 5.1: RetransTimer.
+    assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
+    for _ in 0..8 {
+        let page = bed.client(&["curl", "-gsS", "-m", "5", "http://[fd00:123::150]/"]);
+        assert!(page.status.success());
+    }
     bed.finish();
 }

@@ -43,15 +43,13 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
-    /// The IPv4 source, for what is routed.
-    pub(crate) fn source_v4(&self) -> Option<Ipv4Addr> {
+    /// The IP source, for what is routed.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Segment(tuple, ..) => match tuple.local.ip {
-                IpAddr::V4(source) => Some(source),
-                IpAddr::V6(_) => None,
-            },
-            Self::Icmp { source, .. } => Some(*source),
-            _ => None,
+            Self::Arp(..) | Self::Discovery { .. } => None,
+            Self::Segment(tuple, ..) => Some(tuple.local.ip),
+            Self::Icmp { source, .. } => Some((*source).into()),
+            Self::Icmpv6 { source, .. } => Some((*source).into()),
         }
     }
 

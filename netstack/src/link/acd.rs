@@ -99,6 +99,12 @@ enum Phase {
     },
 }
 
+/// How long the other one has to be silent before an address is probed for that was lost so many
+/// times.
+pub(crate) fn silence(conflicts: u32) -> Duration {
+    (SILENCE * (1 << conflicts.saturating_sub(1).min(8))).min(MAX_SILENCE)
+}
+
 /// What is known about the use of one address.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -245,7 +251,7 @@ impl Claim {
         let newcomer = now < self.newcomer_until;
         match self.phase {
             Phase::Conflicted { .. } => {
-                let retry = now + self.silence();
+                let retry = now + silence(self.conflicts);
                 self.phase = Phase::Conflicted { by, retry };
                 Verdict::Bear
             }
@@ -258,15 +264,11 @@ impl Claim {
             }
             _ => {
                 self.conflicts = self.conflicts.saturating_add(1);
-                self.phase = Phase::Conflicted { by, retry: now + self.silence() };
+                self.phase = Phase::Conflicted { by, retry: now + silence(self.conflicts) };
                 self.announcer.stop();
                 Verdict::Yield
             }
         }
-    }
-
-    fn silence(&self) -> Duration {
-        (SILENCE * (1 << self.conflicts.saturating_sub(1).min(8))).min(MAX_SILENCE)
     }
 
     /// The stack that speaks for the interface has come to a state: so does this one. Returns

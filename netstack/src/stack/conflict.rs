@@ -1,10 +1,11 @@
-//! Whether our IPv4 addresses are ours alone (RFC 5227): what [`Claim`] decides is done here.
+//! Whether our addresses are ours alone (RFC 5227): what [`Claim`] decides is done here, and told
+//! for both families.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::Stack;
 use crate::config::MacAddr;
-use crate::ip::Packet;
+use crate::ip::{Packet, v6};
 use crate::link::acd::{Act, AddressEvent, AddressState, Verdict};
 use crate::link::neighbor::Heard;
 use crate::tcp::Env;
@@ -19,6 +20,16 @@ impl Stack {
     /// Whether an address of ours can be used now.
     pub(super) fn usable(&self, address: Ipv4Addr) -> bool {
         self.all_usable || self.claims.iter().all(|claim| claim.allows(address))
+    }
+
+    /// The same for both families.
+    pub(super) fn may_send_from(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.usable(address),
+            IpAddr::V6(address) => {
+                self.ipv6.as_ref().is_some_and(|ipv6| ipv6.addresses.owns(address))
+            }
+        }
     }
 
     pub(super) fn note_usable(&mut self) {
@@ -83,12 +94,7 @@ impl Stack {
         self.note_event(now, event);
     }
 
-    /// An IPv6 address is another station's.
-    pub(super) fn address_lost(&mut self, now: Instant, address: IpAddr, by: MacAddr) {
-        self.note_event(now, AddressEvent { address, state: AddressState::Conflicted { by } });
-    }
-
-    fn note_event(&mut self, now: Instant, event: AddressEvent) {
+    pub(super) fn note_event(&mut self, now: Instant, event: AddressEvent) {
         if self.address_events.len() < MAX_EVENTS {
             self.address_events.push_back(event);
         }
@@ -132,14 +138,19 @@ impl Stack {
 
     /// The stack that speaks for the addresses has [said](Self::poll_address_event) this: a
     /// [passive](crate::Config::passive) one does the same, and has no event of it. What the
-    /// others hear of a conflict reaches the one that speaks by
+    /// others hear of a conflict over IPv4 reaches the one that speaks by
     /// [`poll_neighbor_update`](Self::poll_neighbor_update), as any neighbour.
     pub fn follow_address(&mut self, now: Instant, event: AddressEvent) {
-        if let (IpAddr::V6(address), AddressState::Conflicted { by }) = (event.address, event.state)
-            && let Some(ipv6) = &mut self.ipv6
+        if let IpAddr::V6(address) = event.address
+            && let Some(ipv6) = self.ipv6.as_mut().filter(|_| self.passive)
         {
-            ipv6.addresses.follow_lost(address, by);
-            self.address_lost(now, event.address, by);
+            let state = match event.state {
+                AddressState::Tentative => v6::AddressState::Tentative,
+                AddressState::Assigned => v6::AddressState::Preferred,
+                AddressState::Conflicted { by } => v6::AddressState::Duplicate { by },
+            };
+            ipv6.addresses.follow(now, address, state);
+            self.addresses_changed_v6(now);
             self.address_events.clear();
         }
         let index = self.claims.iter().position(|claim| event.address == claim.address);

@@ -13,7 +13,7 @@ use crate::ip::v6::icmp::Fault;
 use crate::ip::v6::ingress::Admitted;
 use crate::ip::v6::{Ipv6, Out, Received, Settings, Told};
 use crate::limit::TokenBucket;
-use crate::link::acd::AddressState;
+use crate::link::acd::{AddressEvent, AddressState};
 use crate::link::neighbor::Heard;
 use crate::time::Instant;
 use crate::wire::ethernet::{self, Frame};
@@ -66,8 +66,7 @@ pub(super) fn from_config(config: &Config, keys: Keys, mtu: usize, now: Instant)
         addresses,
         gateway: config.gateway6,
         slaac: config.slaac,
-        // A passive stack leaves the probing to the one that speaks.
-        strict: config.acd == Acd::Strict && !config.passive,
+        strict: config.acd == Acd::Strict,
         keys,
         stable_secret: config.stable_secret,
         network: [a, b, c, d],
@@ -258,11 +257,7 @@ impl Stack {
         }
         let told = self.with_ipv6(|ipv6, out| ipv6.on_link_message(now, received, out));
         self.apply_mtu_v6();
-        while let Some((address, by)) =
-            self.ipv6.as_mut().and_then(|ipv6| ipv6.addresses.take_lost())
-        {
-            self.address_lost(now, address.into(), by);
-        }
+        self.addresses_changed_v6(now);
         let Some(told) = told.flatten() else { return };
         let (address, mac, heard) = match told {
             Told::Question { address, mac } => (IpAddr::V6(address), mac, Heard::Question),
@@ -371,6 +366,21 @@ impl Stack {
     pub(super) fn handle_timeout_v6(&mut self, now: Instant) {
         if self.link_up && !self.passive {
             self.with_ipv6(|ipv6, out| ipv6.handle_timeout(now, out));
+            self.addresses_changed_v6(now);
+        }
+    }
+
+    /// The link is back.
+    pub(super) fn restart_v6(&mut self, now: Instant) {
+        self.with_ipv6(|ipv6, _| ipv6.restart(now));
+        self.addresses_changed_v6(now);
+    }
+
+    /// Tells what has become of addresses.
+    pub(super) fn addresses_changed_v6(&mut self, now: Instant) {
+        let Some(ipv6) = &mut self.ipv6 else { return };
+        for (address, state) in ipv6.addresses.take_changes() {
+            self.note_event(now, AddressEvent { address: address.into(), state: plain(state) });
         }
     }
 
@@ -378,16 +388,7 @@ impl Stack {
     /// probed alongside is in use.
     pub(super) fn address_states_v6(&self) -> impl Iterator<Item = (IpAddr, AddressState)> {
         let states = self.ipv6.iter().flat_map(|ipv6| ipv6.addresses.iter());
-        states.map(|(address, state)| {
-            let state = match state {
-                v6::AddressState::Tentative => AddressState::Tentative,
-                v6::AddressState::Optimistic | v6::AddressState::Preferred => {
-                    AddressState::Assigned
-                }
-                v6::AddressState::Duplicate { by } => AddressState::Conflicted { by },
-            };
-            (address.into(), state)
-        })
+        states.map(|(address, state)| (address.into(), plain(state)))
     }
 
     /// The Ethernet groups whose frames the stack needs: the all-nodes group and the
@@ -396,5 +397,13 @@ impl Stack {
     /// (`PACKET_ADD_MEMBERSHIP`).
     pub fn multicast_macs(&self) -> Vec<MacAddr> {
         self.ipv6.iter().flat_map(|ipv6| ipv6.multicast_macs()).collect()
+    }
+}
+
+fn plain(state: v6::AddressState) -> AddressState {
+    match state {
+        v6::AddressState::Tentative => AddressState::Tentative,
+        v6::AddressState::Optimistic | v6::AddressState::Preferred => AddressState::Assigned,
+        v6::AddressState::Duplicate { by } => AddressState::Conflicted { by },
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tagwire_netstack::wire::ipv6::{ALL_NODES, multicast_mac, solicited_node};
 use tagwire_netstack::wire::ndp::{self, Advertisement, Nonce, Solicitation};
 use tagwire_netstack::wire::{ethernet, icmpv6, ipv6};
-use tagwire_netstack::{Acd, AddressState, Config, MacAddr};
+use tagwire_netstack::{Acd, AddressState, Config, FrameMeta, MacAddr};
 
 use crate::harness::{
     Fixture, OUR_IP6, PEER, PEER_IP6, US, config_v6, header_v6, ms, neighbor_of, seg,
@@ -430,4 +430,110 @@ fn strict_answers_for_nothing_before_a_second_of_silence() {
     assert!(!advertisements(&mut t).is_empty() && !tentative(&t));
     t.meet(PEER_IP6, PEER);
     assert_eq!(advertisements(&mut t).len(), 1);
+}
+
+fn state_of(t: &Fixture, address: Ipv6Addr) -> AddressState {
+    t.stack.address_states().find(|(it, _)| *it == address).expect("an address of ours").1
+}
+
+#[test]
+fn a_duplicate_comes_back_when_the_other_has_been_silent() {
+    let taken = AddressState::Conflicted { by: OTHER };
+    let mut t = Fixture::bare(config_v6());
+    t.advance(ms(100));
+    let frame = from_other(t.discovery(OUR_IP6, ALL_NODES, claim(OUR_IP6, false, true)));
+    t.frame(&frame);
+    // Heard now and then.
+    for _ in 0..5 {
+        t.advance(Duration::from_secs(10));
+        t.frame(&frame);
+    }
+    assert_eq!(t.stack.stats().nd_conflict, 1);
+    t.sent.clear();
+    t.advance(ms(14_999));
+    assert!(solicitations(&mut t).iter().all(|(_, it)| it.target != OUR_IP6));
+    assert_eq!(state_of(&t, OUR_IP6), taken);
+    // RFC 4862 5.4: the group joined again, and a probe before it is used.
+    t.advance(ms(1));
+    assert_eq!(state_of(&t, OUR_IP6), AddressState::Tentative);
+    assert!(t.stack.multicast_macs().contains(&multicast_mac(solicited_node(OUR_IP6))));
+    let probes = solicitations(&mut t);
+    assert!(probes.iter().any(|(sent, it)| sent.source == ANY && it.target == OUR_IP6));
+    t.frame(&frame);
+    assert_eq!(state_of(&t, OUR_IP6), taken);
+    // In vain: twice as long.
+    t.advance(ms(29_999));
+    assert_eq!(state_of(&t, OUR_IP6), taken);
+    t.advance(ms(1001));
+    assert_eq!(state_of(&t, OUR_IP6), AddressState::Assigned);
+    let (tentative, assigned) = (AddressState::Tentative, AddressState::Assigned);
+    let events: Vec<_> = std::iter::from_fn(|| t.stack.poll_address_event())
+        .filter(|event| event.address == OUR_IP6)
+        .map(|event| event.state)
+        .collect();
+    assert_eq!(events, [taken, tentative, taken, tentative, assigned]);
+    assert!(
+        advertisements(&mut t).iter().any(|(_, it)| it.target == OUR_IP6 && it.override_cached)
+    );
+    t.answers_arp = true;
+    t.meet(PEER_IP6, PEER);
+    t.sent.clear();
+    t.open(seg("S", 0, 0));
+}
+
+#[test]
+fn a_stack_that_does_not_speak_leaves_its_addresses_to_the_one_that_does() {
+    for acd in [Acd::Optimistic, Acd::Strict] {
+        let mut primary = Fixture::bare(Config { acd, ..config_v6() });
+        let mut other = Fixture::bare(Config { acd, passive: true, ..config_v6() });
+        let follow = |primary: &mut Fixture, other: &mut Fixture| {
+            while let Some(event) = primary.stack.poll_address_event() {
+                other.stack.follow_address(other.now, event);
+            }
+            assert_eq!(other.stack.poll_address_event(), None, "one voice");
+            assert_eq!(state_of(primary, OUR_IP6), state_of(other, OUR_IP6), "{acd:?}");
+        };
+        follow(&mut primary, &mut other);
+        for t in [&mut primary, &mut other] {
+            t.advance(Duration::from_secs(5));
+        }
+        follow(&mut primary, &mut other);
+        assert_eq!(state_of(&other, OUR_IP6), AddressState::Assigned);
+        // Both hear of it; one defends, and at the second time both give up.
+        for expected in [AddressState::Assigned, AddressState::Conflicted { by: OTHER }] {
+            for t in [&mut primary, &mut other] {
+                let claim = claim(OUR_IP6, false, true);
+                let frame = from_other(t.discovery(OUR_IP6, ALL_NODES, claim));
+                t.frame(&frame);
+            }
+            follow(&mut primary, &mut other);
+            assert_eq!(state_of(&other, OUR_IP6), expected);
+        }
+        primary.advance(Duration::from_secs(20));
+        follow(&mut primary, &mut other);
+        assert_eq!(state_of(&other, OUR_IP6), AddressState::Assigned);
+        other.nothing();
+        assert_eq!((other.stack.stats().nd_out, other.stack.stats().mld_out), (0, 0));
+    }
+}
+
+#[test]
+fn connections_at_a_lost_address_end_without_a_word_from_it() {
+    let mut t = Fixture::new(config_v6());
+    let id = t.open(seg("S", 0, 0));
+    let frame = from_other(t.discovery(OUR_IP6, ALL_NODES, claim(OUR_IP6, false, true)));
+    t.frame(&frame);
+    t.sent.clear();
+    // An answer that has not left yet.
+    t.port += 1;
+    let syn = t.tcp_frame(&seg("S", 0, 0));
+    t.stack.handle_frame(t.now, &syn, &FrameMeta::default());
+    t.frame(&frame);
+    assert!(t.stack.closed(id).is_some());
+    let from_it = |frame: &[u8]| {
+        let packet = ipv6::parse(ethernet::parse(frame).unwrap().payload).unwrap();
+        packet.header.source == OUR_IP6 && packet.header.next_header != ipv6::NEXT_ICMPV6
+    };
+    assert!(!t.sent.iter().any(|(_, frame)| from_it(frame)));
+    assert_eq!(t.stack.stats().drop_unusable_out, 1);
 }

@@ -5,7 +5,10 @@
 //!               no answer in 1 s               another station claims it, twice in 10 s
 //!  Optimistic ------------------> Preferred ----------------------------> Duplicate
 //!  or Tentative -- another station has it or wants it --> Duplicate, or a new identifier
+//!         ^                                                   |
+//!         +-------- the other one silent for 15 to 60 s ------+
 //! ```
+//! A duplicate comes back by itself as an IPv4 address does (see [`acd`](crate::link::acd)).
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use std::time::Duration;
 use super::{Out, PURPOSE_IDENTIFIER, PURPOSE_NONCE, Settings};
 use crate::config::{Ipv6Cidr, MacAddr};
 use crate::entropy::Keys;
+use crate::link::acd::silence;
 use crate::link::announce::Announcer;
 use crate::time::Instant;
 use crate::wire::ipv6::{ALL_NODES, solicited_node};
@@ -67,7 +71,8 @@ struct Own {
     cidr: Ipv6Cidr,
     origin: Origin,
     state: AddressState,
-    /// The next probe or, if none is left, the end of the wait for an answer.
+    /// The next probe or, if none is left, the end of the wait for an answer. For a duplicate,
+    /// when it is probed for again.
     next_probe: Instant,
     probes_left: u8,
     /// Probes that followed one that came back.
@@ -79,6 +84,8 @@ struct Own {
     preferred_until: Instant,
     valid_until: Instant,
     defended: Option<Instant>,
+    /// Times that it was lost, since it was last held.
+    conflicts: u32,
 }
 
 impl Own {
@@ -95,6 +102,7 @@ impl Own {
             preferred_until: Instant::NEVER,
             valid_until: Instant::NEVER,
             defended: None,
+            conflicts: 0,
         };
         own.begin(strict, now);
         own
@@ -124,10 +132,16 @@ impl Own {
         matches!(self.state, AddressState::Optimistic | AddressState::Tentative)
     }
 
-    fn give_up(&mut self, by: MacAddr) {
-        self.state = AddressState::Duplicate { by };
-        self.next_probe = Instant::NEVER;
+    fn give_up(&mut self, by: MacAddr, now: Instant) {
+        self.conflicts = self.conflicts.saturating_add(1);
         self.announcer.stop();
+        self.heard(by, now);
+    }
+
+    /// Who has the address still has it.
+    fn heard(&mut self, by: MacAddr, now: Instant) {
+        self.state = AddressState::Duplicate { by };
+        self.next_probe = now + silence(self.conflicts);
     }
 
     fn next_timeout(&self) -> Instant {
@@ -162,8 +176,8 @@ pub(crate) struct Addresses {
     network: [u8; 4],
     /// Probes so far, which makes each nonce another.
     probes: u64,
-    /// Addresses that have just been given up, and to whom: few, and taken at once.
-    lost: Vec<(Ipv6Addr, MacAddr)>,
+    /// Addresses that have just become usable or unusable: few, and taken at once.
+    changes: Vec<(Ipv6Addr, AddressState)>,
 }
 
 impl Addresses {
@@ -181,7 +195,7 @@ impl Addresses {
         let identifiers = Keys::new(secret);
         let list = Vec::new();
         let mut new =
-            Self { list, mac, strict, keys, identifiers, network, probes: 0, lost: Vec::new() };
+            Self { list, mac, strict, keys, identifiers, network, probes: 0, changes: Vec::new() };
         // One that is configured takes the place of the one that we would form.
         if !addresses.iter().any(|cidr| cidr.address.is_unicast_link_local()) {
             let cidr = new.form(LINK_LOCAL, 0);
@@ -229,15 +243,23 @@ impl Addresses {
         self.list.iter().map(|own| (own.cidr.address, own.state))
     }
 
-    /// An address that has been given up since the last time, and to whom.
-    pub(crate) fn take_lost(&mut self) -> Option<(Ipv6Addr, MacAddr)> {
-        self.lost.pop()
+    /// Addresses that have been given up, are probed for again, or can be used after a probe,
+    /// since the last time.
+    pub(crate) fn take_changes(&mut self) -> Vec<(Ipv6Addr, AddressState)> {
+        std::mem::take(&mut self.changes)
     }
 
-    /// Another worker, which speaks for the addresses, has given this one up.
-    pub(crate) fn follow_lost(&mut self, address: Ipv6Addr, by: MacAddr) {
-        if let Some(own) = self.list.iter_mut().find(|own| own.cidr.address == address) {
-            own.give_up(by);
+    /// The stack that speaks for the addresses has come to this: so does one that does not, and
+    /// which has no times of its own.
+    pub(crate) fn follow(&mut self, now: Instant, address: Ipv6Addr, state: AddressState) {
+        let index = self.list.iter().position(|own| own.cidr.address == address);
+        match (index, state) {
+            (Some(index), AddressState::Duplicate { by }) => self.lose(index, by, now),
+            (Some(index), _) => {
+                self.list[index].state = state;
+                self.changes.push((address, state));
+            }
+            (None, _) => {}
         }
     }
 
@@ -300,7 +322,10 @@ impl Addresses {
         };
         let own = &mut self.list[index];
         match own.state {
-            AddressState::Duplicate { .. } => Conflict::None,
+            AddressState::Duplicate { .. } => {
+                own.heard(by, now);
+                Conflict::None
+            }
             AddressState::Preferred if asks => Conflict::Taken,
             AddressState::Preferred => {
                 let again = own.defended.is_some_and(|at| now.since(at) < DEFEND_INTERVAL);
@@ -328,11 +353,11 @@ impl Addresses {
 
     /// An address is another's: it is given up, or formed anew (RFC 7217 6).
     fn lose(&mut self, index: usize, by: MacAddr, now: Instant) {
-        self.lost.push((self.list[index].cidr.address, by));
+        self.changes.push((self.list[index].cidr.address, AddressState::Duplicate { by }));
         let retries = match self.list[index].origin {
             Origin::Formed(retries) if retries < MAX_RETRIES => retries,
             _ => {
-                self.list[index].give_up(by);
+                self.list[index].give_up(by, now);
                 return;
             }
         };
@@ -390,14 +415,26 @@ impl Addresses {
         self.list.iter().map(Own::next_timeout).min().unwrap_or(Instant::NEVER)
     }
 
+    /// Ends addresses whose time is over, and begins to probe for duplicates that nobody has
+    /// been heard to have for a while, whatever the mode.
     pub(super) fn expire(&mut self, now: Instant) {
         self.list.retain(|own| own.valid_until > now);
+        for own in &mut self.list {
+            if matches!(own.state, AddressState::Duplicate { .. }) && own.next_probe <= now {
+                own.begin(true, now);
+                self.changes.push((own.cidr.address, own.state));
+            }
+        }
     }
 
-    /// Probes all addresses anew.
+    /// Probes all addresses anew, and uses none meanwhile that was another's.
     pub(super) fn restart(&mut self, now: Instant) {
         for own in &mut self.list {
-            own.begin(self.strict, now);
+            let before = own.state;
+            own.begin(self.strict || !own.is_usable(), now);
+            if own.state != before && own.state == AddressState::Tentative {
+                self.changes.push((own.cidr.address, own.state));
+            }
         }
     }
 
@@ -414,11 +451,14 @@ impl Addresses {
                     let [.., a, b, c, d, e, f] = self.keys.prf(PURPOSE_NONCE, &input).to_be_bytes();
                     own.nonce = [a, b, c, d, e, f];
                     let probe = Solicitation { target, source_mac: None, nonce: Some(own.nonce) };
-                    out.stats.nd_out += 1;
                     let message = make_solicitation(&probe);
                     out.group(Ipv6Addr::UNSPECIFIED, solicited_node(target), message);
                 } else {
+                    if own.state == AddressState::Tentative {
+                        self.changes.push((target, AddressState::Preferred));
+                    }
                     own.state = AddressState::Preferred;
+                    own.conflicts = 0;
                     own.next_probe = Instant::NEVER;
                     // Now in words that override what others have cached.
                     own.announcer.restart(now);
@@ -434,7 +474,6 @@ impl Addresses {
                     target,
                     target_mac: Some(self.mac),
                 };
-                out.stats.nd_out += 1;
                 out.group(target, ALL_NODES, make_advertisement(&advertisement));
             }
         }

@@ -142,7 +142,6 @@ impl Mld {
         let mut records = Vec::new();
         for group in self.left.drain(..) {
             if old {
-                out.stats.mld_out += 1;
                 out.listener(source, ALL_ROUTERS, make_v1(TYPE_DONE_V1, group));
             } else {
                 let (kind, sources) = (RecordKind::ToInclude, Vec::new());
@@ -182,12 +181,10 @@ impl Mld {
         }
         if old {
             for Record { group, .. } in records {
-                out.stats.mld_out += 1;
                 out.listener(source, group, make_v1(TYPE_REPORT_V1, group));
             }
         } else {
             for records in pack(&records) {
-                out.stats.mld_out += 1;
                 out.listener(source, ALL_MLDV2_ROUTERS, make_report(records));
             }
         }

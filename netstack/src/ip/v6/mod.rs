@@ -88,6 +88,8 @@ impl Out<'_> {
         if self.passive && !is_question {
             return;
         }
+        let sent = if router_alert { &mut self.stats.mld_out } else { &mut self.stats.nd_out };
+        *sent += 1;
         icmpv6::seal(source, destination, &mut message);
         let packet = Packet::Discovery { to, source, destination, message, router_alert };
         self.outbox.push(packet, self.stats);
@@ -174,7 +176,6 @@ impl Ipv6 {
             source_mac: proven.then_some(self.mac),
             nonce: None,
         };
-        out.stats.nd_out += 1;
         let message = wire_ndp::make_solicitation(&solicitation);
         if to.is_group() {
             out.group(source, solicited_node(target), message);
@@ -202,7 +203,6 @@ impl Ipv6 {
             let source = self.addresses.link_local();
             let source_mac = source.and_then(|(_, proven)| proven.then_some(self.mac));
             let source = source.map_or(Ipv6Addr::UNSPECIFIED, |(address, _)| address);
-            out.stats.nd_out += 1;
             out.group(source, ALL_ROUTERS, wire_ndp::make_router_solicitation(source_mac));
         }
         self.routers.expire(now);

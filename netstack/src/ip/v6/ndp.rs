@@ -95,6 +95,10 @@ impl Ipv6 {
                 return None;
             }
             self.addresses.state(target)?;
+            if out.passive {
+                // The stack that speaks for the address decides.
+                return Some(None);
+            }
             let conflict =
                 self.addresses.on_claim(now, target, received.station, true, solicitation.nonce);
             return self.settle(now, target, conflict, out).then_some(None);
@@ -110,7 +114,6 @@ impl Ipv6 {
             None => received.station,
         };
         let advertisement = self.addresses.advertisement(target, true);
-        out.stats.nd_out += 1;
         out.link(mac, target, received.source, ndp::make_advertisement(&advertisement));
         let told = solicitation.source_mac.is_some();
         Some(told.then_some(Told::Question { address: received.source, mac }))
@@ -130,6 +133,9 @@ impl Ipv6 {
             return None;
         }
         if self.addresses.state(target).is_some() {
+            if out.passive {
+                return Some(None);
+            }
             let conflict = self.addresses.on_claim(now, target, received.station, false, None);
             return self.settle(now, target, conflict, out).then_some(None);
         }
@@ -169,7 +175,6 @@ impl Ipv6 {
     /// Says to all that an address is ours (RFC 4861 7.2.4, RFC 4862 5.4.3).
     fn defend(&self, target: Ipv6Addr, out: &mut Out<'_>) {
         let advertisement = self.addresses.advertisement(target, false);
-        out.stats.nd_out += 1;
         out.group(target, ALL_NODES, ndp::make_advertisement(&advertisement));
     }
 
