@@ -342,6 +342,8 @@ fn identity(config: &Config, interface: &Interface, mtu: u16) -> Value {
         "mtu": mtu,
         "vlan": (config.vlan != VlanStack::UNTAGGED).then(|| config.vlan.to_string()),
         "pcp": config.pcp,
+        "memory_budget": config.memory_budget,
+        "fast_open": config.fast_open,
         "congestion": config.congestion.to_string(),
         "addresses": addresses,
         "gateways": config.gateways,

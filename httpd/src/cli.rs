@@ -126,7 +126,7 @@ struct ServeArgs {
     /// What all connections may hold in memory, 16m or more; beyond it the slowest give way
     #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = memory_budget, default_value = "256m")]
     memory_budget: usize,
-    /// Whether an IPv4 address is used at once and probed alongside (optimistic), or after (strict)
+    /// Whether an address is used at once and probed for alongside (optimistic), or after (strict)
     #[arg(long, env = "ACD", value_parser = acd, default_value = "optimistic")]
     acd: Acd,
     /// Floor of TCP's retransmission timeout in milliseconds

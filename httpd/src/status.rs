@@ -172,6 +172,8 @@ impl Report {
         row("address", joined([addresses, port.map(|port| format!("port {port}"))]));
         row("gateway", self.list("gateways"));
         row("congestion", self.word("congestion"));
+        let fast_open = self.take("fast_open").and_then(|value| value.as_bool());
+        row("Fast Open", fast_open.filter(|on| *on).map(|_| "on".to_owned()));
         self.left.remove("vlan");
         row("neighbours", self.number("neighbors").map(grouped));
         row("www-root", self.word("www_root"));
@@ -187,6 +189,10 @@ impl Report {
             ("in TIME-WAIT", "time_wait"),
         ] {
             rows.extend(self.number(path).map(|count| (name.to_owned(), grouped(count))));
+        }
+        if let (Some(used), Some(budget)) = (self.number("memory"), self.number("memory_budget")) {
+            let held = format!("{} of {}", size(used), size(budget));
+            rows.push(("their memory".to_owned(), held));
         }
         self.groups.push(rows);
     }
@@ -331,6 +337,7 @@ mod tests {
                 { "address": "192.168.123.150", "state": "conflicted", "by": "02:00:00:00:00:09" },
             ],
             "connections": 12, "half_open": 0, "time_wait": 1020,
+            "memory": 36_864, "memory_budget": 268_435_456, "fast_open": true,
             "cache": {
                 "capacity": 536_870_912, "bytes": 14_448_651, "entries": 28, "hits": 997,
                 "misses": 3, "loads": 31, "novel": 1
@@ -354,6 +361,7 @@ VLAN                123, priority 5
 address             192.168.123.150/24, fd00:123::150/64, port 80
 gateway             none
 congestion          cubic
+Fast Open           on
 neighbours          2
 www-root            /www
 packets by          io_uring
@@ -361,6 +369,7 @@ packets by          io_uring
 connections         12
 half open           0
 in TIME-WAIT        1,020
+their memory        36 KiB of 256 MiB
 
 worker 0            5 connections, 165 frames in
 worker 1            7 connections, 200 frames in

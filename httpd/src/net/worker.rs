@@ -303,6 +303,7 @@ impl HttpWorker {
             "connections": counts.connections,
             "half_open": counts.half_open,
             "time_wait": counts.time_wait,
+            "memory": counts.memory,
             "neighbors": stack.neighbors(),
             "stack": counters,
             "driver": driver,

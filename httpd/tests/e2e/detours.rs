@@ -16,7 +16,7 @@ const STATION: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 0, 0x77);
 
 /// Which way a connection's segments go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Detour {
+pub(crate) enum Detour {
     /// RFC 791 3.2.
     Fragments,
     /// RFC 8200 4.6.
@@ -24,10 +24,10 @@ enum Detour {
 }
 
 /// A connection of the station's, from one of its ports.
-struct Connection<'a> {
-    station: &'a Station,
-    port: u16,
-    detour: Detour,
+pub(crate) struct Connection<'a> {
+    pub(crate) station: &'a Station,
+    pub(crate) port: u16,
+    pub(crate) detour: Detour,
 }
 
 /// What a frame of the appliance carries for TCP, its tag of four octets included.
@@ -52,7 +52,7 @@ impl Connection<'_> {
     }
 
     /// A segment with an MSS option, so that a header with a fragment of its own is left over.
-    fn segment(&self, flags: u8, seq: u32, ack: u32, data: &[u8]) -> Vec<u8> {
+    pub(crate) fn segment(&self, flags: u8, seq: u32, ack: u32, data: &[u8]) -> Vec<u8> {
         let mut segment = [self.port.to_be_bytes(), 80u16.to_be_bytes()].concat();
         segment.extend(seq.to_be_bytes());
         segment.extend(ack.to_be_bytes());
@@ -71,7 +71,7 @@ impl Connection<'_> {
     }
 
     /// As no detour would have it.
-    fn send_plainly(&self, segment: &[u8]) {
+    pub(crate) fn send_plainly(&self, segment: &[u8]) {
         let packet = match self.detour {
             Detour::Fragments => ipv4(TCP, self.station.address, ADDRESS, segment),
             Detour::DestinationOptions => ipv6(TCP, segment),
@@ -109,14 +109,21 @@ impl Connection<'_> {
         }
     }
 
-    /// A request and its answer; `plainly` go the first acknowledgement and the last.
-    fn is_served(&self) {
+    /// The handshake; its last acknowledgement goes plainly. What the appliance's data begins
+    /// with; the station's begins with 1000.
+    pub(crate) fn open(&self) -> u32 {
         self.send(&self.segment(SYN, 999, 0, &[]));
         let answer = self.hear();
         assert_eq!((answer[13], number(&answer[8..])), (SYN | ACK, 1000), "port {}", self.port);
         let theirs = number(&answer[4..]).wrapping_add(1);
         // What the kernel gives to the worker that it thinks has the connection.
         self.send_plainly(&self.segment(ACK, 1000, theirs, &[]));
+        theirs
+    }
+
+    /// A request and its answer, and a reset that goes plainly.
+    fn is_served(&self) {
+        let theirs = self.open();
         let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
         self.send(&self.segment(ACK | PUSH, 1000, theirs, request));
         let data = loop {

@@ -42,5 +42,7 @@ over_ipv6! {
     http::what_the_client_sends_in_large_frames_is_taken_whole,
     workers::two_workers_share_an_interface,
     workers::a_shutdown_waits_for_the_last_download_of_all_workers,
+    settings::fast_open_takes_the_request_with_the_syn_of_who_was_here_before,
+    settings::jumbo_frames_carry_a_download,
     vlans::two_tags_in_each_other_are_a_vlan,
 }

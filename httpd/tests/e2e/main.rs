@@ -31,6 +31,7 @@ mod ipv6;
 mod kernel_options;
 mod link;
 mod rest;
+mod settings;
 mod shutdown;
 mod slaac;
 mod stalled;

@@ -1,29 +1,9 @@
 //! Explicit congestion notification: RFC 3168 6.1, clause by clause.
 
-use tagwire_netstack::wire::ecn::{Ecn, mark};
-use tagwire_netstack::wire::{ethernet, ipv4};
+use tagwire_netstack::wire::ecn::Ecn;
 use tagwire_netstack::{Config, ConnId, Offload, TcpConfig};
 
 use crate::harness::{Fixture, Seg, config, ms, pattern, seg};
-
-impl Fixture {
-    /// The peer sends a segment in a packet with this field.
-    fn send_marked(&mut self, segment: &Seg, ecn: Ecn) {
-        let mut frame = self.tcp_frame(segment);
-        mark(&mut frame[ethernet::header_len(self.vlan_tags())..], ecn);
-        self.frame(&frame);
-    }
-
-    /// The next segment that the stack sent, and the field of its packet.
-    #[track_caller]
-    fn recv_marked(&mut self) -> (Seg, Ecn) {
-        self.flush();
-        let (_, frame) = self.sent.front().expect("the stack should have sent a frame");
-        let frame = ethernet::parse(frame).expect("an Ethernet frame");
-        let ecn = Ecn::of(ipv4::parse(frame.payload).expect("a packet").traffic_class);
-        (self.recv(), ecn)
-    }
-}
 
 fn syn() -> Seg {
     seg("SEW", 0, 0).mss(1000)

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tagwire_netstack::congestion::{Acked, Congestion};
 use tagwire_netstack::wire::arp::{self, ArpPacket, Operation};
 use tagwire_netstack::wire::checksum::{Sum, pseudo_header_of};
+use tagwire_netstack::wire::ecn::{Ecn, mark};
 use tagwire_netstack::wire::ndp::{self, Advertisement, Solicitation};
 use tagwire_netstack::wire::tcp::{self, Flags, Header, Options, Timestamp};
 use tagwire_netstack::wire::vlan::Tags;
@@ -283,6 +284,26 @@ impl Fixture {
         if asked {
             self.introduce(self.peer, PEER);
         }
+    }
+
+    /// The peer sends a segment in a packet with this congestion field.
+    pub(crate) fn send_marked(&mut self, segment: &Seg, ecn: Ecn) {
+        let mut frame = self.tcp_frame(segment);
+        mark(&mut frame[ethernet::header_len(self.vlan)..], ecn);
+        self.frame(&frame);
+    }
+
+    /// The next segment that the stack sent, and the congestion field of its packet.
+    #[track_caller]
+    pub(crate) fn recv_marked(&mut self) -> (Seg, Ecn) {
+        self.flush();
+        let (_, frame) = self.sent.front().expect("the stack should have sent a frame");
+        let frame = ethernet::parse(frame).expect("an Ethernet frame");
+        let traffic_class = ipv4::parse(frame.payload)
+            .map(|packet| packet.traffic_class)
+            .or_else(|_| ipv6::parse(frame.payload).map(|packet| packet.traffic_class))
+            .expect("a packet");
+        (self.recv(), Ecn::of(traffic_class))
     }
 
     /// An Ethernet frame from the peer to us.

@@ -20,6 +20,8 @@ mod cookies;
 mod data_in;
 #[path = "../data_out.rs"]
 mod data_out;
+#[path = "../ecn.rs"]
+mod ecn;
 #[path = "../offload.rs"]
 mod offload;
 #[path = "../open.rs"]
