@@ -12,7 +12,7 @@ use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
 use crate::packet::ring::{self, RxRing};
-use crate::packet::{Groups, RxFrame, Steering, SynFilter, TxFrame, Vlan, socket};
+use crate::packet::{Groups, RxFrame, Steering, TxFrame, Vlan, socket};
 use crate::uring::{Uring, Wait};
 use crate::waker::Waker;
 
@@ -87,7 +87,6 @@ impl WorkerConfig {
 #[derive(Debug)]
 pub struct Port {
     interface: Interface,
-    vlan: Vlan,
     busy_poll: Duration,
     rx: RxRing,
     sender: OwnedFd,
@@ -126,8 +125,7 @@ impl Port {
         let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
         let sender = socket::open_sender(&interface)?;
         let rx = RxRing::open(socket::open_receiver()?, &interface, config.ring_slots)?;
-        let (vlan, busy_poll) = (config.vlan, config.busy_poll);
-        Ok(Self { interface, vlan, busy_poll, rx, sender, link, waker })
+        Ok(Self { interface, busy_poll: config.busy_poll, rx, sender, link, waker })
     }
 
     /// Wakes the worker that this becomes.
@@ -140,7 +138,6 @@ impl Port {
 /// [`run`](Self::run) needs no privilege.
 pub struct Worker {
     interface: Interface,
-    vlan: Vlan,
     busy_poll: Duration,
     rx: RxRing,
     uring: Uring,
@@ -155,7 +152,7 @@ impl Worker {
     /// # Errors
     /// [`OpenError`], whose text says what to do.
     pub fn open(port: Port) -> Result<Self, OpenError> {
-        let Port { interface, vlan, busy_poll, rx, sender, link, waker } = port;
+        let Port { interface, busy_poll, rx, sender, link, waker } = port;
         let uring = Uring::open(
             sender,
             interface.mtu,
@@ -164,7 +161,7 @@ impl Worker {
             link.fd().as_raw_fd(),
         )?;
         let counters = Rc::new(Counters::default());
-        Ok(Self { interface, vlan, busy_poll, rx, uring, link, waker, counters })
+        Ok(Self { interface, busy_poll, rx, uring, link, waker, counters })
     }
 
     /// Opens the only worker of an interface.
@@ -196,15 +193,6 @@ impl Worker {
             .map_err(|error| OpenError::Io { what: "the memberships of groups", error })
     }
 
-    /// Which SYNs come up; all of them at first.
-    ///
-    /// # Errors
-    /// No file descriptor is left.
-    pub fn syn_filter(&self) -> Result<SynFilter, OpenError> {
-        SynFilter::new(self.rx.fd(), &self.interface, self.vlan)
-            .map_err(|error| OpenError::Io { what: "the filter for SYNs", error })
-    }
-
     /// Drives `machine` until it is finished. On the thread that opened this: the kernel
     /// takes submissions from no other.
     ///
@@ -215,16 +203,25 @@ impl Worker {
     pub fn run(mut self, machine: &mut impl Machine) -> io::Result<()> {
         let mut ends_at = None;
         loop {
-            let now = clock::now();
             add(&self.counters.turns, 1);
             if self.waker.take() {
                 // Whoever wakes us may ask for the counters.
                 self.count_kernel_drops();
             }
+            let mut now = clock::now();
             if self.rx.has_frame() {
-                self.rx.begin_turn(now);
+                self.rx.begin_turn();
                 for _ in 0..RX_BATCH {
-                    if !self.rx.next(&self.counters, |frame| machine.frame(now, frame)) {
+                    let take = |frame: RxFrame<'_>| {
+                        // What comes while the turn is under way must not seem to have come
+                        // before it: on a busy machine that may be many milliseconds, and a
+                        // round trip would be measured that is shorter than the path.
+                        if frame.meta.received > now {
+                            now = clock::now();
+                        }
+                        machine.frame(now, frame);
+                    };
+                    if !self.rx.next(&self.counters, take) {
                         break;
                     }
                 }

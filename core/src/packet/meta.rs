@@ -18,8 +18,8 @@ pub struct RxMeta {
     pub vlan: Option<VlanTag>,
     /// The transport checksum's state.
     pub checksum: RxChecksum,
-    /// When the kernel received it: at or before the turn's time, which it is where the kernel's
-    /// stamp cannot be believed (somebody has set the wall clock).
+    /// When the kernel received it, or a little later, never earlier; about the turn's time where
+    /// the kernel's stamp cannot be believed (somebody has set the wall clock).
     pub received: Nanos,
 }
 

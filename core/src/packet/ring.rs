@@ -75,19 +75,23 @@ pub(crate) struct RxRing {
 /// has frames.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stamps {
-    now: Nanos,
     wall: Nanos,
+    /// Not before `wall` was read: a thread that is kept from its processor between the two
+    /// takes frames for younger than they are, never for older. A round trip that seems
+    /// shorter than the path would be believed for long.
+    now: Nanos,
 }
 
 impl Stamps {
-    /// A stamp on the monotonic clock. One from the future, or from a past that no frame waits
-    /// from, was made with another setting of the wall clock and says nothing.
+    /// A stamp on the monotonic clock; later than `now` if the frame has come since. One from
+    /// further away, in either direction, was made with another setting of the wall clock and says
+    /// nothing.
     fn received(self, stamp: Nanos) -> Nanos {
-        let waited = self.wall.since(stamp);
-        if waited > LONGEST_WAIT {
+        let (waited, since) = (self.wall.since(stamp), stamp.since(self.wall));
+        if waited > LONGEST_WAIT || since > LONGEST_WAIT {
             return self.now;
         }
-        Nanos(self.now.0.saturating_sub(waited.as_nanos() as u64))
+        Nanos(self.now.0.saturating_sub(waited.as_nanos() as u64)).after(since)
     }
 }
 
@@ -158,9 +162,10 @@ impl RxRing {
         self.status(self.next).load(Ordering::Acquire) & TP_STATUS_USER != 0
     }
 
-    /// Begins a turn at `now`, in which frames are taken.
-    pub(crate) fn begin_turn(&mut self, now: Nanos) {
-        self.stamps = Stamps { now, wall: clock::wall() };
+    /// Begins a turn in which frames are taken.
+    pub(crate) fn begin_turn(&mut self) {
+        let wall = clock::wall();
+        self.stamps = Stamps { wall, now: clock::now() };
     }
 
     /// Hands the next frame to `take` and gives its slot back. False if none waits.
@@ -273,14 +278,15 @@ mod tests {
     }
 
     #[test]
-    fn stamps_are_on_the_clock_of_the_turn_and_never_behind_it() {
+    fn stamps_are_on_the_clock_of_the_turn() {
         let millis = |millis: u64| Nanos(millis * 1_000_000);
         let stamps = Stamps { now: millis(10_000), wall: millis(1_700_000_000_000) };
         let received = |wall| stamps.received(millis(wall));
         assert_eq!(received(1_700_000_000_000), millis(10_000));
         assert_eq!(received(1_699_999_999_997), millis(9_997));
-        // Stamped while the turn began, or before the wall clock was set back.
-        assert_eq!(received(1_700_000_000_001), millis(10_000));
+        // It came while the turn was under way.
+        assert_eq!(received(1_700_000_000_012), millis(10_012));
+        // Before the wall clock was set back.
         assert_eq!(received(1_700_003_600_000), millis(10_000));
         // Before it was set forward.
         assert_eq!(received(1_699_996_400_000), millis(10_000));

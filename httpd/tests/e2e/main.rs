@@ -23,7 +23,6 @@ mod detours;
 mod downloads;
 mod files;
 mod first;
-mod flood;
 mod frames;
 mod http;
 mod impaired;
