@@ -100,13 +100,17 @@ impl Connection {
             return Some(plan);
         }
         if self.pacing_rate().is_some()
-            && let Some(at) = self.pacer.blocked_until(cx.now)
             && (self.sent.lost() > 0 || self.send_end().after(self.snd_nxt))
+            && let Some(at) = self.pacer.blocked_until(cx.now)
         {
             self.timers.set(Timer::Pacing, at);
             return None;
         }
-        self.plan_retransmission(cx).or_else(|| self.plan_data(cx))
+        let plan = self.plan_retransmission(cx).or_else(|| self.plan_data(cx));
+        if plan.is_none() {
+            self.pacer.stop_owing();
+        }
+        plan
     }
 
     /// The first unacknowledged segment, whatever the windows say.
