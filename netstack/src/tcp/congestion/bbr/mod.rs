@@ -22,6 +22,11 @@
 //!   some rounds. If then as large a share is lost as before, it is the path's own: the bounds
 //!   are lifted, Startup goes on if it was losses that ended it, and for ten seconds that share (at most 10 %) is added to the threshold.
 //!
+//! - Where a queue stands, three bursts are added to the window ("BBRQuantizationBudget" of the
+//!   draft takes three for the least). The windows then hold each other back, and what a flow
+//!   carries goes with what its window has beyond its own rate's: without them the draft's flows
+//!   dwindle beside those of version 1, which has them always.
+//!
 //! Flows that crowd a bottleneck yield together, so their losses go away and nothing of that
 //! applies, down to a queue of half the bandwidth-delay product. With many flows and a
 //! shallower one they may mistake each other's losses for the path's: eight in a quarter of
@@ -31,6 +36,8 @@ mod model;
 mod probe_bw;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod version1;
 
 use std::time::Duration;
 
@@ -456,6 +463,13 @@ impl Bbr {
         if self.state == State::ProbeUp { volume + 2.0 * self.mss } else { volume }
     }
 
+    /// What the window has beyond its rate's while a queue stands (see the module's doc): a window
+    /// of twice the product, in a queue that makes the round trip longer than that, measures no
+    /// more than it holds, so that whoever adds nothing to it loses a little each round.
+    fn standing_ground(&self) -> f64 {
+        if self.is_queue_standing() { 3.0 * self.send_quantum } else { 0.0 }
+    }
+
     /// Inflight: what is in flight at this rate and gain.
     fn inflight(&self, bw: f64, gain: f64) -> f64 {
         self.with_quantization(self.bdp_of(bw, gain))
@@ -499,7 +513,8 @@ impl Bbr {
     }
 
     fn set_cwnd(&mut self, newly_acked: f64) {
-        let volume = self.bdp(self.state.cwnd_gain()) + self.extra_acked.max();
+        let volume =
+            self.bdp(self.state.cwnd_gain()) + self.extra_acked.max() + self.standing_ground();
         let max_inflight = self.with_quantization(volume);
         if self.full_bw_reached {
             self.cwnd = (self.cwnd + newly_acked).min(max_inflight);

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::version1::Version1;
 use super::*;
 use crate::tcp::congestion::cubic::Cubic;
 use crate::tcp::congestion::sim::{self, FAST_ETHERNET, Flow, MSS, Path, Sim};
@@ -7,6 +8,10 @@ use crate::tcp::seq::SeqNum;
 
 fn make(start: Start) -> Box<dyn Congestion> {
     Box::new(Bbr::new(start))
+}
+
+fn version1(start: Start) -> Box<dyn Congestion> {
+    Box::new(Version1::new(start))
 }
 
 /// Octets a second of each flow between two points in time, and segments that the queue dropped.
@@ -53,6 +58,53 @@ fn carries_nearly_what_the_path_does_whatever_it_loses_at_random() {
             _ => 10.2e6,
         };
         assert!(goodput > least, "{loss} % {rtt} ms: {goodput}");
+    }
+}
+
+#[test]
+fn carries_nearly_what_version_1_does_whatever_is_lost_at_random() {
+    let theirs = sim::cells(version1);
+    for ((loss, rtt, ours), (.., theirs)) in sim::cells(make).into_iter().zip(theirs) {
+        // A round of a millisecond has but some segments: chance makes single ones look like much.
+        let least = match (rtt, loss) {
+            (1, 10.0) => 0.78,
+            (1, 3.0) => 0.92,
+            _ => 0.95,
+        };
+        assert!(ours > least * theirs, "{loss} % {rtt} ms: {ours} {theirs}");
+    }
+}
+
+/// Two flows of ours and two of version 1, all at once, with the queue of a thousand frames:
+/// what ours carry together, in parts of what those do.
+fn beside_version1(rtt: u64, seed: u64) -> f64 {
+    let path = Path { queue: 1_514_000, rtt: Duration::from_millis(rtt), ..FAST_ETHERNET };
+    let flows = (0..4)
+        .map(|index| {
+            let ours = (index + seed).is_multiple_of(2);
+            let mut flow = Flow::new(if ours { make } else { version1 }, seed * 10 + index);
+            flow.start = Duration::from_millis(2 * index);
+            flow
+        })
+        .collect();
+    let (rates, _) = measure(&mut Sim::new(path, flows), 5, 20);
+    let (even, odd) = (rates[0] + rates[2], rates[1] + rates[3]);
+    if seed.is_multiple_of(2) { even / odd } else { odd / even }
+}
+
+#[test]
+fn beside_version_1_it_keeps_its_share() {
+    for rtt in [1, 20] {
+        for seed in 1..=4 {
+            let ratio = beside_version1(rtt, seed);
+            assert!((0.7..=1.4).contains(&ratio), "{rtt} ms, seed {seed}: {ratio}");
+        }
+    }
+    // Here the queue is not much longer than the path, and overflows. What that loses we
+    // answer, and version 1 does not.
+    for seed in 1..=4 {
+        let ratio = beside_version1(100, seed);
+        assert!(ratio > 0.35, "100 ms, seed {seed}: {ratio}");
     }
 }
 
