@@ -10,7 +10,8 @@
 //! 6. Throw a request's body away, and go on while both sides keep the connection.
 //! 7. At the end, see the last answer through to the peer, within [`SEND_TIMEOUT`] ([`serve`]).
 //!
-//! A connection that rests holds no buffer.
+//! A connection that rests holds no buffer, and its future has room for a rest and no more: what is
+//! rare or long is boxed while it lasts.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,12 +38,12 @@ pub async fn serve<T: Transport>(mut transport: T, site: Rc<Site>) {
         transport.close();
     }
     if end == End::Linger {
-        linger(&mut transport, &mut input).await;
+        Box::pin(linger(&mut transport, &mut input)).await;
     }
     // TCP on its own would wait for a peer that answers its probes and takes nothing for as long
     // as the peer likes; and what comes once nobody reads any more resets the connection, which
     // must not happen before the last answer has arrived.
-    if end == End::Abort || drain(&mut transport, 0).await.is_err() {
+    if end == End::Abort || Box::pin(drain(&mut transport, 0)).await.is_err() {
         transport.abort();
     }
 }
@@ -116,7 +117,7 @@ async fn requests<T: Transport>(transport: &mut T, input: &mut BytesMut, site: &
             Err(end) => return end,
         };
         if let Some(file) = &sent.chunks
-            && let Err(end) = stream(transport, site, file).await
+            && let Err(end) = Box::pin(stream(transport, site, file)).await
         {
             return end;
         }
@@ -124,13 +125,13 @@ async fn requests<T: Transport>(transport: &mut T, input: &mut BytesMut, site: &
             return End::Linger;
         }
         if sent.discard > 0
-            && let Err(end) = throw_away(transport, input, sent.discard).await
+            && let Err(end) = Box::pin(throw_away(transport, input, sent.discard)).await
         {
             return end;
         }
         // A client that asks and never reads is not asked for more before it has read.
         if transport.queued() > PIPELINE_QUEUE
-            && let Err(end) = drain(transport, PIPELINE_QUEUE / 4).await
+            && let Err(end) = Box::pin(drain(transport, PIPELINE_QUEUE / 4)).await
         {
             return end;
         }
@@ -156,7 +157,7 @@ async fn next_answer<T: Transport>(
                 Step::Sent(sent) => return Ok(sent),
                 Step::End(end) => return Err(end),
                 Step::Load(path) => {
-                    let entry = site.load(&path).await;
+                    let entry = Box::pin(site.load(&path)).await;
                     return match answer(transport, input, site, Some(entry)) {
                         Step::Sent(sent) => Ok(sent),
                         Step::End(end) => Err(end),

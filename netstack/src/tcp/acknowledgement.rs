@@ -265,14 +265,14 @@ impl Connection {
             // Once for each round trip, as RFC 6298's factors assume.
             Some(first) if segment.ack.at_or_after(self.round_end) => {
                 self.round_end = self.snd_nxt;
-                self.rtt.sample(cx.received.since(first), cx.config);
+                self.rtt.sample(cx.received.since(first));
             }
             None if progress.octets > 0 && self.rtt.is_backed_off() => {
                 if let (Some(state), Some(theirs)) = (self.timestamps, segment.options.timestamp) {
                     let millis = timestamp_now(state.offset, cx.received).wrapping_sub(theirs.echo);
                     if millis < 60_000 {
                         let rtt = Duration::from_millis(u64::from(millis).max(1));
-                        self.rtt.sample(rtt, cx.config);
+                        self.rtt.sample(rtt);
                     }
                 }
             }

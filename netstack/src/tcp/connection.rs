@@ -243,9 +243,9 @@ impl Connection {
         let mss = u32::from(half_open.peer_mss.min(our_mss)) - option_len;
         let snd_nxt = half_open.iss + 1;
         let rcv_nxt = half_open.irs + 1;
-        let mut rtt = RttEstimator::new(config);
+        let mut rtt = RttEstimator::new();
         if half_open.retries == 0 {
-            rtt.sample(now.since(half_open.sent_at), config);
+            rtt.sample(now.since(half_open.sent_at));
         }
         let mut timers = Timers::new();
         timers.set(Timer::Keepalive, now + config.keepalive_idle);

@@ -26,8 +26,8 @@ pub(crate) struct Rack {
     sent_at: Instant,
     /// Its end.
     end: SeqNum,
-    /// Its round trip.
-    rtt: Duration,
+    /// Its round trip, in nanoseconds.
+    rtt: u64,
     /// The highest number that has arrived.
     highest: SeqNum,
     reordered: bool,
@@ -35,7 +35,8 @@ pub(crate) struct Rack {
     persists: u8,
     /// D-SACKs count once for each round: until so much is acknowledged.
     round_end: Option<SeqNum>,
-    min_rtt: Duration,
+    /// In nanoseconds; `u64::MAX` before the first.
+    min_rtt: u64,
     min_rtt_at: Instant,
 }
 
@@ -53,20 +54,20 @@ impl Rack {
         Self {
             sent_at: Instant::from_nanos(0),
             end: start,
-            rtt: Duration::ZERO,
+            rtt: 0,
             highest: start,
             reordered: false,
             multiplier: 1,
             persists: WINDOW_PERSISTS,
             round_end: None,
-            min_rtt: Duration::MAX,
+            min_rtt: u64::MAX,
             min_rtt_at: now,
         }
     }
 
     /// The least round trip that was measured lately.
     pub(crate) fn min_rtt(&self) -> Option<Duration> {
-        (self.min_rtt != Duration::MAX).then_some(self.min_rtt)
+        (self.min_rtt != u64::MAX).then(|| Duration::from_nanos(self.min_rtt))
     }
 
     /// A round trip of a segment that was sent once.
@@ -75,6 +76,7 @@ impl Rack {
             // By a clock that has not ticked in between.
             return;
         }
+        let rtt = nanos(rtt);
         if rtt <= self.min_rtt || now.since(self.min_rtt_at) > MIN_RTT_AGE {
             self.min_rtt = rtt;
             self.min_rtt_at = now;
@@ -100,7 +102,7 @@ impl Rack {
         if at > self.sent_at || at == self.sent_at && piece.end.after(self.end) {
             self.sent_at = at;
             self.end = piece.end;
-            self.rtt = rtt;
+            self.rtt = nanos(rtt);
         }
     }
 
@@ -145,7 +147,8 @@ impl Rack {
         found: impl FnMut(Piece),
     ) -> Option<Instant> {
         let Situation { mss, recovering, srtt } = situation;
-        let patience = self.rtt + self.window(queue.sacked(), mss, recovering, srtt);
+        let patience =
+            Duration::from_nanos(self.rtt) + self.window(queue.sacked(), mss, recovering, srtt);
         let mut next = Instant::NEVER;
         let judge = |record: &Sent| {
             let at = record.departure.at;
@@ -166,8 +169,12 @@ impl Rack {
     /// Whether a timeout at `now` may take a segment for lost that left at `at` (as Linux: what
     /// left less than a round trip ago has had no time to be acknowledged).
     pub(crate) fn may_be_lost(&self, at: Instant, now: Instant) -> bool {
-        now.since(at) >= self.rtt
+        nanos(now.since(at)) >= self.rtt
     }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX - 1)
 }
 
 /// What the judgement depends on beside times.

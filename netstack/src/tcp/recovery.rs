@@ -23,12 +23,12 @@ use crate::time::Instant;
 /// RFC 5681 3.2: duplicates that mean a loss, where the peer has no SACK.
 const DUP_ACK_THRESHOLD: u32 = 3;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Phase {
     /// No loss is known.
     Open,
     /// Until `end` is acknowledged. Without `prr` the controller governs the window.
-    Fast { end: SeqNum, prr: Option<Prr> },
+    Fast { end: SeqNum, prr: Option<Box<Prr>> },
     /// After a timeout, until `end` is acknowledged.
     Timeout { end: SeqNum, frto: Frto },
 }
@@ -65,7 +65,8 @@ pub(crate) struct Probe {
 pub(crate) struct Recovery {
     pub(crate) phase: Phase,
     pub(crate) rack: Rack,
-    undo: Option<Undo>,
+    /// In a box: most connections lose nothing.
+    undo: Option<Box<Undo>>,
     pub(crate) probe: Option<Probe>,
     /// Send a tail loss probe now.
     pub(crate) probe_due: bool,
@@ -110,8 +111,8 @@ impl Recovery {
     }
 
     pub(crate) fn enter_fast(&mut self, end: SeqNum, prr: Option<Prr>) {
-        self.phase = Phase::Fast { end, prr };
-        self.undo = Some(Undo { first_resent: None, vain: 0 });
+        self.phase = Phase::Fast { end, prr: prr.map(Box::new) };
+        self.undo = Some(Box::new(Undo { first_resent: None, vain: 0 }));
         self.probe = None;
         self.probe_due = false;
     }
@@ -126,7 +127,7 @@ impl Recovery {
             Phase::Timeout { .. } => (true, Frto::First),
         };
         if !known {
-            self.undo = Some(Undo { first_resent: None, vain: 0 });
+            self.undo = Some(Box::new(Undo { first_resent: None, vain: 0 }));
         }
         self.phase = Phase::Timeout { end, frto };
         self.probe = None;
@@ -167,7 +168,7 @@ impl Recovery {
     /// RFC 3522: whether an acknowledgement of something that was sent again was caused by
     /// a segment that had left before that.
     pub(crate) fn is_answer_to_original(&self, sent_before: Option<Instant>) -> bool {
-        match (self.undo.and_then(|undo| undo.first_resent), sent_before) {
+        match (self.undo.as_ref().and_then(|undo| undo.first_resent), sent_before) {
             (Some(resent), Some(before)) => before < resent,
             _ => false,
         }

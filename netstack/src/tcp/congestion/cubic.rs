@@ -66,7 +66,7 @@ pub struct Cubic {
     mss: f64,
     state: State,
     /// What the last reduction may have been wrong about.
-    undo: Option<State>,
+    undo: Option<Box<State>>,
     phase: Phase,
     hystart: HyStart,
     usage: Usage,
@@ -275,7 +275,7 @@ impl Congestion for Cubic {
     }
 
     fn on_loss(&mut self, _now: Instant, in_flight: u32) {
-        self.undo = Some(self.state);
+        self.undo = Some(Box::new(self.state));
         self.reduce(in_flight);
         self.state.window = self.state.threshold;
         self.phase = Phase::Recovery;
@@ -287,7 +287,7 @@ impl Congestion for Cubic {
 
     fn on_timeout(&mut self, _now: Instant, in_flight: u32, repeated: bool) {
         if !repeated {
-            self.undo = Some(self.state);
+            self.undo = Some(Box::new(self.state));
             // RFC 5681 3.1 would reduce once more when a recovery ends in a timeout. As Linux: it
             // is the same loss, and was counted.
             if self.phase != Phase::Recovery {
@@ -316,7 +316,7 @@ impl Congestion for Cubic {
     fn on_spurious(&mut self, _now: Instant) {
         if let Some(before) = self.undo.take() {
             let now = self.state;
-            self.state = before;
+            self.state = *before;
             self.state.window = before.window.max(now.window);
             self.state.threshold = before.threshold.max(now.threshold);
         }
