@@ -68,6 +68,9 @@ fn the_right_frames_are_answered() {
     let to = |port, flags| station.segment_to(port, station.address, ADDRESS, flags, 5000);
     assert_eq!(answer(&to(81, SYN)), Heard::Segment(RST | ACK, 5001));
     assert!(matches!(answer(&to(80, ACK)), Heard::Segment(RST, _)));
+    // RFC 1122 3.2.2.1: a protocol that is not spoken is unreachable, and its sender told.
+    let unknown = answer(&station.echo_request(8).with(9, 255).summed());
+    assert!(matches!(&unknown, Heard::Other(frame) if frame[38..40] == [3, 2]), "{unknown:x?}");
     // To all stations, as the first request is, and with the priority of a busy switch.
     let request = station.arp(1, station.address, ADDRESS);
     let request = frame(BROADCAST, station.mac, &[station.vlan | 5 << 13], &request);
@@ -160,7 +163,6 @@ fn damaged_packets_are_not_answered() {
         damaged(&format!("{what}: shorter than its header"), ip(3, 19));
         damaged(&format!("{what}: the first fragment"), ip(6, 0x20));
         damaged(&format!("{what}: a middle fragment"), ip(7, 0x01));
-        damaged(&format!("{what}: protocol 255"), ip(9, 255));
     }
     let syn = station.segment(SYN, 1);
     damaged("a TCP header of 16 octets", syn.clone().with(32, 0x40));
