@@ -12,7 +12,7 @@ use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
 use crate::packet::ring::{self, RxRing};
-use crate::packet::{Groups, RxFrame, Steering, TxFrame, Vlan, socket};
+use crate::packet::{Groups, RxFrame, Steering, SynFilter, TxFrame, Vlan, socket};
 use crate::uring::{Uring, Wait};
 use crate::waker::Waker;
 
@@ -87,6 +87,7 @@ impl WorkerConfig {
 #[derive(Debug)]
 pub struct Port {
     interface: Interface,
+    vlan: Vlan,
     busy_poll: Duration,
     rx: RxRing,
     sender: OwnedFd,
@@ -125,7 +126,8 @@ impl Port {
         let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
         let sender = socket::open_sender(&interface)?;
         let rx = RxRing::open(socket::open_receiver()?, &interface, config.ring_slots)?;
-        Ok(Self { interface, busy_poll: config.busy_poll, rx, sender, link, waker })
+        let (vlan, busy_poll) = (config.vlan, config.busy_poll);
+        Ok(Self { interface, vlan, busy_poll, rx, sender, link, waker })
     }
 
     /// Wakes the worker that this becomes.
@@ -138,6 +140,7 @@ impl Port {
 /// [`run`](Self::run) needs no privilege.
 pub struct Worker {
     interface: Interface,
+    vlan: Vlan,
     busy_poll: Duration,
     rx: RxRing,
     uring: Uring,
@@ -152,7 +155,7 @@ impl Worker {
     /// # Errors
     /// [`OpenError`], whose text says what to do.
     pub fn open(port: Port) -> Result<Self, OpenError> {
-        let Port { interface, busy_poll, rx, sender, link, waker } = port;
+        let Port { interface, vlan, busy_poll, rx, sender, link, waker } = port;
         let uring = Uring::open(
             sender,
             interface.mtu,
@@ -161,7 +164,7 @@ impl Worker {
             link.fd().as_raw_fd(),
         )?;
         let counters = Rc::new(Counters::default());
-        Ok(Self { interface, busy_poll, rx, uring, link, waker, counters })
+        Ok(Self { interface, vlan, busy_poll, rx, uring, link, waker, counters })
     }
 
     /// Opens the only worker of an interface.
@@ -191,6 +194,15 @@ impl Worker {
     pub fn groups(&self) -> Result<Groups, OpenError> {
         Groups::new(self.rx.fd(), &self.interface)
             .map_err(|error| OpenError::Io { what: "the memberships of groups", error })
+    }
+
+    /// Which SYNs come up; all of them at first.
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn syn_filter(&self) -> Result<SynFilter, OpenError> {
+        SynFilter::new(self.rx.fd(), &self.interface, self.vlan)
+            .map_err(|error| OpenError::Io { what: "the filter for SYNs", error })
     }
 
     /// Drives `machine` until it is finished. On the thread that opened this: the kernel

@@ -28,6 +28,7 @@ use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
 use crate::config::{Config, MAX_MTU, MIN_MTU};
 use crate::net::gather::Part;
 use crate::net::post::Post;
+use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
 use crate::site::Site;
 
@@ -241,6 +242,11 @@ impl Berth {
             messages: self.messages,
             post: self.post,
             groups: worker.groups().map_err(StartError::Open)?,
+            syn_flood: SynFlood::new(
+                worker.syn_filter().map_err(StartError::Open)?,
+                u32::from_ne_bytes(random()?),
+                now,
+            ),
             together: self.together,
             identity: self.identity,
         };

@@ -6,11 +6,12 @@
 use libc::sock_filter;
 
 use super::bpf::{
-    AND_K, LD_B_ABS, LD_H_ABS, LD_W_ABS, Label, Program, RET_K, VLAN_TAG, VLAN_TAG_PRESENT,
+    AND_K, LD_B_ABS, LD_H_ABS, LD_W_ABS, LDX_IMM, Label, Program, RET_K, VLAN_TAG, VLAN_TAG_PRESENT,
 };
+use super::syns::SynShare;
 
 /// Octets to pass: all of them.
-const WHOLE: u32 = u32::MAX;
+pub(super) const WHOLE: u32 = u32::MAX;
 const TPID_8021Q: u32 = 0x8100;
 const TPID_8021AD: u32 = 0x88a8;
 const VID: u32 = 0x0fff;
@@ -40,10 +41,21 @@ pub(crate) fn closed() -> Vec<sock_filter> {
     program.finish()
 }
 
-/// The program for one address and one VLAN.
-pub(crate) fn program(mac: [u8; 6], vlan: Vlan) -> Vec<sock_filter> {
+/// The program for one address and one VLAN. If there is a share of SYNs to pass, others do not.
+pub(crate) fn program(mac: [u8; 6], vlan: Vlan, syns: Option<&SynShare>) -> Vec<sock_filter> {
     let mut program = Program::default();
-    let (in_line, pass, drop) = (program.label(), program.label(), program.label());
+    let (in_line, bare, drop) = (program.label(), program.label(), program.label());
+    let share = program.label();
+    // A frame of ours: `at` is where its EtherType stands.
+    let take = |program: &mut Program, at: u32| {
+        if syns.is_some() {
+            program.op(LDX_IMM, at + 2);
+            program.op(LD_H_ABS, at);
+            program.go(share);
+        } else {
+            program.op(RET_K, WHOLE);
+        }
+    };
     destination(&mut program, mac, drop);
     let (outer, inner) = match vlan {
         Vlan::Untagged => (0, None),
@@ -58,14 +70,14 @@ pub(crate) fn program(mac: [u8; 6], vlan: Vlan) -> Vec<sock_filter> {
     if let Some(inner) = inner {
         tag(&mut program, TAG, inner, drop);
     }
-    program.op(RET_K, WHOLE);
+    take(&mut program, if inner.is_some() { TAG + 4 } else { TAG });
 
     program.place(in_line);
     if inner.is_some() {
         // Which of the two TPIDs an outer tag may have is for the stack to say.
         vid(&mut program, TAG, outer, drop);
     } else {
-        let untagged = if vlan == Vlan::Untagged { pass } else { drop };
+        let untagged = if vlan == Vlan::Untagged { bare } else { drop };
         program.op(LD_H_ABS, TAG);
         program.jump_if_equal(TPID_8021AD, drop);
         program.jump_unless_equal(TPID_8021Q, untagged);
@@ -74,10 +86,15 @@ pub(crate) fn program(mac: [u8; 6], vlan: Vlan) -> Vec<sock_filter> {
     if let Some(inner) = inner {
         tag(&mut program, TAG + 4, inner, drop);
     }
-    program.place(pass);
-    program.op(RET_K, WHOLE);
+    take(&mut program, if inner.is_some() { TAG + 8 } else { TAG + 4 });
+    program.place(bare);
+    take(&mut program, TAG);
     program.place(drop);
     program.op(RET_K, 0);
+    if let Some(syns) = syns {
+        program.place(share);
+        syns.decide(&mut program);
+    }
     program.finish()
 }
 
@@ -139,7 +156,7 @@ mod tests {
     }
 
     fn passes(vlan: Vlan, frame: &[u8], tag: Option<u16>) -> bool {
-        run(&program(US, vlan), frame, tag, 0) != 0
+        run(&program(US, vlan, None), frame, tag, 0) != 0
     }
 
     #[test]

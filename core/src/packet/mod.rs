@@ -7,10 +7,12 @@ mod meta;
 pub(crate) mod ring;
 pub(crate) mod socket;
 pub(crate) mod steer;
+mod syns;
 pub(crate) mod tx;
 
 pub use filter::Vlan;
 pub use groups::Groups;
 pub use meta::{RxChecksum, RxFrame, RxMeta, VlanTag};
 pub use steer::Steering;
+pub use syns::{SynFilter, SynShare};
 pub use tx::{Gso, GsoKind, TxChecksum, TxFrame};

@@ -56,7 +56,7 @@ pub(crate) fn admit(
     interface: &Interface,
     vlan: Vlan,
 ) -> Result<(), OpenError> {
-    attach_filter(fd, &filter::program(interface.mac, vlan))
+    attach_filter(fd, &filter::program(interface.mac, vlan, None))
 }
 
 /// Makes bound receiving sockets a group that shares the interface's frames: the first of them
@@ -140,7 +140,12 @@ fn bind(fd: BorrowedFd<'_>, index: i32, protocol: u16) -> io::Result<()> {
 }
 
 fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<(), OpenError> {
-    attach(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program).map_err(io_error("the filter"))
+    set_filter(fd, program).map_err(io_error("the filter"))
+}
+
+/// Gives a socket a filter in place of the one that it has.
+pub(super) fn set_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    attach(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
 }
 
 /// Gives a socket a program; one that it has is replaced at once.

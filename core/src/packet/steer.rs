@@ -22,11 +22,11 @@ use super::bpf::{
 use super::filter::Vlan;
 
 const ETHERTYPE_VLAN: u32 = 0x8100;
-const ETHERTYPE_IPV4: u32 = 0x0800;
-const ETHERTYPE_IPV6: u32 = 0x86dd;
-const PROTOCOL_TCP: u32 = 6;
+pub(super) const ETHERTYPE_IPV4: u32 = 0x0800;
+pub(super) const ETHERTYPE_IPV6: u32 = 0x86dd;
+pub(super) const PROTOCOL_TCP: u32 = 6;
 /// More fragments, and the offset (RFC 791 3.1).
-const FRAGMENT: u32 = 0x3fff;
+pub(super) const FRAGMENT: u32 = 0x3fff;
 /// Knuth's multiplicative hash: the golden ratio in 32 bits, odd.
 const MULTIPLIER: u32 = 0x9e37_79b1;
 /// How far the upper, well mixed bits of a product are folded down.
@@ -34,7 +34,7 @@ const FOLD: u32 = 15;
 /// The bits of the hash that decide: the upper half.
 const DECIDE: u32 = 16;
 /// The memory cell that holds the hash.
-const HASH: u32 = 0;
+pub(super) const HASH: u32 = 0;
 
 /// How connections are spread over workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,19 +57,15 @@ impl Steering {
 
     /// The worker, from 0 on, that gets the segments which `source` sends to `port`.
     pub fn worker(&self, source: SocketAddr, port: u16) -> usize {
-        let mix = |hash: u32, word: u32| {
-            let hash = (hash ^ word).wrapping_mul(MULTIPLIER);
-            hash ^ hash >> FOLD
-        };
         let hash = match source.ip() {
-            IpAddr::V4(address) => mix(self.key, address.to_bits()),
+            IpAddr::V4(address) => mix_word(self.key, address.to_bits()),
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
-                [96, 64, 32, 0].into_iter().fold(self.key, |h, at| mix(h, (bits >> at) as u32))
+                [96, 64, 32, 0].into_iter().fold(self.key, |h, at| mix_word(h, (bits >> at) as u32))
             }
         };
         let ports = u32::from(source.port()) << 16 | u32::from(port);
-        (mix(hash, ports) >> DECIDE) as usize % self.workers
+        (mix_word(hash, ports) >> DECIDE) as usize % self.workers
     }
 
     /// The same for the kernel. A fanout's program sees a packet from behind the Ethernet header
@@ -134,8 +130,14 @@ fn mix(program: &mut Program, load: u16, at: u32) {
     program.op(ST, HASH);
 }
 
-/// Leaves the new hash in A.
-fn mix_loaded(program: &mut Program) {
+/// The same here.
+fn mix_word(hash: u32, word: u32) -> u32 {
+    let hash = (hash ^ word).wrapping_mul(MULTIPLIER);
+    hash ^ hash >> FOLD
+}
+
+/// Mixes what is loaded into the hash in [`HASH`], and leaves the new one in A.
+pub(super) fn mix_loaded(program: &mut Program) {
     program.op(LDX_MEM, HASH);
     program.op(XOR_X, 0);
     program.op(MUL_K, MULTIPLIER);

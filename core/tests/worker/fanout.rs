@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::{Steering, Vlan};
+use tagwire_core::packet::{Steering, SynShare, Vlan};
 
-use crate::support::{Event, Peer, Running, VLAN, in_namespace, ip, note};
+use crate::support::{Event, Order, Peer, Running, VLAN, in_namespace, ip, note};
 
 const WORKERS: usize = 4;
 const PORT: u16 = 80;
@@ -173,4 +173,44 @@ fn source_of(bytes: &[u8]) -> SocketAddr {
         let address: [u8; 16] = bytes[22..38].try_into().unwrap();
         SocketAddr::new(address.into(), port(54))
     }
+}
+
+/// The mark is in the place of the flags, too: 2 is a SYN's, and 0x12 that of its answer.
+#[test]
+fn the_kernel_takes_a_share_of_syns_and_no_share_of_all_else() {
+    const SYN: u8 = 0x02;
+    const SYN_ACK: u8 = 0x12;
+    in_namespace(|| {
+        for (vlan, tags) in [
+            (Vlan::Untagged, &[][..]),
+            (Vlan::Tagged(VLAN), &[(0x8100, VLAN)]),
+            (Vlan::Stacked { outer: 100, inner: VLAN }, &[(0x88a8, 100), (0x8100, VLAN)]),
+        ] {
+            let worker = Running::start("nic0", vlan, ASLEEP);
+            let peer = Peer::open("peer0");
+            let us = worker.interface.mac;
+            // As long a list as there may be, of both families; the sources are the last ones.
+            let most = SynShare::MOST_PEERS as u32;
+            let others = (0..2 * most).map(|i| Ipv4Addr::from_bits(0x0a00_0000 + i).into());
+            let others = others.take(SynShare::MOST_PEERS - 7).chain(
+                (8..most as u16 + 7).map(|i| Ipv6Addr::new(0x2001, 0xdb8, 1, i, 0, 0, 0, 1).into()),
+            );
+            let peers = others.chain(sources().map(|source| source.ip()).take(14)).collect();
+            let known = SynShare { key: 7, start: 0, width: 0, peers };
+            let nobody = SynShare { peers: Vec::new(), ..known.clone() };
+            for (share, passes) in [(Some(nobody), false), (Some(known), true), (None, true)] {
+                worker.order(Order::Syns(share));
+                assert!(matches!(worker.next(), Event::Filtered));
+                for source in sources().take(14) {
+                    peer.send(&segment(us, peer.mac, tags, source, SYN));
+                    peer.send(&segment(us, peer.mac, tags, source, SYN_ACK));
+                    if passes {
+                        assert_eq!(next_mark(&worker), SYN, "{source} {vlan:?}");
+                    }
+                    assert_eq!(next_mark(&worker), SYN_ACK, "{source} {vlan:?}");
+                }
+            }
+            worker.finish();
+        }
+    });
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
 use tagwire_core::nic::Interface;
 use tagwire_core::packet::{
-    Groups, Gso, GsoKind, RxFrame, RxMeta, Steering, TxChecksum, TxFrame, Vlan,
+    Groups, Gso, GsoKind, RxFrame, RxMeta, Steering, SynFilter, SynShare, TxChecksum, TxFrame, Vlan,
 };
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Machine, Port, Worker, WorkerConfig};
@@ -69,6 +69,7 @@ pub enum Event {
     Paced { due: Nanos, at: Nanos },
     Stalls,
     Joined,
+    Filtered,
 }
 
 /// What the test tells the worker's machine.
@@ -79,6 +80,8 @@ pub enum Order {
     Pace(Duration, u64),
     /// Be in these groups.
     Groups(Vec<[u8; 6]>),
+    /// Take only this share of SYNs, or all.
+    Syns(Option<SynShare>),
     /// Look at nothing for so long.
     Stall(Duration),
     Finish,
@@ -100,6 +103,7 @@ struct Recorder {
     /// Between deadlines, and how many are to come.
     pace: Option<(Duration, u64)>,
     groups: Groups,
+    syns: SynFilter,
     finished: bool,
 }
 
@@ -131,6 +135,10 @@ impl Machine for Recorder {
                 Order::Groups(wanted) => {
                     self.groups.set(&wanted).unwrap();
                     let _ = self.events.send(Event::Joined);
+                }
+                Order::Syns(share) => {
+                    self.syns.set(share.as_ref()).unwrap();
+                    let _ = self.events.send(Event::Filtered);
                 }
                 Order::Stall(span) => {
                     let _ = self.events.send(Event::Stalls);
@@ -213,6 +221,7 @@ impl Running {
                 deadline: None,
                 pace: None,
                 groups: worker.groups().unwrap(),
+                syns: worker.syn_filter().unwrap(),
                 finished: false,
             };
             worker.run(&mut machine).unwrap();

@@ -16,6 +16,7 @@ pub mod gather;
 pub mod post;
 pub mod reactor;
 pub mod stream;
+pub mod syn_flood;
 pub mod worker;
 
 pub use reactor::Reactor;

@@ -24,8 +24,10 @@ use tagwire_netstack::{
 use super::gather::Part;
 use super::post::{self, Note, Post};
 use super::reactor::Reactor;
+use super::syn_flood::SynFlood;
 use crate::conn;
 use crate::site::Site;
+use crate::transport::Transport;
 
 /// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
 /// download that needs longer is resumed by its client elsewhere.
@@ -95,6 +97,8 @@ pub struct Parts {
     pub post: Post,
     /// The groups that its interface passes up.
     pub groups: Groups,
+    /// Its guard against floods of SYNs.
+    pub syn_flood: SynFlood,
     /// All the workers.
     pub together: Together,
     /// What `status` says that does not change: an object.
@@ -112,6 +116,7 @@ pub struct HttpWorker {
     groups: Groups,
     /// A frame to a group came: it may have changed which groups are wanted.
     heard_group: bool,
+    syn_flood: SynFlood,
     together: Together,
     /// Another worker has failed.
     ended: bool,
@@ -130,7 +135,8 @@ pub struct HttpWorker {
 impl HttpWorker {
     /// A worker that serves what its parts say, on `port`.
     pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
-        let Parts { mut stack, site, messages, post, groups, together, identity } = parts;
+        let Parts { mut stack, site, messages, post, groups, syn_flood, together, identity } =
+            parts;
         stack.listen(port);
         if !post.is_alone() {
             stack.collect_strays();
@@ -145,6 +151,7 @@ impl HttpWorker {
             when_ready: None,
             groups,
             heard_group: true,
+            syn_flood,
             together,
             ended: false,
             tasks: Rc::new(Cell::new(0)),
@@ -284,7 +291,7 @@ impl HttpWorker {
         let counters: serde_json::Map<String, Value> =
             stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let lost = std::iter::once(("notes_lost", self.post.lost()));
-        let driver = self.driver.iter().chain(lost);
+        let driver = self.driver.iter().chain(lost).chain(self.syn_flood.status());
         let driver: serde_json::Map<String, Value> =
             driver.map(|(name, value)| (name.to_owned(), value.into())).collect();
         let mut status = json!({
@@ -348,9 +355,11 @@ impl Machine for HttpWorker {
             // Addresses come and go with time, too.
             self.heard_group = true;
             self.site.tick(std::time::Instant::now(), SystemTime::now());
+            self.syn_flood.look(now, self.reactor.borrow_mut().stack().stats());
         }
         self.take_messages();
         while let Some(stream) = Reactor::next_accepted(&self.reactor) {
+            self.syn_flood.remember(stream.peer().ip());
             let (site, tasks) = (Rc::clone(&self.site), Rc::clone(&self.tasks));
             tasks.set(tasks.get() + 1);
             self.executor
@@ -390,7 +399,9 @@ impl Machine for HttpWorker {
 
     fn deadline(&mut self) -> Option<Nanos> {
         let check = self.drain.filter(|drain| !drain.settled).map(|drain| drain.next_check);
-        let deadline = [self.reactor.borrow().deadline(), check].into_iter().flatten().min();
+        // What is let up must go on to change when nothing comes.
+        let look = self.syn_flood.is_on().then_some(self.next_tick);
+        let deadline = [self.reactor.borrow().deadline(), check, look].into_iter().flatten().min();
         deadline.map(|at| Nanos(at.as_nanos()))
     }
 

@@ -23,6 +23,7 @@ mod detours;
 mod downloads;
 mod files;
 mod first;
+mod flood;
 mod frames;
 mod http;
 mod impaired;

@@ -1,0 +1,347 @@
+//! What a worker does about a flood of SYNs: it has the kernel drop most of them.
+//!
+//! SYNs that become no connection are counted. If there are more of them in a second than
+//! [`BUDGET`], the filter of the worker's socket lets only as large a [share](SynShare) of them up
+//! that it is within the budget, and beside that all those of peers that have finished a handshake
+//! lately. Clients that open however many connections are no flood.
+//!
+//! A stranger's SYN comes up with the probability of the share, and so does each time that it is sent
+//! again, every time another part of the hashes being let up; in a flood of 300,000 in a second
+//! that is a tenth each time.
+//!
+//! Who floods with the addresses of known peers takes that privilege from them: if the smallest
+//! share does not help, nobody is known until the flood is over.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tagwire_core::packet::{SynFilter, SynShare};
+use tagwire_netstack::{Instant, Stats};
+
+/// SYNs that come to nothing, in a second, for which each worker has time: most are answered
+/// (by cookies, at some microseconds each), which is a tenth of a CPU.
+const BUDGET: f64 = 30_000.0;
+/// Between two looks. A crowd that comes back at once must not pass for a flood, so it is
+/// longer than most handshakes take; and a flood of some hundred thousand in a second does little
+/// harm in it.
+const PERIOD: Duration = Duration::from_millis(100);
+/// All hashes.
+const ALL: f64 = 65536.0;
+/// The smallest share, a thousandth: with it the budget holds in a flood of 30 million a second.
+const LEAST: f64 = 64.0;
+/// How much the share changes from one period to the next, at most.
+const STEPS: (f64, f64) = (0.125, 2.0);
+/// The flood is over when all could be let up for so many periods.
+const CALM: u32 = 10;
+/// So many times the budget in spite of the smallest share: it is the known peers' SYNs.
+const DISTRUST: f64 = 2.0;
+
+/// SYNs that came up and connections that came of them, since the start.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    syns: u64,
+    accepted: u64,
+}
+
+impl Counts {
+    fn of(stats: &Stats) -> Self {
+        let syns = stats.tcp_syn + stats.tcp_cookie_sent + stats.tcp_cookie_limited;
+        Self { syns, accepted: stats.tcp_accepted }
+    }
+}
+
+/// Peers that have finished a handshake: the last ones that were new.
+#[derive(Debug, Default)]
+struct Peers {
+    known: Vec<IpAddr>,
+    /// The one that gives way next.
+    oldest: usize,
+}
+
+impl Peers {
+    fn remember(&mut self, peer: IpAddr) {
+        if self.known.contains(&peer) {
+            return;
+        }
+        if self.known.len() < SynShare::MOST_PEERS {
+            self.known.push(peer);
+        } else {
+            self.known[self.oldest] = peer;
+            self.oldest = (self.oldest + 1) % SynShare::MOST_PEERS;
+        }
+    }
+}
+
+/// A flood under way.
+#[derive(Debug)]
+struct Flood {
+    since: Instant,
+    /// Of [`ALL`].
+    share: f64,
+    /// Where the part of the hashes begins that is let up.
+    start: f64,
+    calm: u32,
+    trusting: bool,
+    dropped: f64,
+}
+
+/// What is to be done after a period.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Leave,
+    Begin,
+    Adjust,
+    End,
+}
+
+/// Decides; a pure state machine.
+#[derive(Debug)]
+struct Judge {
+    key: u32,
+    last: (Instant, Counts),
+    peers: Peers,
+    flood: Option<Flood>,
+    /// Floods so far, and SYNs that the filter has dropped in those that are over.
+    floods: u64,
+    dropped: f64,
+}
+
+impl Judge {
+    fn new(key: u32, now: Instant) -> Self {
+        let last = (now, Counts::default());
+        Self { key, last, peers: Peers::default(), flood: None, floods: 0, dropped: 0.0 }
+    }
+
+    fn look(&mut self, now: Instant, counts: Counts) -> Verdict {
+        let elapsed = now.since(self.last.0);
+        if elapsed < PERIOD {
+            return Verdict::Leave;
+        }
+        let seconds = elapsed.as_secs_f64();
+        let before = std::mem::replace(&mut self.last, (now, counts)).1;
+        let syns = counts.syns - before.syns;
+        let vain = syns.saturating_sub(counts.accepted - before.accepted) as f64;
+        let allowed = BUDGET * seconds;
+        let Some(flood) = &mut self.flood else {
+            if vain <= allowed {
+                return Verdict::Leave;
+            }
+            self.floods += 1;
+            let share = (ALL * allowed / vain).max(LEAST);
+            let start = f64::from(self.key >> 16);
+            let (calm, trusting, dropped) = (0, true, 0.0);
+            self.flood = Some(Flood { since: now, share, start, calm, trusting, dropped });
+            return Verdict::Begin;
+        };
+        // Those that came up are this share of what was sent.
+        flood.dropped += vain * (ALL - flood.share) / flood.share;
+        flood.trusting &= flood.share > LEAST || vain <= allowed * DISTRUST;
+        let change = (allowed / vain.max(1.0)).clamp(STEPS.0, STEPS.1);
+        flood.start = (flood.start + flood.share * seconds) % ALL;
+        flood.share = (flood.share * change).clamp(LEAST, ALL);
+        flood.calm = if flood.share < ALL { 0 } else { flood.calm + 1 };
+        if flood.calm < CALM {
+            return Verdict::Adjust;
+        }
+        self.dropped += flood.dropped;
+        self.flood = None;
+        Verdict::End
+    }
+
+    /// What the filter is to let up; `None`: everything.
+    fn share(&self) -> Option<SynShare> {
+        let flood = self.flood.as_ref()?;
+        let known = if flood.trusting { self.peers.known.clone() } else { Vec::new() };
+        // One hash in 65536 is missing from the whole.
+        let (start, width) = (flood.start as u16, flood.share.min(ALL - 1.0) as u16);
+        Some(SynShare { key: self.key, start, width, peers: known })
+    }
+
+    fn dropped(&self) -> u64 {
+        (self.dropped + self.flood.as_ref().map_or(0.0, |flood| flood.dropped)) as u64
+    }
+}
+
+/// Watches over one worker's SYNs.
+#[derive(Debug)]
+pub struct SynFlood {
+    judge: Judge,
+    filter: SynFilter,
+    /// The kernel has refused a filter: no more are tried.
+    refused: bool,
+}
+
+impl SynFlood {
+    /// For the worker of this filter; `key` should be unpredictable to peers.
+    pub fn new(filter: SynFilter, key: u32, now: Instant) -> Self {
+        Self { judge: Judge::new(key, now), filter, refused: false }
+    }
+
+    /// This peer has finished a handshake.
+    pub(super) fn remember(&mut self, peer: IpAddr) {
+        self.judge.peers.remember(peer);
+    }
+
+    /// Whether there is a flood, and turns are needed without anything happening.
+    pub(super) fn is_on(&self) -> bool {
+        self.judge.flood.is_some()
+    }
+
+    /// Looks at what has happened, and changes the filter if need be.
+    pub(super) fn look(&mut self, now: Instant, stats: &Stats) {
+        if self.refused {
+            return;
+        }
+        let since = self.judge.flood.as_ref().map_or(now, |flood| flood.since);
+        let dropped = self.judge.dropped;
+        let verdict = self.judge.look(now, Counts::of(stats));
+        if verdict == Verdict::Leave {
+            return;
+        }
+        let share = self.judge.share();
+        if let Err(error) = self.filter.set(share.as_ref()) {
+            tracing::warn!(%error, "the kernel takes no other filter: SYNs come up as they do");
+            self.refused = true;
+            self.judge.flood = None;
+            return;
+        }
+        match verdict {
+            Verdict::Begin => tracing::warn!(
+                percent = share.map_or(0.0, |share| f64::from(share.width) / ALL * 100.0).round(),
+                "a flood of SYNs: only this share is let up, and those of known peers"
+            ),
+            Verdict::End => tracing::info!(
+                seconds = now.since(since).as_secs(),
+                dropped_about = (self.judge.dropped - dropped) as u64,
+                "the flood of SYNs is over"
+            ),
+            Verdict::Leave | Verdict::Adjust => {}
+        }
+    }
+
+    /// What `status` says: whether there is a flood, how many there were, and about how many SYNs
+    /// the filter has dropped, which nobody counts.
+    pub(super) fn status(&self) -> [(&'static str, u64); 3] {
+        [
+            ("syn_filter_on", self.is_on().into()),
+            ("syn_filter_floods", self.judge.floods),
+            ("syn_filter_dropped_estimate", self.judge.dropped()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A judge, and what it sees: the time, the SYNs that came up, and the connections.
+    struct Scene {
+        judge: Judge,
+        now: u64,
+        counts: Counts,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let judge = Judge::new(0x5eed_1e55, Instant::from_millis(0));
+            Self { judge, now: 0, counts: Counts::default() }
+        }
+
+        /// The share of strangers' SYNs that comes up.
+        fn share(&self) -> f64 {
+            self.judge.share().map_or(1.0, |share| f64::from(share.width) / ALL)
+        }
+
+        /// A period with so many SYNs a second of each kind: strangers', such as pretend to be
+        /// of known peers, and such as connections come of.
+        fn pass(&mut self, strangers: u64, pretenders: u64, true_ones: u64) -> Verdict {
+            let trusted = self.judge.share().is_none_or(|share| !share.peers.is_empty());
+            let pretenders = pretenders as f64 * if trusted { 1.0 } else { self.share() };
+            let vain = (strangers as f64 * self.share() + pretenders) / 10.0;
+            self.counts.syns += vain as u64 + true_ones / 10;
+            self.counts.accepted += true_ones / 10;
+            self.now += 100;
+            self.judge.look(Instant::from_millis(self.now), self.counts)
+        }
+
+        fn periods(&mut self, count: usize, strangers: u64, pretenders: u64, true_ones: u64) {
+            for _ in 0..count {
+                self.pass(strangers, pretenders, true_ones);
+            }
+        }
+    }
+
+    fn known() -> IpAddr {
+        [192, 0, 2, 1].into()
+    }
+
+    #[test]
+    fn a_flood_is_brought_down_to_the_budget_and_its_end_is_seen() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.pass(20_000, 0, 0), Verdict::Leave);
+        assert_eq!(scene.pass(300_000, 0, 0), Verdict::Begin);
+        scene.periods(10, 300_000, 0, 0);
+        assert!((scene.share() - 0.1).abs() < 0.01, "{}", scene.share());
+        scene.periods(10, 3_000_000, 0, 0);
+        assert!((scene.share() - 0.01).abs() < 0.001, "{}", scene.share());
+        // Beside it, as many true ones as may be.
+        scene.periods(10, 3_000_000, 0, 60_000);
+        assert!((scene.share() - 0.01).abs() < 0.001, "{}", scene.share());
+        // 1.1 million in the first of these seconds, and 3 and 3 million in those that follow.
+        let dropped = scene.judge.dropped() as f64 / 1e6;
+        assert!((5.0..7.0).contains(&dropped), "{dropped}");
+        let mut over = 0;
+        while scene.pass(100, 0, 100) != Verdict::End {
+            over += 1;
+            assert!(over < 30);
+        }
+        assert_eq!((scene.judge.share(), scene.judge.floods), (None, 1));
+    }
+
+    #[test]
+    fn clients_that_connect_are_no_flood_however_many() {
+        let mut scene = Scene::new();
+        for _ in 0..100 {
+            assert_eq!(scene.pass(10_000, 0, 200_000), Verdict::Leave);
+        }
+    }
+
+    #[test]
+    fn the_window_goes_once_through_all_hashes_in_as_many_seconds_as_the_share_says() {
+        let mut scene = Scene::new();
+        scene.periods(20, 300_000, 0, 0);
+        let start = |scene: &Scene| scene.judge.share().unwrap().start;
+        let (before, width) = (start(&scene), scene.judge.share().unwrap().width);
+        scene.periods(10, 300_000, 0, 0);
+        let moved = start(&scene).wrapping_sub(before);
+        assert!(moved.abs_diff(width) < width / 50, "{moved} of {width}");
+    }
+
+    #[test]
+    fn known_peers_are_known_until_their_addresses_flood() {
+        let mut scene = Scene::new();
+        scene.judge.peers.remember(known());
+        scene.periods(10, 300_000, 0, 0);
+        assert_eq!(scene.judge.share().unwrap().peers, [known()]);
+        scene.periods(20, 0, 300_000, 0);
+        assert!(scene.judge.share().unwrap().peers.is_empty());
+        assert!((scene.share() - 0.1).abs() < 0.02, "{}", scene.share());
+        scene.periods(30, 0, 0, 0);
+        assert_eq!(scene.judge.share(), None);
+        // The next flood finds them known again.
+        scene.periods(2, 300_000, 0, 0);
+        assert_eq!(scene.judge.share().unwrap().peers, [known()]);
+    }
+
+    #[test]
+    fn the_last_new_peers_are_remembered() {
+        let mut peers = Peers::default();
+        for i in 0..200u8 {
+            peers.remember([192, 0, 2, i].into());
+            peers.remember([192, 0, 2, i].into());
+        }
+        let first = 200 - SynShare::MOST_PEERS as u8;
+        assert_eq!(peers.known.len(), SynShare::MOST_PEERS);
+        assert!((first..200).all(|i| peers.known.contains(&IpAddr::from([192, 0, 2, i]))));
+    }
+}

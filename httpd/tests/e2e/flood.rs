@@ -1,0 +1,64 @@
+//! A flood of SYNs: the kernel is told to drop most of them, and clients go on.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tagwire_lab::Lab;
+
+use crate::bed::{ADDRESS, Bed, alone, wait_until};
+use crate::raw::{SYN, Station};
+
+/// Forged before, and sent again and again.
+const FRAMES: u32 = 4096;
+/// More than any busy machine needs for what takes tenths of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn driver(bed: &Bed, name: &str) -> u64 {
+    bed.status().pointer(&format!("/driver/{name}")).and_then(Value::as_u64).unwrap()
+}
+
+#[test]
+fn a_flood_of_syns_is_dropped_by_the_kernel_and_clients_go_on() {
+    let Some(mut bed) = Bed::down(Lab::builder().pods(2)) else { return };
+    let _alone = alone();
+    bed.start(&[]);
+    bed.assert_serves();
+    let station = Station::open(&bed);
+    let frames: Vec<Vec<u8>> = (0..FRAMES)
+        .map(|i| {
+            let source = Ipv4Addr::from_bits(0x0a00_0001 + i);
+            let number = i.wrapping_mul(0x9e37_79b1);
+            station.ethernet(&station.segment_to(80, source, ADDRESS, SYN, number))
+        })
+        .collect();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // However the checks end, so does the flood.
+        let flood = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                frames.iter().for_each(|frame| station.send(frame));
+            }
+        });
+        let checks = scope.spawn(|| {
+            wait_until("the filter is on", PATIENCE, || driver(&bed, "syn_filter_on") == 1);
+            // The client is known: each of its SYNs comes up.
+            (0..20).for_each(|_| bed.assert_serves());
+        });
+        let checked = checks.join();
+        stop.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        checked.unwrap();
+    });
+    wait_until("the filter is off", PATIENCE, || driver(&bed, "syn_filter_on") == 0);
+    assert!(driver(&bed, "syn_filter_floods") > 0);
+    assert!(driver(&bed, "syn_filter_dropped_estimate") > 0);
+    bed.assert_serves();
+    let log = bed.appliance().log();
+    for said in ["a flood of SYNs: ", "the flood of SYNs is over"] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    bed.finish();
+}
