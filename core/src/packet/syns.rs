@@ -7,9 +7,9 @@
 //!
 //! - SYNs from peers that are named in it pass;
 //! - of the rest those pass whose hash, of the source, both ports and the sequence number, lies in a
-//!   window. A SYN that is sent again has the same hash. If the window moves by its own width
-//!   between two attempts, then each of them meets another part: a stranger has as many chances
-//!   as it has attempts, without one of them being spent twice.
+//!   window. A SYN that is sent again has the same hash. If the window goes on between two
+//!   attempts, then they meet different parts: a stranger's attempts are not all spent on the same
+//!   throw.
 //!
 //! A SYN is a segment with SYN and without FIN, RST and ACK, in an IPv4 packet that is no fragment, or
 //! right behind an IPv6 header. All else passes as ever.

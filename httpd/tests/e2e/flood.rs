@@ -6,13 +6,15 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use tagwire_lab::Lab;
+use tagwire_core::lab::{FrameSender, MAX_BATCH};
+use tagwire_lab::{Lab, POD_INTERFACE};
 
 use crate::bed::{ADDRESS, Bed, alone, wait_until};
 use crate::raw::{SYN, Station};
 
-/// Forged before, and sent again and again.
-const FRAMES: u32 = 4096;
+/// Forged before, and sent again and again: more than there is room for half-open connections, of
+/// which one whose SYN comes again is no other one.
+const FRAMES: u32 = 1 << 16;
 /// More than any busy machine needs for what takes tenths of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,12 +36,17 @@ fn a_flood_of_syns_is_dropped_by_the_kernel_and_clients_go_on() {
             station.ethernet(&station.segment_to(80, source, ADDRESS, SYN, number))
         })
         .collect();
+    let own = bed.lab().pod(1).namespace();
+    let index = own.interface_index(POD_INTERFACE).unwrap();
+    let sender = own.run(|| FrameSender::open(index)).unwrap().unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         // However the checks end, so does the flood.
         let flood = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                frames.iter().for_each(|frame| station.send(frame));
+                for batch in frames.chunks(MAX_BATCH) {
+                    sender.send(batch).unwrap();
+                }
             }
         });
         let checks = scope.spawn(|| {
