@@ -193,13 +193,7 @@ impl Stack {
 
     /// Tells TCP what ICMP said of a segment.
     fn on_segment_error(&mut self, now: Instant, about: &SegmentError) {
-        let mut env = Env {
-            now,
-            received: now,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-            station: None,
-        };
+        let mut env = Env::new(now, &mut self.outbox, &mut self.stats);
         self.tcp.on_icmp(&mut env, &about.tuple, about.seq, about.error);
     }
 
@@ -490,13 +484,7 @@ impl Stack {
         for id in freed {
             self.tcp.mark_ready(id);
         }
-        let mut env = Env {
-            now,
-            received: now,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-            station: None,
-        };
+        let mut env = Env::new(now, &mut self.outbox, &mut self.stats);
         self.tcp.handle_timeout(&mut env);
     }
 
@@ -565,25 +553,13 @@ impl Stack {
     /// received data was not read, or more comes, the peer gets RST. Every connection that
     /// was accepted must be released, even after it has closed.
     pub fn release(&mut self, now: Instant, id: ConnId) {
-        let mut env = Env {
-            now,
-            received: now,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-            station: None,
-        };
+        let mut env = Env::new(now, &mut self.outbox, &mut self.stats);
         self.tcp.release(&mut env, id);
     }
 
     /// Ends a connection at once with RST.
     pub fn abort(&mut self, now: Instant, id: ConnId) {
-        let mut env = Env {
-            now,
-            received: now,
-            outbox: &mut self.outbox,
-            stats: &mut self.stats,
-            station: None,
-        };
+        let mut env = Env::new(now, &mut self.outbox, &mut self.stats);
         self.tcp.abort(&mut env, id);
     }
 

@@ -99,13 +99,7 @@ impl Stack {
             self.address_events.push_back(event);
         }
         if matches!(event.state, AddressState::Conflicted { .. }) {
-            let mut env = Env {
-                now,
-                received: now,
-                outbox: &mut self.outbox,
-                stats: &mut self.stats,
-                station: None,
-            };
+            let mut env = Env::new(now, &mut self.outbox, &mut self.stats);
             self.tcp.abandon(&mut env, event.address);
         }
     }

@@ -77,7 +77,12 @@ pub(crate) struct Env<'a> {
     pub(crate) station: Option<MacAddr>,
 }
 
-impl Env<'_> {
+impl<'a> Env<'a> {
+    /// For a step that no frame is the cause of.
+    pub(crate) fn new(now: Instant, outbox: &'a mut Outbox, stats: &'a mut Stats) -> Self {
+        Self { now, received: now, outbox, stats, station: None }
+    }
+
     /// Sends a segment that no connection stands behind. It goes straight back to the station
     /// that it answers: to look that up for every SYN would let a flood from invented
     /// neighbours fill the neighbour table's queue and shout an ARP request for each, while who
