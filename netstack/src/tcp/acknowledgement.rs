@@ -122,7 +122,13 @@ impl Connection {
         self.on_probe_answer(cx, segment, &progress);
         let spurious = undone
             || resent_arrived && self.recovery.is_answer_to_original(progress.echo.sent_before);
-        if spurious && !self.recovery.is_open() {
+        // All that was taken for lost is here before any of it was sent again: acknowledgements of
+        // one turn that overtook each other (as Linux, tcp_packet_delayed).
+        let never_lost = progress.arrived.recanted
+            && self.sent.lost() == 0
+            && self.recovery.is_fast()
+            && self.recovery.is_untouched();
+        if (spurious || never_lost) && !self.recovery.is_open() {
             self.undo(cx);
         }
         let was_fast = self.recovery.is_fast();

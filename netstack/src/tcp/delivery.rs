@@ -107,6 +107,8 @@ pub(crate) struct Arrived {
     pub(crate) last_original: Option<Instant>,
     /// The end of the last of those.
     pub(crate) original_end: Option<SeqNum>,
+    /// Something is here that had been taken for lost, and was not sent again.
+    pub(crate) recanted: bool,
 }
 
 impl Arrived {
@@ -122,6 +124,7 @@ impl Arrived {
             self.newest = Some(piece);
         }
         if !piece.retransmitted {
+            self.recanted |= piece.lost;
             let at = piece.departure.at;
             self.first_original = Some(self.first_original.map_or(at, |first| first.min(at)));
             self.last_original = Some(self.last_original.map_or(at, |last| last.max(at)));
@@ -154,6 +157,7 @@ mod tests {
                 octets: *octets,
                 end: SeqNum(index as u32),
                 retransmitted: false,
+                lost: false,
                 departure: *departure,
             });
         }

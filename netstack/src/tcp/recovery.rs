@@ -165,6 +165,11 @@ impl Recovery {
         undo.first_resent.is_some() && undo.vain <= 0
     }
 
+    /// Whether nothing was sent again in this phase yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.undo.as_ref().is_some_and(|undo| undo.first_resent.is_none())
+    }
+
     /// RFC 3522: whether an acknowledgement of something that was sent again was caused by
     /// a segment that had left before that.
     pub(crate) fn is_answer_to_original(&self, sent_before: Option<Instant>) -> bool {

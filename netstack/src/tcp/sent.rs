@@ -67,6 +67,8 @@ pub(crate) struct Piece {
     pub(crate) octets: u32,
     pub(crate) end: SeqNum,
     pub(crate) retransmitted: bool,
+    /// It had been taken for lost, and was not sent again yet.
+    pub(crate) lost: bool,
     pub(crate) departure: Departure,
 }
 
@@ -163,7 +165,8 @@ impl SentQueue {
             self.uncount(first.status, octets);
             if first.status != Status::Sacked {
                 let Sent { retransmitted, departure, .. } = first;
-                delivered(Piece { octets, end, retransmitted, departure });
+                let lost = first.status == Status::Lost;
+                delivered(Piece { octets, end, retransmitted, lost, departure });
             }
             self.start = end;
             if partial {
@@ -269,6 +272,7 @@ impl SentQueue {
                 octets: reach - skip,
                 end: record.end,
                 retransmitted: record.retransmitted,
+                lost: record.status == Status::Lost,
                 departure: record.departure,
             });
             index = self.merge_sacked(index) + 1;
@@ -325,7 +329,7 @@ impl SentQueue {
                     }
                     self.set_status(index, Status::Lost);
                     let Sent { end, retransmitted, departure, .. } = record;
-                    found(Piece { octets, end, retransmitted, departure });
+                    found(Piece { octets, end, retransmitted, lost: true, departure });
                 }
                 Fate::Wait => {}
                 Fate::TooYoung => {
@@ -350,7 +354,7 @@ impl SentQueue {
         self.set_status(0, Status::Lost);
         self.lost_hint = self.start;
         let Sent { end, retransmitted, departure, .. } = self.records[0];
-        found(Piece { octets, end, retransmitted, departure });
+        found(Piece { octets, end, retransmitted, lost: true, departure });
     }
 
     /// The first lost piece: where it begins, its octets.

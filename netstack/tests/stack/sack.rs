@@ -1,8 +1,8 @@
 //! Selective acknowledgements that we send (RFC 2018, RFC 2883).
 
-use tagwire_netstack::ConnId;
+use tagwire_netstack::{ConnId, FrameMeta, SeqNum};
 
-use super::harness::{Fixture, Seg, config, seg};
+use super::harness::{Fixture, Seg, config, pattern, seg};
 
 /// A connection whose peer offered SACK.
 fn permitted(syn: Seg) -> (Fixture, ConnId) {
@@ -97,4 +97,25 @@ fn data_of_ours_does_not_hide_what_is_missing() {
     assert_eq!(blocks(&t, &got), [(11, 14)]);
     t.expect(seg("P.", 1, 4).data(b"answer"));
     t.nothing();
+}
+
+#[test]
+fn a_loss_that_was_none_before_anything_was_sent_again_is_taken_back() {
+    // Three segments overtake the first; their acknowledgements and its own come in one turn.
+    let (mut t, id) = permitted(seg("S", 0, 0));
+    t.app_send(id, &pattern(20_000));
+    t.sent.clear();
+    let block = |end: u32| {
+        let mut acknowledgement = seg(".", 1, 1);
+        let ours = |seq: u32| SeqNum(t.iss.wrapping_add(seq));
+        acknowledgement.options.sack.push(ours(1001), ours(end));
+        t.tcp_frame(&acknowledgement)
+    };
+    let frames = [block(2001), block(3001), block(4001), t.tcp_frame(&seg(".", 1, 4001))];
+    for frame in frames {
+        t.stack.handle_frame(t.now, &frame, &FrameMeta::default());
+    }
+    t.flush();
+    let stats = t.stack.stats();
+    assert_eq!((stats.tcp_fast_retransmit, stats.tcp_spurious, stats.tcp_retransmit), (1, 1, 0));
 }
