@@ -205,8 +205,14 @@ fn cells() -> Vec<Cell> {
     cells
 }
 
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netsim/goodput.txt");
+/// A run is the same every time on one machine; another's logarithms and roots may differ in
+/// the last bit, and a median of three by a little for it.
+const TOLERANCE: f64 = 0.03;
+
 /// `cargo test -p tagwire-netstack --test netsim -- --nocapture table` prints the table;
-/// `TAGWIRE_SIM_CELL="loss=1,rtt=20,cc=cubic"` runs one cell and tells more of it.
+/// `TAGWIRE_SIM_UPDATE=1` writes it to the snapshot, for the review of what a change of the sender
+/// does; `TAGWIRE_SIM_CELL="loss=1,rtt=20,cc=cubic"` runs one cell and tells more of it.
 #[test]
 fn table() {
     if let Ok(text) = std::env::var("TAGWIRE_SIM_CELL") {
@@ -218,10 +224,10 @@ fn table() {
         println!("{} at least {:.3} MB/s", cell.name(), cell.floor() / 1e6);
         return;
     }
-    println!(
+    let mut text = String::from(
         "# Goodput in MB/s: a download of 20 MB, or 60 s of it, the median of three seeds. rate in\n\
          # Mbit/s, rtt in ms, faults in per cent of the frames towards the client, queue in KiB\n\
-         # (else a bandwidth-delay product, at least 128). Behind it what is owed at least.",
+         # (else a bandwidth-delay product, at least 128). Behind it what is owed at least.\n",
     );
     let cells = cells();
     let goodputs: Vec<f64> = parallel(&cells, |cell| cell.median() / 1e6);
@@ -233,8 +239,36 @@ fn table() {
             poor.push(line.clone());
         }
         println!("{line}{}", if *goodput < floor { " <" } else { "" });
+        text += &line;
+        text.push('\n');
+    }
+    if std::env::var_os("TAGWIRE_SIM_UPDATE").is_some() {
+        std::fs::write(SNAPSHOT, &text).expect("the snapshot can be written");
     }
     assert!(poor.is_empty(), "less than is owed:\n{}", poor.join("\n"));
+    let snapshot = std::fs::read_to_string(SNAPSHOT).expect("the snapshot can be read");
+    let changed = changes(&snapshot, &text);
+    assert!(
+        changed.is_empty(),
+        "other goodputs than in the reviewed snapshot; TAGWIRE_SIM_UPDATE=1 takes them over:\n{}",
+        changed.join("\n")
+    );
+}
+
+/// Lines of `new` that differ from `old` by more than the tolerance.
+fn changes(old: &str, new: &str) -> Vec<String> {
+    fn values(line: &str) -> Option<(&str, f64)> {
+        let (name, goodput) = line.split_at_checked(50)?;
+        Some((name, goodput.split_whitespace().next()?.parse().ok()?))
+    }
+    let old: Vec<_> = old.lines().filter_map(values).collect();
+    let differs = |line: &&str| {
+        values(line).is_some_and(|(name, goodput)| {
+            let before = old.iter().find(|(known, _)| *known == name);
+            before.is_none_or(|(_, before)| (goodput / before - 1.0).abs() > TOLERANCE)
+        })
+    };
+    new.lines().filter(differs).map(str::to_owned).collect()
 }
 
 /// `run` of each item, on all CPUs.
