@@ -294,8 +294,7 @@ impl Connection {
         let idle = !self.has_outstanding();
         if idle {
             self.last_progress = cx.now;
-        }
-        if !idle {
+        } else {
             self.congestion.on_send(cx.now, in_flight, None);
         }
         if let Some(rate) = self.pacing_rate() {
@@ -303,8 +302,8 @@ impl Connection {
             self.pacer.on_sent(cx.now, numbers, rate, burst);
         }
         self.recovery.on_sent(numbers);
+        let departure = self.delivery.depart(cx.now, in_flight, numbers);
         if seq == self.snd_nxt {
-            let departure = self.delivery.depart(cx.now, in_flight, numbers);
             self.sent.push(numbers, departure);
             self.snd_nxt += numbers;
             if self.snd_nxt == self.send_end() && in_flight + numbers < self.window() {
@@ -312,7 +311,6 @@ impl Connection {
             }
         } else {
             cx.stats.tcp_retransmit += 1;
-            let departure = self.delivery.depart(cx.now, in_flight, numbers);
             self.sent.resend(seq, numbers, departure);
             self.recovery.on_resent(numbers, cx.now);
             if seq == self.snd_una {
