@@ -25,7 +25,7 @@ use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, Vlan
 
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
-use crate::config::{Config, MAX_MTU, MIN_MTU};
+use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::net::gather::Part;
 use crate::net::post::Post;
 use crate::net::syn_flood::SynFlood;
@@ -34,8 +34,6 @@ use crate::site::Site;
 
 /// Octets of two VLAN tags.
 const TWO_TAGS: u16 = 8;
-/// RFC 8200 5: every link of IPv6 carries at least this.
-const MIN_MTU_IPV6: u16 = 1280;
 
 /// Why the appliance did not start, or ended; the text says what to do.
 #[derive(Debug)]
@@ -262,11 +260,7 @@ impl Berth {
 fn mtu(config: &Config, interface: &Interface) -> Result<u16, StartError> {
     let tags = if config.vlan.inner().is_some() { TWO_TAGS } else { 0 };
     let mtu = config.mtu.unwrap_or(interface.mtu.min(MAX_MTU).saturating_sub(tags));
-    let needed = if config.addresses.iter().any(|address| address.address().is_ipv6()) {
-        MIN_MTU_IPV6
-    } else {
-        MIN_MTU
-    };
+    let needed = if config.speaks_ipv6() { MIN_MTU_IPV6 } else { MIN_MTU };
     let needed = needed.max(config.mtu.unwrap_or(0)) + tags;
     if interface.mtu < needed {
         return Err(StartError::Mtu(interface.name.clone(), interface.mtu, needed));

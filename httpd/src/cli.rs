@@ -15,7 +15,8 @@ use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
 use crate::config::{
-    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, check_gateways, parse_address, parse_size,
+    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, MIN_MTU_IPV6, check_gateways, parse_address,
+    parse_size,
 };
 
 /// Own addresses at the most: each costs a look at every frame.
@@ -191,7 +192,7 @@ impl ServeArgs {
             }
         }
         check_gateways(&addresses, &gateways)?;
-        Ok(Config {
+        let config = Config {
             interface: self.interface,
             vlan: self.vlan,
             pcp: self.pcp,
@@ -213,7 +214,14 @@ impl ServeArgs {
             control: self.control.and_then(|control| control.0),
             log_format: self.log_format,
             log_level: self.log_level,
-        })
+        };
+        match config.mtu {
+            Some(mtu) if mtu < MIN_MTU_IPV6 && config.speaks_ipv6() => Err(format!(
+                "an MTU of {mtu} carries no IPv6; give {MIN_MTU_IPV6} or more, or IPv4 addresses \
+                 only"
+            )),
+            _ => Ok(config),
+        }
     }
 }
 
@@ -523,6 +531,8 @@ mod tests {
             (&["--workers", "65"], "use 1 to 64, or auto"),
             (&["--pcp", "8"], "use 0 to 7"),
             (&["--mtu", "9001"], "use 576 to 9000"),
+            (&["--mtu", "1279", "--slaac"], "give 1280 or more"),
+            (&["--mtu", "1279", "--address", "fd00::5/64"], "give 1280 or more"),
             (&["--acd", "lax"], "use optimistic or strict"),
             (&["--memory-budget", "1m"], "give 16m or more"),
             (&["--ecn", "maybe"], "use true or false"),

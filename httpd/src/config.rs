@@ -10,6 +10,8 @@ use tagwire_netstack::{Acd, IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
 /// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
 pub const MIN_MTU: u16 = 576;
+/// The same where IPv6 is spoken (RFC 8200 5).
+pub const MIN_MTU_IPV6: u16 = 1280;
 /// The largest, of jumbo frames.
 pub const MAX_MTU: u16 = 9000;
 /// Worker threads at the most: more than any card has queues that we know.
@@ -60,6 +62,13 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged: a level, or directives as `tracing_subscriber::EnvFilter` takes them.
     pub log_level: String,
+}
+
+impl Config {
+    /// Whether there are IPv6 addresses, or may be.
+    pub fn speaks_ipv6(&self) -> bool {
+        self.slaac || self.addresses.iter().any(|address| address.address().is_ipv6())
+    }
 }
 
 /// Shape of the log lines.

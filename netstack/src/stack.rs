@@ -46,6 +46,8 @@ const _: () = assert!(MIN_BUFFER >= ethernet::HEADER_LEN + 2 * ethernet::TAG_LEN
 
 /// RFC 791: every link carries at least this.
 const MIN_MTU: u16 = 68;
+/// Octets of a UDP header.
+const UDP_HEADER_LEN: usize = 8;
 
 /// Ethernet, VLAN, ARP, IPv4, ICMP and TCP of one interface, without a clock or a socket.
 ///
@@ -618,6 +620,34 @@ fn checked<'a>(
         stats.drop_malformed += 1;
     }
     segment.ok()
+}
+
+/// Whether a datagram of UDP is one: all that it states is there, and its checksum is right.
+fn is_udp_sound(
+    stats: &mut Stats,
+    meta: &FrameMeta,
+    (source, destination): (IpAddr, IpAddr),
+    octets: &[u8],
+) -> bool {
+    let length = match octets {
+        [_, _, _, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
+        _ => 0,
+    };
+    let Some(whole) = octets.get(..length).filter(|it| it.len() >= UDP_HEADER_LEN) else {
+        stats.drop_malformed += 1;
+        return false;
+    };
+    let right = if whole[6..8] == [0, 0] {
+        // RFC 768: zero is no checksum; RFC 8200 8.1: IPv6 does not go without.
+        source.is_ipv4()
+    } else if meta.checksum == Checksum::Unverified {
+        let sum = pseudo_header_of(source, destination, ipv4::PROTOCOL_UDP, length);
+        sum.is_some_and(|sum| sum.feed(whole).finish() == 0)
+    } else {
+        true
+    };
+    stats.drop_checksum += u64::from(!right);
+    right
 }
 
 /// Puts a message behind the headers if it fits there, else, where the MTU is larger than the

@@ -96,7 +96,7 @@ counters! {
         nd_out,
         /// Neighbour discovery messages not for us, or not sane.
         nd_ignored,
-        /// Neighbor solicitations of strangers beyond what is answered each second.
+        /// Neighbor solicitations and advertisements of strangers beyond what is used each second.
         nd_limited,
         /// Another station claims one of our IPv6 addresses (RFC 4862 5.4).
         nd_conflict,
@@ -124,6 +124,12 @@ counters! {
         tcp_out,
         /// SYNs taken into the half-open table.
         tcp_syn,
+        /// SYNs that came again while their handshake is half-open; each gets the same SYN-ACK.
+        tcp_syn_again,
+        /// Of those, not answered, as more came in a second than serve anybody.
+        tcp_syn_again_limited,
+        /// SYNs to ports that nobody listens on.
+        tcp_syn_refused,
         /// SYNs, and handshakes' last ACKs, dropped as the connection table is full.
         tcp_syn_dropped,
         /// SYNs answered by a cookie (RFC 4987 3.6), as the half-open table was full or held another

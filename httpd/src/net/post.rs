@@ -15,7 +15,7 @@
 //! Another worker that needs a neighbour asks by ARP or ND itself; the answer comes by the first.
 //!
 //! The queues are bounded and nobody waits for room: what is lost is lost as on a busy wire, and
-//! counted.
+//! counted. What becomes of our addresses has room of its own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ use tagwire_netstack::{AddressEvent, Checksum, FrameMeta, Instant, MacAddr, Stra
 
 /// Notes that wait for one worker, at the most.
 const QUEUE: usize = 1024;
+/// Beside them, what has become of an address: it is not said again, and a worker that does not hear
+/// of it serves what it should not, or does not serve what it should. There are a few a minute.
+const ADDRESSES: usize = 128;
 /// Octets of frames and segments in them, at the most.
 const QUEUE_OCTETS: usize = 4 << 20;
 
@@ -60,13 +63,19 @@ impl Note {
             Self::Stray(stray) => stray.cost(),
         }
     }
+
+    /// The room that it takes of that which has a bound for all: one or none.
+    fn count(&self) -> usize {
+        usize::from(!matches!(self, Self::Address(_)))
+    }
 }
 
 /// The way to another worker.
 #[derive(Debug, Clone)]
 struct Slot {
     notes: SyncSender<Note>,
-    /// What they hold.
+    /// How many there are but those of addresses, and what they hold.
+    waiting: Arc<AtomicUsize>,
     octets: Arc<AtomicUsize>,
     waker: Waker,
 }
@@ -74,15 +83,22 @@ struct Slot {
 impl Slot {
     /// Puts a note in; false if there is no room.
     fn put(&self, note: Note) -> bool {
-        let size = note.octets();
-        let room = self.octets.fetch_add(size, Ordering::Relaxed) + size <= QUEUE_OCTETS;
+        let (size, count) = (note.octets(), note.count());
+        let octets = self.octets.fetch_add(size, Ordering::Relaxed) + size;
+        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed) + count;
+        let room = count == 0 || octets <= QUEUE_OCTETS && waiting <= QUEUE;
         let put = room && self.notes.try_send(note).is_ok();
         if put {
             self.waker.wake();
         } else {
-            self.octets.fetch_sub(size, Ordering::Relaxed);
+            self.release(size, count);
         }
         put
+    }
+
+    fn release(&self, size: usize, count: usize) {
+        self.octets.fetch_sub(size, Ordering::Relaxed);
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
     }
 }
 
@@ -100,10 +116,17 @@ pub struct Post {
 impl Post {
     /// One for each worker, in the order of their wakers; `steering` says whose a connection is.
     pub fn between(wakers: &[Waker], steering: Steering) -> Vec<Self> {
-        let (notes, inboxes): (Vec<_>, Vec<_>) = wakers.iter().map(|_| sync_channel(QUEUE)).unzip();
+        let (notes, inboxes): (Vec<_>, Vec<_>) =
+            wakers.iter().map(|_| sync_channel(QUEUE + ADDRESSES)).unzip();
         let slots = notes.into_iter().zip(wakers.iter().cloned());
-        let slots: Arc<[Slot]> =
-            slots.map(|(notes, waker)| Slot { notes, octets: Arc::default(), waker }).collect();
+        let slots: Arc<[Slot]> = slots
+            .map(|(notes, waker)| Slot {
+                notes,
+                waiting: Arc::default(),
+                octets: Arc::default(),
+                waker,
+            })
+            .collect();
         let posts = inboxes.into_iter().enumerate();
         posts
             .map(|(own, inbox)| Self { own, inbox, slots: Arc::clone(&slots), steering, lost: 0 })
@@ -121,7 +144,7 @@ impl Post {
             return None;
         }
         let note = self.inbox.try_recv().ok()?;
-        self.slots[self.own].octets.fetch_sub(note.octets(), Ordering::Relaxed);
+        self.slots[self.own].release(note.octets(), note.count());
         Some(note)
     }
 
@@ -197,7 +220,35 @@ fn concerns_all(frame: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tagwire_netstack::AddressState;
+
     use super::*;
+
+    /// An attacker decides how many notes of other kinds there are.
+    #[test]
+    fn what_becomes_of_an_address_finds_room_where_nothing_else_does() {
+        let worker = || Waker::new().unwrap();
+        let mut posts = Post::between(&[worker(), worker()], Steering::new(2, 1));
+        let told = AddressEvent { address: [10, 0, 0, 1].into(), state: AddressState::Assigned };
+        for size in [100, QUEUE_OCTETS / 8] {
+            let octets = vec![0; size].into_boxed_slice();
+            let frame = Note::Frame { octets, vlan: None, received: Instant::from_millis(0) };
+            let fit = QUEUE.min(QUEUE_OCTETS / size) as u64;
+            let before = posts[0].lost();
+            for _ in 0..fit + 5 {
+                posts[0].tell(&frame);
+            }
+            assert_eq!(posts[0].lost() - before, 5);
+            posts[0].tell(&Note::Address(told));
+            assert_eq!(posts[0].lost() - before, 5);
+            let mut got = 0;
+            while let Some(note) = posts[1].next() {
+                assert_eq!(note == Note::Address(told), got == fit);
+                got += 1;
+            }
+            assert_eq!(got, fit + 1);
+        }
+    }
 
     fn frame(tag: bool, ethertype: [u8; 2], ip: &[u8], kind: u8) -> Vec<u8> {
         let mut octets = vec![2; 12];

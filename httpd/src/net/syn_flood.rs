@@ -16,6 +16,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tagwire_core::counters::Counters;
 use tagwire_core::packet::{SynFilter, SynShare};
 use tagwire_netstack::{Instant, Stats};
 
@@ -42,17 +43,28 @@ const CALM: u32 = 10;
 /// So many times the budget in spite of the smallest share: it is the known peers' SYNs.
 const DISTRUST: f64 = 2.0;
 
-/// SYNs that came up and connections that came of them, since the start.
+/// SYNs that came up and connections that came of them, since the start; frames of all kinds, and
+/// those for which the ring had no room.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     syns: u64,
     accepted: u64,
+    frames: u64,
+    lost: u64,
 }
 
 impl Counts {
-    fn of(stats: &Stats) -> Self {
-        let syns = stats.tcp_syn + stats.tcp_cookie_sent + stats.tcp_cookie_limited;
-        Self { syns, accepted: stats.tcp_accepted }
+    fn of(stats: &Stats, driver: &Counters) -> Self {
+        // Taken in, sent again meanwhile, answered by a cookie or not, and turned away for want of
+        // room or of a listener: each has cost its way up.
+        let syns = stats.tcp_syn
+            + stats.tcp_syn_again
+            + stats.tcp_cookie_sent
+            + stats.tcp_cookie_limited
+            + stats.tcp_syn_dropped
+            + stats.tcp_syn_refused;
+        let (frames, lost) = (driver.rx_frames.get(), driver.rx_kernel_drops.get());
+        Self { syns, accepted: stats.tcp_accepted, frames, lost }
     }
 }
 
@@ -127,6 +139,9 @@ impl Judge {
         let before = std::mem::replace(&mut self.last, (now, counts)).1;
         let syns = counts.syns - before.syns;
         let vain = syns.saturating_sub(counts.accepted - before.accepted) as f64;
+        // What found no room in the ring was of the same kinds as what found some.
+        let (frames, lost) = (counts.frames - before.frames, counts.lost - before.lost);
+        let vain = vain * (1.0 + lost as f64 / frames.max(1) as f64);
         let allowed = BUDGET * seconds;
         let Some(flood) = &mut self.flood else {
             if vain <= allowed {
@@ -194,13 +209,13 @@ impl SynFlood {
     }
 
     /// Looks at what has happened, and changes the filter if need be.
-    pub(super) fn look(&mut self, now: Instant, stats: &Stats) {
+    pub(super) fn look(&mut self, now: Instant, stats: &Stats, driver: &Counters) {
         if self.refused {
             return;
         }
         let since = self.judge.flood.as_ref().map_or(now, |flood| flood.since);
         let dropped = self.judge.dropped;
-        let verdict = self.judge.look(now, Counts::of(stats));
+        let verdict = self.judge.look(now, Counts::of(stats, driver));
         if verdict == Verdict::Leave {
             return;
         }
@@ -302,6 +317,42 @@ mod tests {
             assert!(over < 30);
         }
         assert_eq!((scene.judge.share(), scene.judge.floods), (None, 1));
+    }
+
+    /// The ring has room for 10,000 frames in a second.
+    #[test]
+    fn what_the_ring_had_no_room_for_counts() {
+        let mut scene = Scene::new();
+        let second = |scene: &mut Scene, syns: u64, others: u64| {
+            let up = syns as f64 * scene.share();
+            let room = (10_000.0 / (up + others as f64)).min(1.0);
+            scene.counts.frames += ((up + others as f64) * room / 10.0) as u64;
+            scene.counts.lost += ((up + others as f64) * (1.0 - room) / 10.0) as u64;
+            scene.pass((syns as f64 * room) as u64, 0, 0)
+        };
+        // Others' frames that are lost are no SYNs.
+        assert_eq!(second(&mut scene, 1_000, 200_000), Verdict::Leave);
+        assert_eq!(second(&mut scene, 300_000, 0), Verdict::Begin);
+        for _ in 0..10 {
+            second(&mut scene, 300_000, 0);
+        }
+        assert!((scene.share() - 0.1).abs() < 0.02, "{}", scene.share());
+    }
+
+    #[test]
+    fn every_kind_of_syn_counts() {
+        let stats = Stats {
+            tcp_syn: 1,
+            tcp_syn_again: 10,
+            tcp_cookie_sent: 100,
+            tcp_cookie_limited: 1000,
+            tcp_syn_dropped: 10_000,
+            tcp_syn_refused: 100_000,
+            tcp_accepted: 7,
+            ..Stats::default()
+        };
+        let counts = Counts::of(&stats, &Counters::default());
+        assert_eq!((counts.syns, counts.accepted), (111_111, 7));
     }
 
     #[test]

@@ -355,7 +355,7 @@ impl Machine for HttpWorker {
             // Addresses come and go with time, too.
             self.heard_group = true;
             self.site.tick(std::time::Instant::now(), SystemTime::now());
-            self.syn_flood.look(now, self.reactor.borrow_mut().stack().stats());
+            self.syn_flood.look(now, self.reactor.borrow_mut().stack().stats(), &self.driver);
         }
         self.take_messages();
         while let Some(stream) = Reactor::next_accepted(&self.reactor) {

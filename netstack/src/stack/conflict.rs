@@ -143,7 +143,7 @@ impl Stack {
                 AddressState::Assigned => v6::AddressState::Preferred,
                 AddressState::Conflicted { by } => v6::AddressState::Duplicate { by },
             };
-            ipv6.addresses.follow(now, address, state);
+            ipv6.follow(now, address, state);
             self.addresses_changed_v6(now);
             self.address_events.clear();
         }

@@ -5,19 +5,16 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::Stack;
+use super::{Stack, is_udp_sound};
 use crate::entropy::Keys;
 use crate::frame::{Checksum, FrameMeta};
 use crate::ip::reassembly::{Expired, Fragment, Key};
 use crate::ip::{self, Packet};
 use crate::limit::TokenBucket;
 use crate::time::Instant;
-use crate::wire::checksum::pseudo_header;
 use crate::wire::ethernet::Frame;
 use crate::wire::{icmpv4, ipv4};
 
-/// Octets of a UDP header.
-const UDP_HEADER_LEN: usize = 8;
 /// RFC 1812 4.3.2.3: an error quotes as much as leaves it within 576 octets.
 const MAX_QUOTE: usize = 576 - ipv4::HEADER_LEN - icmpv4::HEADER_LEN;
 /// The largest payload of a packet (RFC 791: its length has 16 bits).
@@ -160,22 +157,9 @@ impl Stack {
 
     /// RFC 1122 4.1.3.1: nobody listens on any port.
     fn on_udp(&mut self, now: Instant, meta: &FrameMeta, datagram: &Datagram<'_>) {
-        let Datagram { source, destination, payload, .. } = *datagram;
-        let length = match payload {
-            [_, _, _, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
-            _ => 0,
-        };
-        let Some(whole) = payload.get(..length).filter(|it| it.len() >= UDP_HEADER_LEN) else {
-            self.stats.drop_malformed += 1;
+        let ends = (datagram.source.into(), datagram.destination.into());
+        if !is_udp_sound(&mut self.stats, meta, ends, datagram.payload) {
             return;
-        };
-        // RFC 768: zero is no checksum.
-        if meta.checksum == Checksum::Unverified && whole[6..8] != [0, 0] {
-            let sum = pseudo_header(source, destination, ipv4::PROTOCOL_UDP, length as u16);
-            if sum.feed(whole).finish() != 0 {
-                self.stats.drop_checksum += 1;
-                return;
-            }
         }
         self.stats.drop_protocol += 1;
         self.send_error(now, icmpv4::CODE_PORT, datagram);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use super::Stack;
+use super::{Stack, is_udp_sound};
 use crate::config::{Acd, Config, IpCidr, Ipv6Cidr, MacAddr};
 use crate::entropy::Keys;
 use crate::frame::{Checksum, FrameMeta, Transmit};
@@ -190,9 +190,12 @@ impl Stack {
                     self.on_detoured(now, station, meta, ends, traffic_class, upper.payload);
                 }
             }
-            // RFC 8200 8.1: UDP without a checksum is dropped, and not answered.
-            NEXT_UDP if upper.payload.get(6..8) == Some(&[0, 0]) => self.stats.drop_checksum += 1,
             _ => {
+                let ends = (source.into(), destination.into());
+                let udp = upper.protocol == NEXT_UDP;
+                if udp && !is_udp_sound(&mut self.stats, meta, ends, upper.payload) {
+                    return;
+                }
                 self.stats.drop_protocol += 1;
                 let alone = unicast && !frame.destination.is_group();
                 let fault = Fault::unserved(upper);
@@ -230,9 +233,6 @@ impl Stack {
             let received =
                 Received { source, destination, hop_limit, router_alert, station, message };
             self.on_link_message(now, &received);
-        } else if upper.payload.len() > self.mtu_v6() - ipv6::HEADER_LEN {
-            // Larger than the link carries: it could not be answered whole.
-            self.stats.drop_malformed += 1;
         } else {
             let about = self.with_ipv6(|ipv6, out| {
                 ipv6.on_message(source, destination, unicast, &message, out)
@@ -245,7 +245,11 @@ impl Stack {
 
     fn on_link_message(&mut self, now: Instant, received: &Received<'_>) {
         let source = IpAddr::V6(received.source);
-        if received.message.kind == TYPE_SOLICITATION && !received.source.is_unspecified() {
+        // What came through a router is not used at all (RFC 4861 7.1.1), and takes nothing from
+        // those that ask on the link.
+        let near = received.hop_limit == DISCOVERY_HOP_LIMIT;
+        let asks = received.message.kind == TYPE_SOLICITATION && !received.source.is_unspecified();
+        if near && asks {
             let granted = match self.neighbors.may_answer(now, source) {
                 Some(due) => due,
                 None => self.nd_limits.questions.take(now),
@@ -272,6 +276,7 @@ impl Stack {
                 }
                 let stranger = !self.neighbors.contains(address);
                 if stranger && !self.nd_limits.answers.take(now) {
+                    self.stats.nd_limited += 1;
                     return;
                 }
                 (address, mac, if solicited { Heard::Answer } else { Heard::Announcement })
@@ -360,11 +365,11 @@ impl Stack {
 
     pub(super) fn next_timeout_v6(&self) -> Option<Instant> {
         // While the link is down nothing is probed; it begins anew when it is back.
-        self.ipv6.as_ref().filter(|_| self.link_up && !self.passive)?.next_timeout()
+        self.ipv6.as_ref().filter(|_| self.link_up)?.next_timeout()
     }
 
     pub(super) fn handle_timeout_v6(&mut self, now: Instant) {
-        if self.link_up && !self.passive {
+        if self.link_up {
             self.with_ipv6(|ipv6, out| ipv6.handle_timeout(now, out));
             self.addresses_changed_v6(now);
         }

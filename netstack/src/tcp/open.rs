@@ -27,6 +27,7 @@ impl Tcp {
             return;
         }
         if !self.listeners.contains(&tuple.local.port) {
+            env.stats.tcp_syn_refused += u64::from(flags.has(Flags::SYN) && !flags.has(Flags::ACK));
             self.send_reset(env, &tuple, segment);
         } else if flags.has(Flags::ACK) {
             if !self.on_cookie(env, tuple, segment) {
@@ -171,10 +172,15 @@ impl Tcp {
                 return;
             }
             // Our SYN-ACK was lost, or is on its way: say it again.
+            env.stats.tcp_syn_again += 1;
             let mut record = record;
             if record.ecn && !ecn::is_offered(segment) {
                 record.ecn = false;
                 self.half_open.withdraw_ecn(&tuple);
+            }
+            if !self.gate.admits_repeat(env.now) {
+                env.stats.tcp_syn_again_limited += 1;
+                return;
             }
             env.stats.tcp_retransmit += 1;
             env.answer(tuple, record.syn_ack(&tuple, self.mss.of(&tuple), &self.config, env.now));

@@ -79,6 +79,8 @@ pub(crate) struct SynGate {
     known_rate: TokenBucket,
     again_rate: TokenBucket,
     other_rate: TokenBucket,
+    /// SYN-ACKs of records that are there.
+    repeat_rate: TokenBucket,
 }
 
 impl SynGate {
@@ -92,7 +94,14 @@ impl SynGate {
             known_rate: rate(KNOWN_INTERVAL),
             again_rate: rate(COOKIE_INTERVAL),
             other_rate: rate(COOKIE_INTERVAL),
+            repeat_rate: rate(COOKIE_INTERVAL),
         }
+    }
+
+    /// Whether a SYN whose handshake is half-open is to be answered again. Its peer loses little if
+    /// not: the SYN-ACK is sent again by itself too.
+    pub(crate) fn admits_repeat(&mut self, now: Instant) -> bool {
+        self.repeat_rate.take(now)
     }
 
     /// A handshake with this address was finished.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use tagwire_netstack::wire::checksum::pseudo_header_v6;
 use tagwire_netstack::wire::ipv6::{ALL_NODES, multicast_mac};
 use tagwire_netstack::wire::{ethernet, icmpv6, ipv6};
 use tagwire_netstack::{Checksum, Config, FrameMeta, MacAddr};
@@ -11,8 +12,6 @@ use crate::harness::{
 };
 
 const UDP: u8 = 17;
-/// An empty datagram; without a checksum it would be dropped (RFC 8200 8.1).
-const DATAGRAM: [u8; 8] = [0x30, 0x39, 0, 9, 0, 8, 1, 1];
 const HOP_BY_HOP: u8 = 0;
 const DESTINATION: u8 = 60;
 const ROUTING: u8 = 43;
@@ -23,6 +22,18 @@ fn echo_message(source: Ipv6Addr, destination: Ipv6Addr, data: &[u8]) -> Vec<u8>
     message.extend_from_slice(data);
     icmpv6::seal(source, destination, &mut message);
     message
+}
+
+/// A datagram of UDP with the checksum that RFC 8200 8.1 asks for.
+fn datagram(destination: Ipv6Addr, data: &[u8]) -> Vec<u8> {
+    let length = 8 + data.len() as u16;
+    let mut datagram = vec![0x30, 0x39, 0, 9];
+    datagram.extend(length.to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend_from_slice(data);
+    let sum = pseudo_header_v6(PEER_IP6, destination, UDP, length.into()).feed(&datagram);
+    datagram[6..8].copy_from_slice(&sum.finish().to_be_bytes());
+    datagram
 }
 
 fn ping() -> Vec<u8> {
@@ -158,7 +169,7 @@ fn what_is_wrong_in_a_header_is_said_with_its_place() {
         (ROUTING, vec![6, 0, 0, 1, 0, 0, 0, 0], (4, 0, 42)),
         (DESTINATION, vec![HOP_BY_HOP, 0, 1, 4, 0, 0, 0, 0], (4, 1, 40)),
         (200, vec![0; 8], (4, 1, 6)),
-        (UDP, DATAGRAM.to_vec(), (1, 4, 0)),
+        (UDP, datagram(OUR_IP6, b""), (1, 4, 0)),
         (DESTINATION, vec![200, 0, 1, 4, 0, 0, 0, 0], (4, 1, 40)),
     ] {
         let mut t = Fixture::new(config_v6());
@@ -196,7 +207,7 @@ fn no_error_where_rfc_4443_forbids_it() {
     let frames = [
         packet(&t, DESTINATION, &error),
         group(&t, 200, &[0; 8]),
-        group(&t, UDP, &DATAGRAM),
+        group(&t, UDP, &datagram(ALL_NODES, b"")),
         group(&t, DESTINATION, &silent(0xde)),
         t.ip_v6(&header_v6(Ipv6Addr::UNSPECIFIED, OUR_IP6, 200, 64), &[0; 8]),
     ];
@@ -219,11 +230,63 @@ fn udp_without_a_checksum_is_not_answered() {
     assert_eq!(dropped(&t), ["drop_checksum"]);
 }
 
+/// RFC 8200 8.1, RFC 768: what was damaged on its way may have been for another port, or host.
+#[test]
+fn udp_with_a_wrong_checksum_or_length_is_not_answered() {
+    let good = datagram(OUR_IP6, b"query");
+    for (at, why) in [(0, "drop_checksum"), (7, "drop_checksum"), (8, "drop_checksum")]
+        .into_iter()
+        .chain([(4, "drop_malformed")])
+    {
+        let mut t = Fixture::new(config_v6());
+        let mut wrong = good.clone();
+        wrong[at] ^= 1;
+        let frame = packet(&t, UDP, &wrong);
+        t.frame(&frame);
+        t.nothing();
+        assert_eq!(dropped(&t), [why], "{at}");
+    }
+    let mut t = Fixture::new(config_v6());
+    for stub in [&good[..7], &[0x30, 0x39, 0, 9, 0, 7, 1, 1]] {
+        let frame = packet(&t, UDP, stub);
+        t.frame(&frame);
+        t.nothing();
+    }
+    assert_eq!(t.stack.stats().drop_malformed, 2);
+    // The sender of a frame that never left this machine has left the sum to its card.
+    let mut partial = good;
+    partial[6] ^= 0x55;
+    let frame = packet(&t, UDP, &partial);
+    let meta = FrameMeta { checksum: Checksum::Partial, ..FrameMeta::default() };
+    t.stack.handle_frame(t.now, &frame, &meta);
+    t.flush();
+    assert_eq!(message(&mut t).0, 1);
+}
+
+/// RFC 4443 4.2, as over IPv4: as much as goes, since no fragments are sent.
+#[test]
+fn an_echo_that_is_longer_than_the_link_is_answered_in_part() {
+    let mut t = Fixture::new(config_v6());
+    let data = pattern(3000);
+    let whole = echo_message(PEER_IP6, OUR_IP6, &data);
+    let (first, second) = whole.split_at(1400);
+    for (part, offset) in [(first, 1u16), (second, 1400)] {
+        let mut payload = vec![ipv6::NEXT_ICMPV6, 0];
+        payload.extend(offset.to_be_bytes());
+        payload.extend([0, 0, 0, 9]);
+        payload.extend(part);
+        let frame = packet(&t, FRAGMENT, &payload);
+        t.frame(&frame);
+    }
+    let (kind, _, _, quote) = message(&mut t);
+    assert_eq!((kind, &quote[..]), (129, &data[..1500 - 48]));
+}
+
 #[test]
 fn errors_are_limited_in_their_rate() {
     // RFC 4443 2.4 (f).
     let mut t = Fixture::new(config_v6());
-    let frame = packet(&t, UDP, &DATAGRAM);
+    let frame = packet(&t, UDP, &datagram(OUR_IP6, b""));
     for _ in 0..1000 {
         t.frame(&frame);
     }
@@ -239,7 +302,7 @@ fn errors_are_limited_in_their_rate() {
 #[test]
 fn a_long_packet_is_quoted_as_far_as_1280_octets_go() {
     let mut t = Fixture::new(config_v6());
-    let frame = packet(&t, UDP, &[7; 1400]);
+    let frame = packet(&t, UDP, &datagram(OUR_IP6, &[7; 1392]));
     t.frame(&frame);
     assert_eq!(message(&mut t).3.len(), 1280 - 48);
 }

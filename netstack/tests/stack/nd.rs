@@ -237,6 +237,27 @@ fn a_flood_of_questions_is_bounded_and_costs_no_neighbour() {
     assert_eq!(t.next_frame().0, PEER);
 }
 
+/// RFC 4861 7.1.1: what a router has forwarded is no neighbour's, and takes none of what they may
+/// cost.
+#[test]
+fn questions_from_afar_do_not_silence_the_answers_to_neighbours() {
+    let mut t = Fixture::new(config_v6());
+    let far: Ipv6Addr = "2001:db8:99::1".parse().unwrap();
+    for host in 0..2000u32 {
+        let source = Ipv6Addr::from(u128::from(far) + u128::from(host));
+        let mut frame = t.discovery(source, OUR_IP6, question(OUR_IP6, Some(OTHER), None));
+        frame[18 + 7] = 60;
+        t.frame(&frame);
+    }
+    t.nothing();
+    assert_eq!((t.stack.stats().nd_ignored, t.stack.stats().nd_limited), (2000, 0));
+    let stranger: Ipv6Addr = "2001:db8::abcd".parse().unwrap();
+    let group = solicited_node(OUR_IP6);
+    let frame = t.discovery(stranger, group, question(OUR_IP6, Some(OTHER), None));
+    t.frame(&frame);
+    assert_eq!(advertisements(&mut t).len(), 1);
+}
+
 // ---- duplicate address detection ---------------------------------------------------------
 
 #[test]
@@ -515,6 +536,30 @@ fn a_stack_that_does_not_speak_leaves_its_addresses_to_the_one_that_does() {
         other.nothing();
         assert_eq!((other.stack.stats().nd_out, other.stack.stats().mld_out), (0, 0));
     }
+}
+
+/// RFC 4861 7.2.2: who asks by multicast says where the answer goes to; a neighbour that does not
+/// know us could not answer.
+#[test]
+fn a_stack_that_does_not_speak_asks_for_neighbours_as_any() {
+    let mut t = Fixture::bare(Config { passive: true, ..config_v6() });
+    let ask = |t: &mut Fixture, host: u8| {
+        let std::net::IpAddr::V6(address) = neighbor_of(PEER_IP6.into(), host) else {
+            unreachable!()
+        };
+        let mut message = vec![128, 0, 0, 0, 0, 1, 0, 1];
+        icmpv6::seal(address, OUR_IP6, &mut message);
+        let header = header_v6(address, OUR_IP6, ipv6::NEXT_ICMPV6, 64);
+        let frame = t.ip_v6(&header, &message);
+        t.frame(&frame);
+        let asked = solicitations(t);
+        let about = asked.iter().find(|(_, question)| question.target == address);
+        about.expect("the neighbour is asked for").1.source_mac
+    };
+    // RFC 4429 3.3: while the one that speaks is probing.
+    assert_eq!(ask(&mut t, 0x98), None);
+    t.advance(ms(1000));
+    assert_eq!(ask(&mut t, 0x99), Some(US));
 }
 
 #[test]

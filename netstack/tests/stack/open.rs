@@ -146,6 +146,29 @@ fn resets_have_a_rate() {
 }
 
 #[test]
+fn syns_that_come_again_are_counted_and_answered_at_a_rate() {
+    let mut t = Fixture::new(config());
+    for _ in 0..50_000 {
+        t.send(seg("S", 0, 0));
+    }
+    let stats = t.stack.stats();
+    assert_eq!((stats.tcp_syn, stats.tcp_syn_again), (1, 49_999));
+    assert_eq!(t.sent.len() as u64, 50_000 - stats.tcp_syn_again_limited);
+    assert!((1000..5000).contains(&t.sent.len()), "{}", t.sent.len());
+    // It is answered again when it has become quiet, and by itself.
+    t.advance(ms(500));
+    t.sent.clear();
+    t.send(seg("S", 0, 0));
+    t.expect(seg("S.", 0, 1));
+    t.advance(ms(500));
+    t.expect(seg("S.", 0, 1));
+    t.stack.unlisten(80);
+    t.port += 1;
+    t.send(seg("S", 0, 0));
+    assert_eq!(t.stack.stats().tcp_syn_refused, 1);
+}
+
+#[test]
 fn half_open_takes_only_the_right_ack_and_the_right_reset() {
     let mut t = Fixture::new(config());
     t.send(seg("S", 0, 0));

@@ -223,6 +223,34 @@ fn addresses_routers_and_prefixes_are_bounded() {
     assert_eq!(t.stack.multicast_macs().len(), 18);
 }
 
+/// A stack that does not speak has the same lifetimes: else whoever once advertises enough routers
+/// and prefixes for a minute would keep the true ones out of it for ever.
+#[test]
+fn what_is_over_makes_room_in_a_stack_that_does_not_speak_too() {
+    let mut t = Fixture::bare(Config { passive: true, ..config() });
+    for n in 0..64u16 {
+        let other = Ipv6Addr::new(0x2001, 0xdb8, 8, n, 0, 0, 0, 0);
+        let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 1, n);
+        let option = prefix(other, 0xc0, 60, 60);
+        hear(&mut t, router, advertisement(60, 0, SECOND_MAC, &[option]));
+    }
+    t.advance(Duration::from_secs(61));
+    assert_eq!(t.stack.address_states().count(), 1, "the link-local one");
+    let option = prefix(PREFIX, 0xc0, HOUR, HOUR);
+    hear(&mut t, ROUTER, advertisement(1800, 0, ROUTER_MAC, &[option]));
+    t.advance(Duration::from_secs(2));
+    let address = t.stack.address_states().find_map(|(address, _)| match address {
+        std::net::IpAddr::V6(address) => {
+            (address.octets()[..8] == PREFIX.octets()[..8]).then_some(address)
+        }
+        std::net::IpAddr::V4(_) => None,
+    });
+    let address = address.expect("one is formed from the true prefix");
+    assert_eq!(pinged(&mut t, FAR, address), Some(ROUTER_MAC));
+    t.advance(Duration::from_secs(1800));
+    assert_eq!(pinged(&mut t, FAR, address), None, "its router's time is over");
+}
+
 #[test]
 fn the_preferred_router_is_used_and_another_when_it_is_none_any_more() {
     // RFC 4191 3.2, RFC 4861 6.3.4.

@@ -251,7 +251,7 @@ impl Addresses {
 
     /// The stack that speaks for the addresses has come to this: so does one that does not, and
     /// which has no times of its own.
-    pub(crate) fn follow(&mut self, now: Instant, address: Ipv6Addr, state: AddressState) {
+    pub(super) fn follow(&mut self, now: Instant, address: Ipv6Addr, state: AddressState) {
         let index = self.list.iter().position(|own| own.cidr.address == address);
         match (index, state) {
             (Some(index), AddressState::Duplicate { by }) => self.lose(index, by, now),
@@ -425,6 +425,26 @@ impl Addresses {
                 self.changes.push((own.cidr.address, own.state));
             }
         }
+    }
+
+    /// What time alone changes in a stack that does not speak: addresses end, and those that the
+    /// one which does has probed in vain for others are ours.
+    pub(super) fn follow_time(&mut self, now: Instant) {
+        self.list.retain(|own| own.valid_until > now);
+        for own in &mut self.list {
+            if own.state == AddressState::Optimistic && own.next_probe + PROBE_WAIT <= now {
+                own.state = AddressState::Preferred;
+            }
+        }
+    }
+
+    /// When [`follow_time`](Self::follow_time) next changes something.
+    pub(super) fn next_change(&self) -> Instant {
+        let change = |own: &Own| match own.state {
+            AddressState::Optimistic => own.valid_until.min(own.next_probe + PROBE_WAIT),
+            _ => own.valid_until,
+        };
+        self.list.iter().map(change).min().unwrap_or(Instant::NEVER)
     }
 
     /// Probes all addresses anew, and uses none meanwhile that was another's.

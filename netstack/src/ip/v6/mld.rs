@@ -117,6 +117,9 @@ impl Mld {
             group.sources.clear();
         } else {
             for source in query.sources() {
+                if group.sources.len() > MAX_SOURCES {
+                    break;
+                }
                 if !group.sources.contains(&source) {
                     group.sources.push(source);
                 }

@@ -132,6 +132,12 @@ impl Ipv6 {
         }
     }
 
+    /// The stack that speaks for the addresses has come to this.
+    pub(crate) fn follow(&mut self, now: Instant, address: Ipv6Addr, state: AddressState) {
+        self.addresses.follow(now, address, state);
+        self.next = now;
+    }
+
     /// Octets of the largest packet.
     pub(crate) fn mtu(&self) -> usize {
         self.mtu
@@ -193,6 +199,12 @@ impl Ipv6 {
     /// Does what is due at `now`.
     pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Out<'_>) {
         if self.next > now {
+            return;
+        }
+        if out.passive {
+            self.addresses.follow_time(now);
+            self.routers.expire(now);
+            self.next = self.addresses.next_change().min(self.routers.next_end());
             return;
         }
         self.addresses.expire(now);

@@ -176,9 +176,14 @@ impl Routers {
     }
 
     pub(super) fn next_timeout(&self) -> Instant {
+        self.next_end().min(self.next_solicitation)
+    }
+
+    /// When the first lifetime ends.
+    pub(super) fn next_end(&self) -> Instant {
         let routers = self.learnt.iter().map(|router| router.until);
         let prefixes = self.prefixes.iter().map(|known| known.until);
-        routers.chain(prefixes).min().unwrap_or(Instant::NEVER).min(self.next_solicitation)
+        routers.chain(prefixes).min().unwrap_or(Instant::NEVER)
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
