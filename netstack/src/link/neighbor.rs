@@ -336,6 +336,14 @@ impl Neighbors {
         released
     }
 
+    /// Somebody else claims to be `address`, but not to replace what is known (RFC 4861 7.2.5): that
+    /// is asked for again when it is used.
+    pub(crate) fn doubt(&mut self, address: IpAddr) {
+        if let Some(State::Reachable { mac, .. }) = self.table.get(&address).map(|it| it.state) {
+            self.set(address, State::Stale { mac }, Instant::NEVER);
+        }
+    }
+
     /// Whether a question of this neighbour may be answered now, and notes the answer;
     /// `None`: it is not known.
     pub(crate) fn may_answer(&mut self, now: Instant, address: IpAddr) -> Option<bool> {
@@ -681,6 +689,20 @@ mod tests {
         assert!(f.neighbors.next_timeout().is_some());
         f.hear(5002, HOP, MAC, Heard::Answer);
         assert_eq!(f.neighbors.next_timeout(), None);
+    }
+
+    #[test]
+    fn what_is_doubted_is_used_and_asked_for_again() {
+        let mut f = Fixture::new();
+        f.resolved(0, HOP);
+        f.neighbors.doubt(HOP);
+        assert_eq!(f.lookup(1, HOP), Lookup::Known(MAC));
+        f.tick(5001);
+        assert_eq!(f.requests, [Request { to: MAC, target: HOP }]);
+        // It goes on when it is asked for already.
+        f.neighbors.doubt(HOP);
+        f.hear(5002, HOP, MAC, Heard::Answer);
+        assert_eq!((f.lookup(5003, HOP), f.neighbors.next_timeout()), (Lookup::Known(MAC), None));
     }
 
     #[test]

@@ -269,9 +269,10 @@ impl Stack {
                 let address = IpAddr::V6(address);
                 let known = self.neighbors.mac(address);
                 // RFC 4861 7.2.5: an answer without an address confirms the one that is known;
-                // one that must not override says nothing against it.
+                // one that must not override makes it doubtful, and changes nothing else.
                 let Some(mac) = mac.or(known) else { return };
                 if known.is_some_and(|known| known != mac) && !override_cached {
+                    self.neighbors.doubt(address);
                     return;
                 }
                 let stranger = !self.neighbors.contains(address);
