@@ -29,6 +29,8 @@ use crate::wire::tcp::{HEADER_LEN, HEADER_LEN_TIMESTAMP};
 
 /// Full segments acknowledged one by one at the start, as Linux (`TCP_MAX_QUICKACKS`).
 const QUICK_ACKS: u8 = 16;
+/// RFC 7323 2.3: no window is as large.
+const MAX_WINDOW: u32 = 1 << 30;
 /// What a full segment of the peer's is taken for until one was seen (RFC 9293 3.7.1).
 const DEFAULT_MSS: u32 = 536;
 
@@ -244,7 +246,8 @@ impl Connection {
         let snd_nxt = half_open.iss + 1;
         let rcv_nxt = half_open.irs + 1;
         let mut rtt = RttEstimator::new();
-        if half_open.retries == 0 {
+        // By Fast Open the handshake is not over, and has measured nothing yet.
+        if half_open.retries == 0 && half_open.taken == 0 {
             rtt.sample(now.since(half_open.sent_at));
         }
         let mut timers = Timers::new();
@@ -318,9 +321,11 @@ impl Connection {
         }
     }
 
-    /// One past the last octet in the send queue: where the FIN stands.
+    /// One past the last octet in the send queue: where the FIN stands. Of a queue beyond what any
+    /// window reaches it is a number that is not reached either, as half of the numbers are
+    /// the past.
     pub(super) fn send_end(&self) -> SeqNum {
-        let end = self.snd_una + self.send.len() as u32;
+        let end = self.snd_una + self.send.len().min(MAX_WINDOW as usize) as u32;
         SeqNum(end.0.wrapping_sub(u32::from(self.fin_acknowledged())))
     }
 

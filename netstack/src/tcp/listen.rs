@@ -142,15 +142,15 @@ impl HalfOpenTable {
         self.timers.next()
     }
 
-    /// Gives up the record whose SYN-ACK is due next; false if there is none.
-    pub(crate) fn give_up_one(&mut self) -> bool {
+    /// Gives up the record whose SYN-ACK is due next; whose it was.
+    pub(crate) fn give_up_one(&mut self) -> Option<FourTuple> {
         while let Some((_, tuple)) = self.timers.pop_due(Instant::NEVER) {
             if self.records.contains_key(&tuple) {
                 self.remove(&tuple);
-                return true;
+                return Some(tuple);
             }
         }
-        false
+        None
     }
 
     /// Handles one record that is due; `None`: no more are.

@@ -85,8 +85,12 @@ impl Tcp {
             if self.memory() <= self.config.memory_budget {
                 return;
             }
-            if self.half_open.give_up_one() {
+            if let Some(tuple) = self.half_open.give_up_one() {
                 env.stats.tcp_memory_half_open += 1;
+                if let Some(id) = self.demux.get(&tuple).copied() {
+                    // By Fast Open there is a connection, whose SYN nobody would answer any more.
+                    self.step(env, id, |_, _| Outcome::Abort(CloseReason::Aborted));
+                }
             } else if self.time_wait.give_up_oldest() {
                 env.stats.tcp_memory_time_wait += 1;
             } else if let Some((id, idle)) = self.dispensable(env.now) {

@@ -219,24 +219,15 @@ impl Tcp {
             self.on_half_open(env, tuple, segment);
             return;
         }
-        if self.time_wait.get(&tuple).is_some() {
-            match self.time_wait.on_segment(&tuple, segment, env.now, &self.config) {
-                Verdict::Ignore => return,
-                Verdict::Acknowledge => {
-                    self.acknowledge_time_wait(env, &tuple);
-                    return;
-                }
-                Verdict::Reset(seq, ack) => {
-                    push_reset(env, &tuple, seq, Some(ack));
-                    return;
-                }
-                Verdict::Reopen { above } => {
-                    self.on_unknown(env, tuple, segment, Some(above));
-                    return;
-                }
+        match self.time_wait.on_segment(&tuple, segment, env.now, &self.config) {
+            None => self.on_unknown(env, tuple, segment, None),
+            Some(Verdict::Ignore) => {}
+            Some(Verdict::Acknowledge) => self.acknowledge_time_wait(env, &tuple),
+            Some(Verdict::Reset(seq, ack)) => push_reset(env, &tuple, seq, Some(ack)),
+            Some(Verdict::Reopen { above }) => {
+                self.on_unknown(env, tuple, segment, Some(above));
             }
         }
-        self.on_unknown(env, tuple, segment, None);
     }
 
     fn acknowledge_time_wait(&mut self, env: &mut Env<'_>, tuple: &FourTuple) {
@@ -314,6 +305,11 @@ impl Tcp {
         if let Some(reason) = connection.closed() {
             if !was_closed {
                 self.demux.remove(&tuple);
+                if self.half_open.fast_open() > 0 {
+                    // By Fast Open the handshake may not be over, and now never will be: its ACK
+                    // must not open a second connection, without what the SYN brought.
+                    self.half_open.remove(&tuple);
+                }
                 if reason == CloseReason::TimedOut {
                     env.stats.tcp_timed_out += 1;
                 }

@@ -42,6 +42,65 @@ pub(crate) enum Verdict {
     Ignore,
 }
 
+/// What becomes of a record by a segment.
+enum Then {
+    Keep,
+    /// RFC 9293 3.10.7.4: the peer's FIN, first or again, (re)starts the 2 MSL timeout.
+    Restart,
+    Remove,
+}
+
+impl TimeWait {
+    fn judge(&self, segment: &Segment<'_>) -> (Verdict, Then) {
+        if segment.flags.has(Flags::RST) {
+            // RFC 1337: a RST must not end TIME-WAIT early.
+            return (Verdict::Ignore, Then::Keep);
+        }
+        if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) {
+            // RFC 6191 2: a newer timestamp proves a new connection; with the same one, or where
+            // one side has none, a sequence number beyond the old connection's does.
+            let age = match (segment.options.timestamp, self.timestamps) {
+                (Some(theirs), Some((recent, _))) => SeqNum(theirs.value) - SeqNum(recent),
+                _ => 0,
+            };
+            if age > 0 || age == 0 && segment.seq.after(self.rcv_nxt) {
+                return (Verdict::Reopen { above: self.snd_nxt }, Then::Remove);
+            }
+        }
+        if segment.sequence_len() == 0 && segment.seq == self.rcv_nxt {
+            // The last ACK once more: nothing to answer.
+            return (Verdict::Ignore, Then::Keep);
+        }
+        let then = if segment.flags.has(Flags::FIN) { Then::Restart } else { Then::Keep };
+        (Verdict::Acknowledge, then)
+    }
+
+    /// RFC 9293 3.10.7.4 for FIN-WAIT-2. Our FIN is acknowledged, so whatever the peer has sent
+    /// since acknowledges all of ours; what does not is old or forged.
+    fn judge_in_fin_wait_2(&self, segment: &Segment<'_>) -> (Verdict, Then) {
+        let Self { snd_nxt, rcv_nxt, .. } = *self;
+        let flags = segment.flags;
+        if flags.has(Flags::RST) {
+            // RFC 5961 3.2: the exact number alone.
+            let then = if segment.seq == rcv_nxt { Then::Remove } else { Then::Keep };
+            return (Verdict::Ignore, then);
+        }
+        let current = flags.has(Flags::ACK) && !flags.has(Flags::SYN) && segment.ack == snd_nxt;
+        let end = segment.seq + segment.payload.len() as u32;
+        if current && end.after(rcv_nxt) && segment.seq.at_or_before(rcv_nxt) {
+            // RFC 1122 4.2.2.13: the peer must not think that it was read.
+            return (Verdict::Reset(snd_nxt, rcv_nxt), Then::Remove);
+        }
+        if current && flags.has(Flags::FIN) && end == rcv_nxt {
+            return (Verdict::Acknowledge, Then::Restart);
+        }
+        if segment.sequence_len() == 0 && segment.seq == rcv_nxt {
+            return (Verdict::Ignore, Then::Keep);
+        }
+        (Verdict::Acknowledge, Then::Keep)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct TimeWaitTable {
     records: HashMap<FourTuple, TimeWait, Keys>,
@@ -59,9 +118,7 @@ impl TimeWaitTable {
     }
 
     pub(crate) fn get(&self, tuple: &FourTuple) -> Option<&TimeWait> {
-        // Nearly every segment is for a live connection or a new one, and mostly nothing
-        // waits here: then the hash is saved.
-        if self.records.is_empty() { None } else { self.records.get(tuple) }
+        self.records.get(tuple)
     }
 
     pub(crate) fn insert(
@@ -78,85 +135,36 @@ impl TimeWaitTable {
         self.records.insert(tuple, record);
     }
 
+    /// What a segment leads to, if there is a record of its ends.
     pub(crate) fn on_segment(
         &mut self,
         tuple: &FourTuple,
         segment: &Segment<'_>,
         now: Instant,
         config: &TcpConfig,
-    ) -> Verdict {
-        let Some(record) = self.records.get_mut(tuple) else { return Verdict::Ignore };
-        if record.fin_wait_2 {
-            return self.on_fin_wait_2(tuple, segment, now, config);
+    ) -> Option<Verdict> {
+        // Nearly every segment is for a live connection or a new one, and mostly nothing
+        // waits here: then the hash is saved.
+        if self.records.is_empty() {
+            return None;
         }
-        if segment.flags.has(Flags::RST) {
-            // RFC 1337: a RST must not end TIME-WAIT early.
-            return Verdict::Ignore;
-        }
-        if segment.flags.has(Flags::SYN) && !segment.flags.has(Flags::ACK) {
-            // RFC 6191 2: a newer timestamp proves a new connection; with the same one, or where
-            // one side has none, a sequence number beyond the old connection's does.
-            let age = match (segment.options.timestamp, record.timestamps) {
-                (Some(theirs), Some((recent, _))) => SeqNum(theirs.value) - SeqNum(recent),
-                _ => 0,
-            };
-            if age > 0 || age == 0 && segment.seq.after(record.rcv_nxt) {
-                let above = record.snd_nxt;
-                self.remove(tuple);
-                return Verdict::Reopen { above };
+        let record = self.records.get_mut(tuple)?;
+        let (verdict, then) = if record.fin_wait_2 {
+            record.judge_in_fin_wait_2(segment)
+        } else {
+            record.judge(segment)
+        };
+        match then {
+            Then::Keep => {}
+            Then::Restart => {
+                self.queue.remove(&(record.expires, *tuple));
+                record.rcv_nxt += u32::from(std::mem::take(&mut record.fin_wait_2));
+                record.expires = now + config.time_wait;
+                self.queue.insert((record.expires, *tuple));
             }
+            Then::Remove => self.remove(tuple),
         }
-        if segment.sequence_len() == 0 && segment.seq == record.rcv_nxt {
-            // The last ACK once more: nothing to answer.
-            return Verdict::Ignore;
-        }
-        if segment.flags.has(Flags::FIN) {
-            // RFC 9293 3.10.7.4: a FIN sent again restarts the 2 MSL timeout.
-            self.queue.remove(&(record.expires, *tuple));
-            record.expires = now + config.time_wait;
-            self.queue.insert((record.expires, *tuple));
-        }
-        Verdict::Acknowledge
-    }
-
-    /// RFC 9293 3.10.7.4 for FIN-WAIT-2. Our FIN is acknowledged, so whatever the peer has sent
-    /// since acknowledges all of ours; what does not is old or forged.
-    fn on_fin_wait_2(
-        &mut self,
-        tuple: &FourTuple,
-        segment: &Segment<'_>,
-        now: Instant,
-        config: &TcpConfig,
-    ) -> Verdict {
-        let Some(record) = self.records.get_mut(tuple) else { return Verdict::Ignore };
-        let TimeWait { snd_nxt, rcv_nxt, .. } = *record;
-        let flags = segment.flags;
-        if flags.has(Flags::RST) {
-            // RFC 5961 3.2: the exact number alone.
-            if segment.seq == rcv_nxt {
-                self.remove(tuple);
-            }
-            return Verdict::Ignore;
-        }
-        let current = flags.has(Flags::ACK) && !flags.has(Flags::SYN) && segment.ack == snd_nxt;
-        let end = segment.seq + segment.payload.len() as u32;
-        if current && end.after(rcv_nxt) && segment.seq.at_or_before(rcv_nxt) {
-            // RFC 1122 4.2.2.13: the peer must not think that it was read.
-            self.remove(tuple);
-            return Verdict::Reset(snd_nxt, rcv_nxt);
-        }
-        if current && flags.has(Flags::FIN) && end == rcv_nxt {
-            self.queue.remove(&(record.expires, *tuple));
-            record.fin_wait_2 = false;
-            record.rcv_nxt += 1;
-            record.expires = now + config.time_wait;
-            self.queue.insert((record.expires, *tuple));
-            return Verdict::Acknowledge;
-        }
-        if segment.sequence_len() == 0 && segment.seq == rcv_nxt {
-            return Verdict::Ignore;
-        }
-        Verdict::Acknowledge
+        Some(verdict)
     }
 
     /// Gives up the record that expires next; false if there is none.

@@ -123,3 +123,32 @@ fn pending_ones_are_bounded() {
     assert_eq!(t.stack.stats().tcp_fast_open, 256);
     assert_eq!(t.held(), (256, 300, 0));
 }
+
+#[test]
+fn no_round_trip_is_known_before_the_handshake_is_over() {
+    // RFC 6298 2.1: one second, as what the SYN brings says nothing of the path.
+    let (mut t, syn) = with_cookie();
+    t.send(syn.data(b"GET"));
+    t.expect(seg("S.", 0, 4));
+    let (id, _) = t.stack.poll_event().unwrap();
+    t.app_send(id, b"answer");
+    t.sent.clear();
+    assert_eq!(t.wait(2 * SECOND), SECOND);
+}
+
+#[test]
+fn an_aborted_connection_leaves_no_half_open_one() {
+    let (mut t, syn) = with_cookie();
+    t.send(syn.data(b"GET"));
+    t.expect(seg("S.", 0, 4));
+    let (id, _) = t.stack.poll_event().unwrap();
+    t.sent.clear();
+    t.abort(id);
+    t.expect(seg("R.", 1, 4));
+    t.release(id);
+    assert_eq!(t.held(), (0, 0, 0));
+    // Nor does the handshake's ACK, on its way, open another one that waits for the text.
+    t.send(seg(".", 4, 1));
+    assert_eq!(t.recv().flags, "R");
+    assert_eq!(t.held(), (0, 0, 0));
+}
