@@ -74,15 +74,18 @@ impl Connection {
                 self.persist_backoff = 0;
             }
         }
+        let plain = || {
+            segment.payload.is_empty() && !segment.flags.has(Flags::FIN) && window == window_before
+        };
         if !self.has_outstanding() {
+            if self.recovery.awaits_duplicates() && segment.ack == self.snd_una {
+                self.on_late_duplicate(cx, segment, plain());
+            }
             return Outcome::Continue;
         }
         let advances = segment.ack.after(self.snd_una);
         // RFC 5681 2: what counts as a duplicate.
-        let duplicate = segment.ack == self.snd_una
-            && segment.payload.is_empty()
-            && !segment.flags.has(Flags::FIN)
-            && window == window_before;
+        let duplicate = segment.ack == self.snd_una && plain();
         if duplicate {
             cx.stats.tcp_dup_ack += 1;
         }
@@ -91,6 +94,21 @@ impl Connection {
             return Outcome::Continue;
         }
         self.on_progress(cx, segment, duplicate && !self.sack_permitted)
+    }
+
+    /// Nothing is out, and all of it is acknowledged once more: copies that were sent in vain arrive
+    /// last. `plain`: it brings nothing else.
+    fn on_late_duplicate(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>, plain: bool) {
+        if self.take_duplicate_report(cx, segment) {
+            self.undo(cx);
+        }
+        if plain
+            && segment.options.sack.is_empty()
+            && self.recovery.probe.is_some_and(|probe| probe.end == segment.ack)
+        {
+            // RFC 8985 7.4.2, the same of a peer that knows no D-SACK.
+            self.recovery.probe = None;
+        }
     }
 
     /// An acknowledgement while data is out.
@@ -128,7 +146,7 @@ impl Connection {
             && self.sent.lost() == 0
             && self.recovery.is_fast()
             && self.recovery.is_untouched();
-        if (spurious || never_lost) && !self.recovery.is_open() {
+        if spurious || never_lost && !self.recovery.is_open() {
             self.undo(cx);
         }
         let was_fast = self.recovery.is_fast();
@@ -203,7 +221,7 @@ impl Connection {
         }
         cx.stats.tcp_dsack_in += 1;
         if let Some(probe) = self.recovery.probe
-            && probe.resent
+            && probe.resent > 0
             && end == probe.end
         {
             // RFC 8985 7.4.2: the probe's copy was the second: nothing was lost.
@@ -211,7 +229,7 @@ impl Connection {
             return false;
         }
         self.recovery.rack.on_duplicate(segment.ack, self.snd_nxt);
-        self.recovery.on_duplicate(end.octets_since(start))
+        self.recovery.on_duplicate(start, end, cx.now)
     }
 
     /// Takes what the acknowledgement covers off the records and the queue. Returns whether
@@ -234,6 +252,7 @@ impl Connection {
                 rack.on_arrival(&piece, echo);
             });
             self.send.acknowledge((octets - u32::from(fin_acked)) as usize);
+            rack.on_acknowledged(ack);
             self.snd_una = ack;
             self.last_progress = cx.now;
             self.last_reached = cx.now;
@@ -360,7 +379,7 @@ impl Connection {
             self.ecn.on_reduction(self.snd_nxt);
             let prr = (!self.congestion.governs_recovery())
                 .then(|| Prr::new(self.congestion.window(), prior_in_flight));
-            self.recovery.enter_fast(self.snd_nxt, prr);
+            self.recovery.enter_fast(self.snd_una, self.snd_nxt, prr);
         }
     }
 
@@ -375,13 +394,14 @@ impl Connection {
         if segment.ack.before(probe.end) {
             return;
         }
-        if !probe.resent {
+        if probe.resent == 0 {
             self.recovery.probe = None;
         } else if segment.ack.after(probe.end) {
             // The probe repaired a loss that nobody saw: the same answer as to any other.
             self.recovery.probe = None;
             if self.recovery.is_open() {
                 cx.stats.tcp_probe_repaired += 1;
+                self.recovery.settle();
                 self.congestion.on_loss(cx.now, progress.prior_in_flight);
                 self.ecn.on_reduction(self.snd_nxt);
             }
@@ -391,11 +411,15 @@ impl Connection {
         }
     }
 
-    /// Nothing had been lost: what was reduced is restored, what was to be sent again is not.
+    /// Nothing had been lost: what was reduced is restored, what was to be sent again is not. If it is
+    /// known only when the recovery is over, what is lost by now is another matter.
     fn undo(&mut self, cx: &mut Context<'_>) {
         cx.stats.tcp_spurious += 1;
-        self.sent.unlose();
-        self.recovery.reopen();
+        if !self.recovery.is_open() {
+            self.sent.unlose();
+            self.recovery.reopen(cx.now);
+        }
+        self.recovery.settle();
         self.recovery.rack.see_reordering();
         self.congestion.on_spurious(cx.now);
         self.ecn.tell_reduced = false;
@@ -406,13 +430,15 @@ impl Connection {
         let ack = segment.ack;
         let in_flight = self.in_flight();
         let mss = self.mss;
-        let may_send_new = self.send_end().after(self.snd_nxt)
-            && self.snd_wnd > self.snd_nxt.octets_since(self.snd_una);
+        // What would be sent: all that waits, or a full segment (RFC 9293 3.8.6.2.1).
+        let waiting = self.send_end().octets_since(self.snd_nxt);
+        let room = self.snd_wnd.saturating_sub(self.snd_nxt.octets_since(self.snd_una));
+        let may_send_new = waiting > 0 && room >= waiting.min(mss) && !self.sent.is_full();
         match &mut self.recovery.phase {
             Phase::Open => {}
             Phase::Fast { end, prr } => {
                 if ack.at_or_after(*end) {
-                    self.recovery.reopen();
+                    self.recovery.reopen(cx.now);
                     self.recovery.rack.on_recovered();
                     self.congestion.on_recovered(cx.now);
                 } else if let Some(prr) = prr {
@@ -457,7 +483,7 @@ impl Connection {
                     _ => {}
                 }
                 if over {
-                    self.recovery.reopen();
+                    self.recovery.reopen(cx.now);
                 }
             }
         }

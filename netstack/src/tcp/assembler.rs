@@ -57,6 +57,11 @@ impl Assembler {
         self.held as usize
     }
 
+    /// The first octet held.
+    pub(crate) fn start(&self) -> Option<SeqNum> {
+        self.runs.first().map(|run| run.start)
+    }
+
     /// One past the last octet held.
     pub(crate) fn end(&self) -> Option<SeqNum> {
         self.runs.last().map(Run::end)

@@ -56,6 +56,14 @@ impl EcnState {
             self.reduced_at = Some(next);
         }
     }
+
+    /// All before `una` is acknowledged. What lies behind that is forgotten at once: half of the
+    /// numbers later it would lie ahead, and marks be ignored for as long.
+    fn on_acknowledged(&mut self, una: SeqNum) {
+        if self.reduced_at.is_some_and(|at| una.after(at)) {
+            self.reduced_at = None;
+        }
+    }
 }
 
 impl Connection {
@@ -84,15 +92,34 @@ impl Connection {
         segment: &Segment<'_>,
         prior_in_flight: u32,
     ) {
-        if !self.ecn.enabled || !segment.flags.has(Flags::ECE) {
+        if !self.ecn.enabled {
             return;
         }
-        let answered = self.ecn.reduced_at.is_some_and(|at| !self.snd_una.after(at));
-        if answered || !self.recovery.is_open() {
+        self.ecn.on_acknowledged(self.snd_una);
+        let answered = self.ecn.reduced_at.is_some();
+        if !segment.flags.has(Flags::ECE) || answered || !self.recovery.is_open() {
             return;
         }
         cx.stats.tcp_ecn_reduced += 1;
+        self.recovery.settle();
         self.congestion.on_ecn(cx.now, prior_in_flight);
         self.ecn.on_reduction(self.snd_nxt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_count_again_for_good_once_the_reduction_is_behind() {
+        let mut ecn = EcnState::new(true);
+        ecn.on_reduction(SeqNum(1000));
+        ecn.on_acknowledged(SeqNum(1000));
+        assert!(ecn.reduced_at.is_some());
+        for una in [1001, 1 << 30, 1 << 31, 3 << 30] {
+            ecn.on_acknowledged(SeqNum(una));
+            assert!(ecn.reduced_at.is_none(), "{una}");
+        }
     }
 }

@@ -6,12 +6,17 @@ use super::connection::{CloseReason, Connection, Context, Outcome};
 use super::seq::SeqNum;
 use crate::wire::tcp::{Flags, Segment};
 
+/// RFC 7323 5.5: TS.Recent of a connection that was silent for so long is worth nothing. The RFC
+/// says 24 days, for a clock of milliseconds; as Linux, half of the numbers of one of
+/// microseconds. What is so old is on no path any more.
+const PAWS_LIFETIME: Duration = Duration::from_secs(2147);
 /// Between two ACKs for segments without data that are not acceptable, as Linux.
 const OBJECTION_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Connection {
     /// Handles one segment; the clauses stand in the RFC's order.
     pub(crate) fn on_segment(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
+        let silent = cx.now.since(self.last_heard);
         self.last_heard = cx.now;
         self.keepalives_unanswered = 0;
 
@@ -19,6 +24,7 @@ impl Connection {
         if let (Some(state), Some(theirs)) = (self.timestamps, segment.options.timestamp)
             && SeqNum(theirs.value).before(SeqNum(state.recent))
             && !segment.flags.has(Flags::RST)
+            && silent <= PAWS_LIFETIME
             && !self.is_overtaken(cx, segment, state.recent.wrapping_sub(theirs.value))
         {
             cx.stats.tcp_paws += 1;
@@ -43,8 +49,11 @@ impl Connection {
             }
             // As BSD: an old segment's text is old, but what it newly acknowledges is true.
             // A peer that went back after a timeout may say it with old numbers only, and
-            // cannot go on until we have heard it.
+            // cannot go on until we have heard it. It went back by no more than our window: to take
+            // half of all numbers would spare who forges an acknowledgement the guess at one
+            // (RFC 5961 5).
             if segment.seq.before(self.rcv_nxt)
+                && self.rcv_nxt.octets_since(segment.seq) <= self.window_max(cx.config)
                 && segment.flags.has(Flags::ACK)
                 && segment.ack.after(self.snd_una)
                 && segment.ack.at_or_before(self.snd_nxt)

@@ -126,12 +126,12 @@ impl Connection {
         let octets = waiting.min(room).min(self.mss);
         if octets > 0 {
             let end = self.snd_nxt + octets;
-            self.recovery.probe = Some(Probe { end, resent: false });
+            self.recovery.probe = Some(Probe { end, resent: 0 });
             let fin = self.fin_queued && octets == waiting;
             return Some(Plan { seq: self.snd_nxt, octets, fin });
         }
         let (seq, octets) = self.sent.tail(self.mss, self.fin_sent)?;
-        self.recovery.probe = Some(Probe { end: self.snd_nxt, resent: true });
+        self.recovery.probe = Some(Probe { end: self.snd_nxt, resent: octets });
         Some(self.plan_again(seq, octets))
     }
 
@@ -189,6 +189,10 @@ impl Connection {
         let end = self.send_end();
         let waiting = end.octets_since(self.snd_nxt);
         let fin_waits = self.fin_queued && self.snd_nxt.at_or_before(end);
+        if self.sent.is_full() {
+            // As if the window were: acknowledgements will make room.
+            return None;
+        }
         if waiting == 0 {
             // A FIN takes no window: it is one number, and the peer needs no buffer for it.
             return fin_waits.then_some(Plan { seq: self.snd_nxt, octets: 0, fin: true });
@@ -274,11 +278,11 @@ impl Connection {
         flags = flags.with(self.ecn.flags(new_data));
         self.write_header(cx, plan.seq, flags, SackBlocks::default(), buffer);
 
-        self.record_departure(cx, plan.seq, octets as u32 + u32::from(fin));
-        // RFC 6298 (5.1).
+        // RFC 6298 (5.1). Before the probe is armed, which comes in its place (RFC 8985 7.2).
         if !self.timers.is_armed(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, cx.now + self.rtt.rto(cx.config));
         }
+        self.record_departure(cx, plan.seq, octets as u32 + u32::from(fin));
         Built {
             in_buffer: header_len + octets - in_slices,
             in_slices,
@@ -312,7 +316,7 @@ impl Connection {
         } else {
             cx.stats.tcp_retransmit += 1;
             self.sent.resend(seq, numbers, departure);
-            self.recovery.on_resent(numbers, cx.now);
+            self.recovery.on_resent(seq, numbers, cx.now);
             if seq == self.snd_una {
                 // The timer is for what is oldest, from when it last left (as Linux): else it
                 // ends a recovery that has just begun.
@@ -382,6 +386,11 @@ impl Connection {
     pub(super) fn window_growth(&self, config: &TcpConfig) -> u32 {
         let free = config.receive_buffer.saturating_sub(self.ready.len()) as u32;
         (self.rcv_nxt + free).octets_since(self.rcv_adv)
+    }
+
+    /// The largest window that we ever offer, in octets.
+    pub(super) fn window_max(&self, config: &TcpConfig) -> u32 {
+        config.receive_buffer as u32 + (1 << self.rcv_scale)
     }
 
     /// RFC 9293 3.8.6.2.2: the right edge stays until it can move by a full segment or half

@@ -117,6 +117,14 @@ impl Rack {
         }
     }
 
+    /// All before `ack` is acknowledged. The end of a round that lies behind it is forgotten: half of
+    /// the numbers later it would lie ahead.
+    pub(crate) fn on_acknowledged(&mut self, ack: SeqNum) {
+        if self.round_end.is_some_and(|end| ack.at_or_after(end)) {
+            self.round_end = None;
+        }
+    }
+
     /// The path reorders: a loss was none.
     pub(crate) fn see_reordering(&mut self) {
         self.reordered = true;

@@ -68,14 +68,14 @@ impl Connection {
 
     fn take_text(&mut self, cx: &mut Context<'_>, start: SeqNum, text: &[u8]) {
         if start == self.rcv_nxt {
-            self.ready.extend_from_slice(text);
             self.out_of_order = 0;
-            self.rcv_nxt += text.len() as u32;
-            // RFC 5681 4.2: filling a gap is acknowledged at once.
-            self.ack_now |= !self.assembler.is_empty();
-            while let Some(run) = self.assembler.take(self.rcv_nxt) {
-                self.rcv_nxt += run.len() as u32;
-                self.ready.extend_from_slice(&run);
+            if self.assembler.is_empty() {
+                self.ready.extend_from_slice(text);
+                self.rcv_nxt += text.len() as u32;
+            } else {
+                // RFC 5681 4.2: filling a gap is acknowledged at once.
+                self.ack_now = true;
+                self.fill_gaps(cx, text);
             }
             self.events.readable = true;
             // RFC 9293 3.8.6.3: at least every second full segment, else soon. What is full is
@@ -118,6 +118,33 @@ impl Connection {
             if let Some((start, end)) = inserted.duplicate {
                 cx.stats.tcp_duplicate += 1;
                 self.duplicate = Some((start, end));
+            }
+        }
+    }
+
+    /// Text in order goes around what is held already, which stands: it may have been acknowledged
+    /// selectively, and who guesses a number later must not replace it (RFC 5961 1).
+    fn fill_gaps(&mut self, cx: &mut Context<'_>, mut text: &[u8]) {
+        loop {
+            let gap = self.assembler.start().map_or(text.len(), |held| {
+                (held.octets_since(self.rcv_nxt) as usize).min(text.len())
+            });
+            let (new, rest) = text.split_at(gap);
+            self.ready.extend_from_slice(new);
+            self.rcv_nxt += gap as u32;
+            text = rest;
+            while let Some(run) = self.assembler.take(self.rcv_nxt) {
+                let twice = run.len().min(text.len());
+                if twice > 0 && self.duplicate.is_none() {
+                    cx.stats.tcp_duplicate += 1;
+                    self.duplicate = Some((self.rcv_nxt, self.rcv_nxt + twice as u32));
+                }
+                text = &text[twice..];
+                self.rcv_nxt += run.len() as u32;
+                self.ready.extend_from_slice(&run);
+            }
+            if text.is_empty() {
+                return;
             }
         }
     }

@@ -15,6 +15,8 @@
 //! the detection of what was sent again in vain (RFC 3522 by timestamps, RFC 3708 by D-SACK),
 //! and NewReno (RFC 6582) for peers without selective acknowledgements.
 
+use std::time::Duration;
+
 use super::prr::Prr;
 use super::rack::Rack;
 use super::seq::SeqNum;
@@ -44,21 +46,32 @@ pub(crate) enum Frto {
     NewData,
 }
 
-/// What the current phase can be taken back by.
+/// What a recovery can be taken back by, while it lasts and for a while after: the last copy that
+/// was sent in vain is reported a round trip after the original has ended it.
 #[derive(Debug, Clone, Copy)]
 struct Undo {
+    /// What was sent again lies from here ...
+    start: SeqNum,
+    /// ... to here. A duplicate of anything else is not of its making.
+    end: SeqNum,
     /// When something was first sent again in it.
     first_resent: Option<Instant>,
     /// Octets sent again less those that were reported to have arrived twice.
     vain: i64,
+    /// When it was over.
+    over: Option<Instant>,
 }
+
+/// How long after a recovery its copies may be reported: longer than any round trip, and not so long
+/// that what is gone back to is of another path.
+const UNDO_LIFETIME: Duration = Duration::from_secs(10);
 
 /// A tail loss probe on its way (RFC 8985 7.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe {
     pub(crate) end: SeqNum,
-    /// It was old data once more, so it may have repaired a loss.
-    pub(crate) resent: bool,
+    /// So many octets of it were old data once more, and may have repaired a loss.
+    pub(crate) resent: u32,
 }
 
 #[derive(Debug)]
@@ -110,16 +123,26 @@ impl Recovery {
         }
     }
 
-    pub(crate) fn enter_fast(&mut self, end: SeqNum, prr: Option<Prr>) {
+    /// What of the recovery that begins at `start` may come to be undone. The copy that a probe was
+    /// counts among those that have to be reported.
+    fn begin_undo(&mut self, start: SeqNum) {
+        let resent = self.probe.map_or(0, |probe| probe.resent);
+        let vain = i64::from(resent);
+        let undo = Undo { start, end: start, first_resent: None, vain, over: None };
+        self.undo = Some(Box::new(undo));
+    }
+
+    /// A loss was found. What is out lies from `start` to `end`.
+    pub(crate) fn enter_fast(&mut self, start: SeqNum, end: SeqNum, prr: Option<Prr>) {
         self.phase = Phase::Fast { end, prr: prr.map(Box::new) };
-        self.undo = Some(Box::new(Undo { first_resent: None, vain: 0 }));
+        self.begin_undo(start);
         self.probe = None;
         self.probe_due = false;
     }
 
     /// The retransmission timer expired. Returns whether that is the same loss as one
     /// that the controller knows of.
-    pub(crate) fn enter_timeout(&mut self, end: SeqNum) -> bool {
+    pub(crate) fn enter_timeout(&mut self, start: SeqNum, end: SeqNum) -> bool {
         let (known, frto) = match self.phase {
             Phase::Open => (false, Frto::First),
             // RFC 5682 2: not where a fast recovery sends again by itself.
@@ -127,7 +150,7 @@ impl Recovery {
             Phase::Timeout { .. } => (true, Frto::First),
         };
         if !known {
-            self.undo = Some(Box::new(Undo { first_resent: None, vain: 0 }));
+            self.begin_undo(start);
         }
         self.phase = Phase::Timeout { end, frto };
         self.probe = None;
@@ -137,11 +160,25 @@ impl Recovery {
         known
     }
 
-    /// The phase is over.
-    pub(crate) fn reopen(&mut self) {
+    /// The phase is over. Where something was sent again that may prove to have been in vain, that
+    /// is still waited for.
+    pub(crate) fn reopen(&mut self, now: Instant) {
         self.phase = Phase::Open;
-        self.undo = None;
         self.duplicates = 0;
+        match &mut self.undo {
+            Some(undo) if undo.first_resent.is_some() => undo.over = Some(now),
+            _ => self.undo = None,
+        }
+    }
+
+    /// What was reduced stays so: it was taken back, or reduced once more for something else.
+    pub(crate) fn settle(&mut self) {
+        self.undo = None;
+    }
+
+    /// Whether a duplicate means something though nothing is out.
+    pub(crate) fn awaits_duplicates(&self) -> bool {
+        self.probe.is_some() || self.undo.is_some()
     }
 
     pub(crate) fn on_sent(&mut self, octets: u32) {
@@ -150,18 +187,27 @@ impl Recovery {
         }
     }
 
-    pub(crate) fn on_resent(&mut self, octets: u32, now: Instant) {
+    /// `octets` from `seq` on leave again.
+    pub(crate) fn on_resent(&mut self, seq: SeqNum, octets: u32, now: Instant) {
         if let Some(undo) = &mut self.undo {
             undo.first_resent.get_or_insert(now);
             undo.vain += i64::from(octets);
+            undo.end = undo.end.latest(seq + octets);
         }
     }
 
-    /// RFC 2883, RFC 3708: `octets` arrived twice. Returns whether all that was sent again in
-    /// this phase did.
-    pub(crate) fn on_duplicate(&mut self, octets: u32) -> bool {
+    /// RFC 2883, RFC 3708: what lies from `start` to `end` arrived twice. Returns whether all did
+    /// that was sent again in this recovery, or in the last one.
+    pub(crate) fn on_duplicate(&mut self, start: SeqNum, end: SeqNum, now: Instant) -> bool {
         let Some(undo) = &mut self.undo else { return false };
-        undo.vain -= i64::from(octets);
+        if undo.over.is_some_and(|over| now.since(over) > UNDO_LIFETIME) {
+            self.undo = None;
+            return false;
+        }
+        if start.before(undo.start) || end.after(undo.end) {
+            return false;
+        }
+        undo.vain -= i64::from(end.octets_since(start));
         undo.first_resent.is_some() && undo.vain <= 0
     }
 
@@ -226,7 +272,7 @@ mod tests {
         assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
         assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
         assert!(recovery.on_dup_ack(MSS, SeqNum(9000)));
-        recovery.enter_fast(SeqNum(9000), None);
+        recovery.enter_fast(SeqNum(0), SeqNum(9000), None);
         assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
         assert_eq!(recovery.duplicates, 4000);
         recovery.forget_duplicates(3000, MSS);
@@ -236,31 +282,41 @@ mod tests {
     #[test]
     fn after_a_timeout_duplicates_mean_nothing_and_it_counts_once() {
         let mut recovery = recovery();
-        assert!(!recovery.enter_timeout(SeqNum(9000)));
-        assert!(recovery.enter_timeout(SeqNum(9000)));
+        assert!(!recovery.enter_timeout(SeqNum(0), SeqNum(9000)));
+        assert!(recovery.enter_timeout(SeqNum(0), SeqNum(9000)));
         for _ in 0..5 {
             assert!(!recovery.on_dup_ack(MSS, SeqNum(9000)));
         }
         assert_eq!(recovery.duplicates, 0);
         assert!(!recovery.on_dup_ack(MSS, SeqNum(9500)));
         assert_eq!(recovery.duplicates, 500, "but for new data");
-        recovery.reopen();
-        recovery.enter_fast(SeqNum(9000), None);
-        assert!(recovery.enter_timeout(SeqNum(9000)), "the controller knows of the loss");
+        recovery.reopen(at(1));
+        recovery.enter_fast(SeqNum(0), SeqNum(9000), None);
+        assert!(
+            recovery.enter_timeout(SeqNum(0), SeqNum(9000)),
+            "the controller knows of the loss"
+        );
         assert!(!recovery.wants_new_data());
     }
 
     #[test]
     fn what_was_sent_again_in_vain_is_told_by_duplicates_or_by_the_clock() {
         let mut recovery = recovery();
-        assert!(!recovery.on_duplicate(MSS), "nothing was sent again");
-        recovery.enter_fast(SeqNum(9000), None);
-        recovery.on_resent(MSS, at(50));
-        recovery.on_resent(MSS, at(60));
+        let twice = |recovery: &mut Recovery, start, now| {
+            recovery.on_duplicate(SeqNum(start), SeqNum(start) + MSS, at(now))
+        };
+        assert!(!twice(&mut recovery, 0, 40), "nothing was sent again");
+        recovery.enter_fast(SeqNum(1000), SeqNum(9000), None);
+        recovery.on_resent(SeqNum(1000), MSS, at(50));
+        recovery.on_resent(SeqNum(3000), MSS, at(60));
         assert!(!recovery.is_answer_to_original(None));
         assert!(!recovery.is_answer_to_original(Some(at(50))));
         assert!(recovery.is_answer_to_original(Some(at(49))));
-        assert!(!recovery.on_duplicate(MSS));
-        assert!(recovery.on_duplicate(MSS));
+        assert!(!twice(&mut recovery, 0, 70) && !twice(&mut recovery, 1000, 70));
+        recovery.reopen(at(80));
+        assert!(!twice(&mut recovery, 4000, 90), "it was sent once");
+        let mut late = Recovery { undo: recovery.undo.clone(), ..self::recovery() };
+        assert!(twice(&mut recovery, 3000, 10_080));
+        assert!(!twice(&mut late, 3000, 10_081) && !late.awaits_duplicates());
     }
 }

@@ -18,7 +18,9 @@ use super::seq::SeqNum;
 use crate::time::Instant;
 
 /// Records of one connection. A frame takes one until a selective acknowledgement splits it;
-/// beyond this they are not split further: losses are then found coarser, and repaired.
+/// with so many no further frame leaves, and none is split: losses are then found coarser, and
+/// repaired. A peer that takes tiny segments only could else make each of its acknowledgements
+/// walk over, and move, as many as a whole queue gives.
 const MAX_RECORDS: usize = 8192;
 
 /// What is remembered of the moment in which something left, for the rate of delivery.
@@ -127,6 +129,11 @@ impl SentQueue {
         });
     }
 
+    /// Whether there are as many records as there may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.records.len() >= MAX_RECORDS
+    }
+
     /// Octets that the records take.
     pub(crate) fn overhead(&self) -> usize {
         self.records.capacity() * size_of::<Sent>()
@@ -215,7 +222,7 @@ impl SentQueue {
     /// Splits a record so that a new one begins `octets` into it. False if there are too
     /// many records.
     fn split(&mut self, index: usize, octets: u32) -> bool {
-        if self.records.len() >= MAX_RECORDS {
+        if self.is_full() {
             return false;
         }
         let second = self.records[index];
@@ -383,29 +390,40 @@ impl SentQueue {
         Some((SeqNum(self.records[index].end.0.wrapping_sub(cut)), cut))
     }
 
-    /// `octets` from `seq` on, all of one record, have left again.
+    /// `octets` from `seq` on have left again: of one record, or of several small ones in a segment.
+    ///
+    /// A record that cannot be split counts as sent again in whole. Were it still lost, it would be
+    /// what is sent next, without end; so the rest of it is found lost once more.
     pub(crate) fn resend(&mut self, seq: SeqNum, octets: u32, departure: Departure) {
+        let end = seq + octets;
         let mut index = self.find(seq);
         if index >= self.records.len() {
             return;
         }
         let skip = seq.octets_since(self.start_of(index));
-        if skip > 0 {
-            if !self.split(index, skip) {
-                return;
+        if skip > 0 && self.split(index, skip) {
+            index += 1;
+        }
+        while index < self.records.len() {
+            let from = self.start_of(index);
+            if !from.before(end) {
+                break;
+            }
+            if self.records[index].status != Status::Sacked {
+                let left = end.octets_since(from);
+                if left < self.octets_of(index) {
+                    self.split(index, left);
+                }
+                self.set_status(index, Status::InFlight);
+                let record = &mut self.records[index];
+                if !record.retransmitted {
+                    record.retransmitted = true;
+                    self.resent += 1;
+                }
+                record.departure = departure;
             }
             index += 1;
         }
-        if octets < self.octets_of(index) && !self.split(index, octets) {
-            return;
-        }
-        self.set_status(index, Status::InFlight);
-        let record = &mut self.records[index];
-        if !record.retransmitted {
-            record.retransmitted = true;
-            self.resent += 1;
-        }
-        record.departure = departure;
     }
 
     /// Nothing that was taken for lost is: all of it is on its way as before.

@@ -92,7 +92,7 @@ impl Connection {
         let mut lost = 0;
         self.sent.detect(judge, |piece| lost += u64::from(piece.octets));
         self.delivery.lost += lost;
-        let known = self.recovery.enter_timeout(self.snd_nxt);
+        let known = self.recovery.enter_timeout(self.snd_una, self.snd_nxt);
         self.congestion.on_timeout(cx.now, prior_in_flight, known);
         self.ecn.on_reduction(self.snd_nxt);
         self.rtt.back_off();

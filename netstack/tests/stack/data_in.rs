@@ -1,8 +1,12 @@
 //! Receiving: reassembly, delayed acknowledgements, the window, PAWS, what is not acceptable.
 
+use std::time::Duration;
+
 use tagwire_netstack::{Config, Recv, State, TcpConfig};
 
 use super::harness::{Fixture, config, ms, pattern, seg};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn small_buffer(octets: usize) -> Config {
     let tcp = TcpConfig { receive_buffer: octets, ..TcpConfig::default() };
@@ -377,4 +381,31 @@ fn the_echoed_timestamp_is_that_of_the_first_unacknowledged_segment() {
     assert_eq!(t.expect(seg(".", 1, 3)).options.timestamp.unwrap().echo, 110);
     t.send(seg(".", 3, 1).data(b"c").timestamp(145, 0));
     assert_eq!(t.expect(seg(".", 1, 5)).options.timestamp.unwrap().echo, 145);
+}
+
+#[test]
+fn a_later_copy_does_not_change_what_was_held() {
+    // RFC 5961 1: who guesses a number must not replace text that was acknowledged selectively.
+    let (mut t, id) = Fixture::established(config());
+    t.send(seg(".", 5, 1).data(b"BBBB"));
+    t.send(seg(".", 11, 1).data(b"CC"));
+    t.send(seg(".", 1, 1).data(b"AAAAaaaaAAaaAA"));
+    assert_eq!(t.app_recv(id).0, b"AAAABBBBAACCAA");
+}
+
+#[test]
+fn a_timestamp_is_not_older_than_one_of_weeks_ago() {
+    // RFC 7323 5.5: TS.Recent is worth nothing once the peer's clock may have passed half of its
+    // numbers.
+    let tcp = TcpConfig { keepalive_idle: 1000 * DAY, ..TcpConfig::default() };
+    let mut t = Fixture::new(Config { tcp, ..config() });
+    let id = t.open(seg("S", 0, 0).timestamp(7, 0));
+    t.send(seg(".", 1, 1).data(b"one").timestamp(8, 0));
+    t.advance(25 * DAY);
+    let later = 8 + 25 * DAY.as_millis() as u32;
+    t.send(seg(".", 4, 1).data(b"two").timestamp(later, 0));
+    assert_eq!(t.app_recv(id).0, b"onetwo");
+    // And so the next one counts again.
+    t.send(seg(".", 7, 1).data(b"old").timestamp(later - 1, 0));
+    assert_eq!(t.stack.stats().tcp_paws, 1);
 }

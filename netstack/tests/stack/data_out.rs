@@ -226,3 +226,41 @@ fn connections_take_turns() {
     let port = (t.port & 0xff) as u8;
     assert_eq!(ports, [port - 1, port].repeat(5));
 }
+
+#[test]
+fn an_acknowledgement_from_long_ago_is_forged() {
+    // RFC 5961 5: else half of all numbers would do, and what was never received be forgotten.
+    let (mut t, id) = Fixture::established(config());
+    t.app_send(id, b"answer");
+    t.expect(seg("P.", 1, 1).data(b"answer"));
+    t.send(seg(".", 1u32.wrapping_sub(1 << 30), 7));
+    assert_eq!(t.stack.queued(id), 6);
+}
+
+#[test]
+fn a_queue_of_more_than_half_of_the_numbers_is_sent() {
+    let (mut t, id) = Fixture::established(config());
+    let octets = bytes::Bytes::from(vec![1; 1 << 20]);
+    for _ in 0..3 << 10 {
+        t.stack.send(id, octets.clone()).unwrap();
+    }
+    t.shutdown(id);
+    for at in 0..10 {
+        t.expect(seg(".", 1 + at * 1000, 1).data(&octets[..1000]));
+    }
+    t.nothing();
+}
+
+#[test]
+fn segments_out_are_bounded_whatever_the_windows_allow() {
+    // Each is a record, and every acknowledgement may look at all of them.
+    let tcp = TcpConfig { congestion: |_| Box::new(Unlimited), ..TcpConfig::default() };
+    let mut t = Fixture::new(Config { tcp, ..config() });
+    let id = t.open(seg("S", 0, 0).mss(64).scale(10));
+    t.app_send(id, &pattern(1 << 20));
+    assert_eq!(t.sent.len(), 8192);
+    t.sent.clear();
+    t.send(seg(".", 1, 1 + 64));
+    t.expect(seg(".", 1 + 8192 * 64, 1).data(&pattern(1 << 20)[8192 * 64..][..64]));
+    t.nothing();
+}

@@ -29,5 +29,6 @@ mod properties;
 mod recovery;
 mod sack;
 mod slaac;
+mod spurious;
 mod time_wait;
 mod timers;

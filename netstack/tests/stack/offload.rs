@@ -11,7 +11,8 @@ fn wide() -> TcpConfig {
 
 /// Sends a stream in pieces of `piece` and reads it back from the wire.
 fn transfer(config: Config, buffer_len: usize, piece: usize, stamped: bool) -> u64 {
-    let stream = pattern(300_000);
+    // Fewer segments than may be out at once.
+    let stream = pattern(100_000);
     let mut t = Fixture::new(config);
     t.buffer_len = buffer_len;
     let syn = seg("S", 0, 0).mss(65_495).scale(7).window(60_000);
@@ -43,7 +44,7 @@ fn without_offload_every_frame_fits_and_is_complete() {
             for buffer_len in [MIN_BUFFER, 70_000] {
                 let config = Config { mtu, tcp: wide(), ..config() };
                 let frames = transfer(config, buffer_len, 50_000, stamped);
-                assert!(frames > 300_000 / u64::from(mtu), "{frames}");
+                assert!(frames > 100_000 / u64::from(mtu), "{frames}");
             }
         }
     }

@@ -163,3 +163,19 @@ fn duplicates_without_data_in_flight_mean_nothing() {
     t.nothing();
     assert_eq!(t.stack.stats().tcp_dup_ack, 0);
 }
+
+#[test]
+fn a_window_without_room_for_a_new_segment_does_not_stop_what_is_lost() {
+    // RFC 5682 2.1 step 2: new data tells a true timeout, if some may be sent.
+    let mut t = Fixture::new(config());
+    let id = t.open(seg("S", 0, 0).mss(1000).window(2500));
+    let stream = pattern(5000);
+    t.app_send(id, &stream);
+    assert_eq!(t.sent.len(), 2);
+    t.sent.clear();
+    t.wait(SECOND);
+    t.expect(part(&stream, 1));
+    t.send(seg(".", 1, 1001).window(1500));
+    t.expect(part(&stream, 1001));
+    t.nothing();
+}
