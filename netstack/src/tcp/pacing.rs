@@ -6,8 +6,9 @@
 //! the initial window, which may leave in one burst (RFC 6928). On a path of less than a
 //! millisecond that is more than a window: there pacing costs nothing.
 //!
-//! In slow start it costs up to half of a round trip beside a kernel that does not pace, and in
-//! a queue of 32 KiB at 20 ms it carries 1.4 times as much (10.4 against 7.2 MB/s, simulated).
+//! Slow start that is spread over its round trips costs up to half of one beside a kernel that does
+//! not pace. Paced at what the path was seen to carry it costs nothing, and in a queue of 32 KiB
+//! at 20 ms it carries 1.4 times as much as without (10.6 against 7.2 MB/s, simulated).
 //!
 //! A kernel's timers are hardly ever late; ours are where others have the processor. What was
 //! held back and then waited for us is owed: else each late turn would lower the rate, and flows

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::tcp::seq::SeqNum;
+use crate::time::Instant;
 
 /// RFC 9406 4.2: MIN_RTT_THRESH, an increase that is never a sign.
 const MIN_THRESHOLD: Duration = Duration::from_millis(4);
@@ -42,6 +43,24 @@ pub(super) enum Growth {
     Over,
 }
 
+/// Segments after the first acknowledgement of a round that tell a rate: with the initial window
+/// and a peer that acknowledges every second one, two more acknowledgements.
+const TRAIN: u32 = 4;
+
+/// How fast the acknowledgements of a round follow each other: never faster than the narrowest
+/// hop of the path carries what they are for.
+#[derive(Clone, Copy, Debug)]
+struct Train {
+    /// When its first one came, ...
+    first: Instant,
+    /// ... and what has been acknowledged since, in octets.
+    octets: u32,
+    /// Octets per second so far; 0 is unknown.
+    rate: u32,
+    /// The largest of earlier rounds.
+    best: u32,
+}
+
 /// RFC 9406's state for one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HyStart {
@@ -51,6 +70,8 @@ pub(super) struct HyStart {
     last_round: Option<Duration>,
     this_round: Option<Duration>,
     samples: u32,
+    /// For pacing.
+    train: Train,
 }
 
 impl HyStart {
@@ -61,12 +82,44 @@ impl HyStart {
             last_round: None,
             this_round: None,
             samples: 0,
+            train: Train { first: Instant::from_nanos(0), octets: 0, rate: 0, best: 0 },
+        }
+    }
+
+    /// What the path was seen to carry, in octets per second; 0 where nothing was, or slow start
+    /// is over. To send so fast and no faster builds no queue, however much of the round
+    /// trip is then silence.
+    pub(super) fn path_rate(&self) -> u32 {
+        self.train.rate.max(self.train.best)
+    }
+
+    /// `octets` were acknowledged at `now` up to `ack`: before [`on_ack`](Self::on_ack).
+    pub(super) fn note_train(&mut self, ack: SeqNum, now: Instant, octets: u32, mss: u32) {
+        if self.is_done() {
+            return;
+        }
+        let train = &mut self.train;
+        if self.round_end.is_none_or(|end| ack.at_or_after(end)) {
+            *train = Train { first: now, octets: 0, rate: 0, best: train.rate.max(train.best) };
+            return;
+        }
+        train.octets = train.octets.saturating_add(octets);
+        let nanos = now.since(train.first).as_nanos() as u64;
+        if nanos > 0 && train.octets >= TRAIN * mss {
+            let rate = u64::from(train.octets) * 1_000_000_000 / nanos;
+            train.rate = u32::try_from(rate).unwrap_or(u32::MAX);
         }
     }
 
     /// Slow start has ended otherwise, by a loss or a mark.
     pub(super) fn finish(&mut self) {
         self.phase = Phase::Done;
+        self.train.rate = 0;
+        self.train.best = 0;
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
     }
 
     /// After an idle time the path may be another one: what was measured does not count.
@@ -83,7 +136,7 @@ impl HyStart {
         sent_end: SeqNum,
         rtt: Option<Duration>,
     ) -> Growth {
-        if self.phase == Phase::Done {
+        if self.is_done() {
             return Growth::By(1.0);
         }
         if self.round_end.is_none_or(|end| ack.at_or_after(end)) {
@@ -95,7 +148,7 @@ impl HyStart {
                 // A part of a round counts as one (RFC 9406 4.2).
                 *rounds = rounds.saturating_sub(1);
                 if *rounds == 0 {
-                    self.phase = Phase::Done;
+                    self.finish();
                     return Growth::Over;
                 }
             }
@@ -195,6 +248,26 @@ mod tests {
             round(&mut hystart, 0, before);
             assert_eq!(round(&mut hystart, 1, sign), QUARTER);
         }
+    }
+
+    #[test]
+    fn a_round_tells_what_the_path_carries_whatever_silence_is_around_it() {
+        let mut hystart = HyStart::new();
+        let mut ack = 0;
+        // Rounds of 10 and 20 segments of 1000 octets, one each millisecond, every 100 ms.
+        for (round, segments) in [(0, 10), (1, 20)] {
+            for segment in 0..segments {
+                ack += 1;
+                let now = Instant::from_millis(1000 + round * 100 + segment);
+                hystart.note_train(SeqNum(ack), now, 1000, 1000);
+                let end = SeqNum(if round == 0 { 11 } else { 31 });
+                hystart.on_ack(SeqNum(ack), end, Some(Duration::from_millis(90)));
+                let known = round > 0 || segment >= 4;
+                assert_eq!(hystart.path_rate(), if known { 1_000_000 } else { 0 }, "{ack}");
+            }
+        }
+        hystart.finish();
+        assert_eq!(hystart.path_rate(), 0);
     }
 
     #[test]
