@@ -30,21 +30,35 @@ use crate::site::{Lookup, Site};
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
 
+/// A connection and what it is served with.
+struct Session<T> {
+    transport: T,
+    /// What was received and not used yet.
+    input: BytesMut,
+    site: Rc<Site>,
+}
+
 /// Serves the requests of one connection until it ends.
-pub async fn serve<T: Transport>(mut transport: T, site: Rc<Site>) {
-    let mut input = BytesMut::new();
-    let end = requests(&mut transport, &mut input, &site).await;
-    if end != End::Abort {
-        transport.close();
-    }
-    if end == End::Linger {
-        Box::pin(linger(&mut transport, &mut input)).await;
-    }
-    // TCP on its own would wait for a peer that answers its probes and takes nothing for as long
-    // as the peer likes; and what comes once nobody reads any more resets the connection, which
-    // must not happen before the last answer has arrived.
-    if end == End::Abort || Box::pin(drain(&mut transport, 0)).await.is_err() {
-        transport.abort();
+///
+/// A block and no `async fn`, which would keep each of its arguments twice: as it was given, and
+/// as the body's own.
+pub fn serve<T: Transport>(transport: T, site: Rc<Site>) -> impl Future<Output = ()> {
+    let mut session = Session { transport, input: BytesMut::new(), site };
+    async move {
+        let end = requests(&mut session).await;
+        let Session { transport, input, .. } = &mut session;
+        if end != End::Abort {
+            transport.close();
+        }
+        if end == End::Linger {
+            Box::pin(linger(transport, input)).await;
+        }
+        // TCP on its own would wait for a peer that answers its probes and takes nothing for as
+        // long as the peer likes; and what comes once nobody reads any more resets the
+        // connection, which must not happen before the last answer has arrived.
+        if end == End::Abort || Box::pin(drain(transport, 0)).await.is_err() {
+            transport.abort();
+        }
     }
 }
 
@@ -110,76 +124,75 @@ enum Body {
     Chunks(Arc<Entry>),
 }
 
-async fn requests<T: Transport>(transport: &mut T, input: &mut BytesMut, site: &Site) -> End {
+async fn requests<T: Transport>(session: &mut Session<T>) -> End {
     loop {
-        let sent = match next_answer(transport, input, site).await {
-            Ok(sent) => sent,
+        match next_answer(session).await {
+            Ok(Sent { chunks: None, discard: 0, keeps: true }) => {}
+            Ok(sent) => {
+                if let Err(end) = Box::pin(finish(session, sent)).await {
+                    return end;
+                }
+            }
             Err(end) => return end,
-        };
-        if let Some(file) = &sent.chunks
-            && let Err(end) = Box::pin(stream(transport, site, file)).await
-        {
-            return end;
-        }
-        if !sent.keeps {
-            return End::Linger;
-        }
-        if sent.discard > 0
-            && let Err(end) = Box::pin(throw_away(transport, input, sent.discard)).await
-        {
-            return end;
         }
         // A client that asks and never reads is not asked for more before it has read.
-        if transport.queued() > PIPELINE_QUEUE
-            && let Err(end) = Box::pin(drain(transport, PIPELINE_QUEUE / 4)).await
+        if session.transport.queued() > PIPELINE_QUEUE
+            && let Err(end) = Box::pin(drain(&mut session.transport, PIPELINE_QUEUE / 4)).await
         {
             return end;
         }
     }
 }
 
+/// What is left to do for a request that was answered, if anything is.
+async fn finish<T: Transport>(session: &mut Session<T>, sent: Sent) -> Result<(), End> {
+    let Session { transport, input, site } = session;
+    if let Some(file) = &sent.chunks {
+        stream(transport, site, file).await?;
+    }
+    if !sent.keeps {
+        return Err(End::Linger);
+    }
+    if sent.discard > 0 {
+        throw_away(transport, input, sent.discard).await?;
+    }
+    Ok(())
+}
+
 /// Reads until the input has a whole head, or one that cannot become any, and answers it.
-async fn next_answer<T: Transport>(
-    transport: &mut T,
-    input: &mut BytesMut,
-    site: &Site,
-) -> Result<Sent, End> {
-    let mut allowed = None;
+async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End> {
+    let mut rests = None;
     let mut seen = 0;
     loop {
-        skip_empty_lines(input);
-        // Without another end of line there is no news, but that of a line without end: a head
-        // that trickles in is not parsed again for every octet.
-        let news = input.get(seen..).unwrap_or_default().contains(&b'\n');
-        if news || input.len() > MAX_HEAD {
-            match answer(transport, input, site, None) {
+        skip_empty_lines(&mut session.input);
+        // Without another end of line there is no news, but that of a line without end: a
+        // head that trickles in is not parsed again for every octet.
+        let news = session.input.get(seen..).unwrap_or_default().contains(&b'\n');
+        if news || session.input.len() > MAX_HEAD {
+            match answer(session, None) {
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
                 Step::End(end) => return Err(end),
-                Step::Load(path) => {
-                    let entry = Box::pin(site.load(&path)).await;
-                    return match answer(transport, input, site, Some(entry)) {
-                        Step::Sent(sent) => Ok(sent),
-                        Step::End(end) => Err(end),
-                        // The same head was whole before, and its entry is known now.
-                        Step::More | Step::Load(_) => Err(End::Abort),
-                    };
-                }
+                Step::Load(path) => return Box::pin(load_and_answer(session, path)).await,
             }
         }
-        seen = input.len();
+        seen = session.input.len();
         // Set when the wait becomes another one, not by every octet.
-        let wait = Some(if input.is_empty() { IDLE_TIMEOUT } else { HEAD_TIMEOUT });
-        if allowed != wait {
-            allowed = wait;
-            transport.set_deadline(wait);
+        let idle = session.input.is_empty();
+        if rests != Some(idle) {
+            rests = Some(idle);
+            let allowed = if idle { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+            session.transport.set_deadline(Some(allowed));
         }
-        match transport.read(input).await {
+        match session.transport.read(&mut session.input).await {
             // Half a request is none, and nobody waits for its answer.
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
             Ok(_) => {}
-            Err(TransportError::TimedOut) if input.is_empty() => return Err(End::Close),
+            Err(TransportError::TimedOut) if session.input.is_empty() => {
+                return Err(End::Close);
+            }
             Err(TransportError::TimedOut) => {
+                let Session { transport, site, .. } = session;
                 return Err(refuse(transport, site, Status::RequestTimeout));
             }
             Err(TransportError::Closed) => return Err(End::Abort),
@@ -187,14 +200,24 @@ async fn next_answer<T: Transport>(
     }
 }
 
+/// Has the cold side bring what the head asks for, and answers it then.
+async fn load_and_answer<T: Transport>(
+    session: &mut Session<T>,
+    path: Box<[u8]>,
+) -> Result<Sent, End> {
+    let entry = session.site.load(&path).await;
+    match answer(session, Some(entry)) {
+        Step::Sent(sent) => Ok(sent),
+        Step::End(end) => Err(end),
+        // The same head was whole before, and its entry is known now.
+        Step::More | Step::Load(_) => Err(End::Abort),
+    }
+}
+
 /// Plans and carries out what needs no waiting, so that neither plan nor answer is kept in the
 /// connection's future.
-fn answer<T: Transport>(
-    transport: &mut T,
-    input: &mut BytesMut,
-    site: &Site,
-    known: Option<Arc<Entry>>,
-) -> Step {
+fn answer<T: Transport>(session: &mut Session<T>, known: Option<Arc<Entry>>) -> Step {
+    let Session { transport, input, site } = session;
     let reply = match plan(input, site, transport.is_draining(), known) {
         Plan::More => return Step::More,
         Plan::Load(path) => return Step::Load(path),

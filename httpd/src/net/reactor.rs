@@ -32,6 +32,8 @@ pub struct Reactor {
     /// By [`ConnId::index`].
     slots: Vec<Option<Slot>>,
     timers: TimerQueue<ConnId>,
+    /// Streams that live.
+    streams: usize,
     draining: bool,
 }
 
@@ -43,6 +45,7 @@ impl Reactor {
             now,
             slots: Vec::new(),
             timers: TimerQueue::default(),
+            streams: 0,
             draining: false,
         }))
     }
@@ -75,8 +78,8 @@ impl Reactor {
     }
 
     /// Hands the stack's events to the tasks that wait for them. Returns a connection that
-    /// is new and has no task yet; `None` when there are no more events.
-    pub fn next_accepted(this: &Rc<RefCell<Self>>) -> Option<Stream> {
+    /// is new and has no task yet, and its peer; `None` when there are no more events.
+    pub fn next_accepted(this: &Rc<RefCell<Self>>) -> Option<(Stream, SocketAddr)> {
         let mut guard = this.borrow_mut();
         let reactor = &mut *guard;
         while let Some((id, events)) = reactor.stack.poll_event() {
@@ -89,7 +92,8 @@ impl Reactor {
                 }
                 let (deadline, hint) = (Instant::NEVER, Instant::NEVER);
                 reactor.slots[index] = Some(Slot { id, waker: None, deadline, hint });
-                return Some(Stream::new(Rc::clone(this), id, peer));
+                reactor.streams += 1;
+                return Some((Stream::new(Rc::clone(this), id), peer));
             }
             if let Some(waker) = slot_mut(&mut reactor.slots, id).and_then(|slot| slot.waker.take())
             {
@@ -112,6 +116,11 @@ impl Reactor {
                 waker.wake();
             }
         }
+    }
+
+    /// Streams that live: connections that are still served.
+    pub fn streams(&self) -> usize {
+        self.streams
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -178,6 +187,7 @@ impl Reactor {
 
     /// The stream is gone.
     pub(super) fn release(&mut self, id: ConnId, orderly: bool) {
+        self.streams -= 1;
         if !orderly {
             self.stack.abort(self.now, id);
         }

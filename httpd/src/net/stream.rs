@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,24 +16,19 @@ use crate::transport::{Transport, TransportError};
 pub struct Stream {
     reactor: Rc<RefCell<Reactor>>,
     id: ConnId,
-    peer: SocketAddr,
     /// Whether the stack may finish what is queued once this is dropped.
     orderly: bool,
 }
 
 impl Stream {
-    pub(super) fn new(reactor: Rc<RefCell<Reactor>>, id: ConnId, peer: SocketAddr) -> Self {
-        Self { reactor, id, peer, orderly: false }
+    pub(super) fn new(reactor: Rc<RefCell<Reactor>>, id: ConnId) -> Self {
+        Self { reactor, id, orderly: false }
     }
 }
 
 impl Transport for Stream {
-    fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {
-        poll_fn(|cx| self.reactor.borrow_mut().poll_read(self.id, into, cx.waker())).await
+    fn read(&mut self, into: &mut BytesMut) -> impl Future<Output = Result<usize, TransportError>> {
+        poll_fn(|cx| self.reactor.borrow_mut().poll_read(self.id, into, cx.waker()))
     }
 
     fn send(&mut self, data: Bytes) -> Result<(), TransportError> {

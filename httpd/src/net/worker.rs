@@ -1,6 +1,6 @@
 //! One worker: what the packet loop drives.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,6 @@ use super::reactor::Reactor;
 use super::syn_flood::SynFlood;
 use crate::conn;
 use crate::site::Site;
-use crate::transport::Transport;
 
 /// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
 /// download that needs longer is resumed by its client elsewhere.
@@ -120,8 +119,6 @@ pub struct HttpWorker {
     together: Together,
     /// Another worker has failed.
     ended: bool,
-    /// Tasks that serve a connection.
-    tasks: Rc<Cell<usize>>,
     port: u16,
     started: Instant,
     next_tick: Instant,
@@ -154,7 +151,6 @@ impl HttpWorker {
             syn_flood,
             together,
             ended: false,
-            tasks: Rc::new(Cell::new(0)),
             port,
             started: now,
             next_tick: now + TICK,
@@ -258,6 +254,7 @@ impl HttpWorker {
         }
         drain.next_check = now + SETTLE_CHECK;
         let mut reactor = self.reactor.borrow_mut();
+        let streams = reactor.streams();
         let stack = reactor.stack();
         if drain.until <= now && !drain.aborted {
             drain.aborted = true;
@@ -274,7 +271,7 @@ impl HttpWorker {
             }
         }
         drain.settled = drain.aborted
-            || self.tasks.get() == 0 && stack.connections().all(|(.., state)| is_settled(state));
+            || streams == 0 && stack.connections().all(|(.., state)| is_settled(state));
         if drain.settled {
             self.together.settled();
         }
@@ -358,16 +355,9 @@ impl Machine for HttpWorker {
             self.syn_flood.look(now, self.reactor.borrow_mut().stack().stats(), &self.driver);
         }
         self.take_messages();
-        while let Some(stream) = Reactor::next_accepted(&self.reactor) {
-            self.syn_flood.remember(stream.peer().ip());
-            let (site, tasks) = (Rc::clone(&self.site), Rc::clone(&self.tasks));
-            tasks.set(tasks.get() + 1);
-            self.executor
-                .spawn(async move {
-                    conn::serve(stream, site).await;
-                    tasks.set(tasks.get() - 1);
-                })
-                .detach();
+        while let Some((stream, peer)) = Reactor::next_accepted(&self.reactor) {
+            self.syn_flood.remember(peer.ip());
+            self.executor.spawn(conn::serve(stream, Rc::clone(&self.site))).detach();
         }
         while self.executor.try_tick() {}
         self.check_drain(now);

@@ -3,7 +3,6 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -72,10 +71,6 @@ pub(crate) fn pair() -> (Memory, Client) {
 }
 
 impl Transport for Memory {
-    fn peer(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, 1).into()
-    }
-
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {
         poll_fn(|context| {
             let mut wire = self.0.borrow_mut();
