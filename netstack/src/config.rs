@@ -269,7 +269,7 @@ impl Default for TcpConfig {
         Self {
             receive_buffer: 65535,
             backlog: 4096,
-            max_connections: 65536,
+            max_connections: 1 << 18,
             max_time_wait: 32768,
             fast_open: false,
             memory_budget: 256 << 20,

@@ -8,6 +8,10 @@ use bytes::{Buf, Bytes};
 /// `UIO_MAXIOV` (1024); past some dozens a frame is better cut short than gathered from crumbs.
 const MAX_SLICES: usize = 48;
 
+/// Places for slices that a queue keeps when it is empty: an answer is a head and a body, or one
+/// slice. With none an answer would cost an allocation, with more an idle connection keeps them.
+const KEPT: usize = 2;
+
 /// A queue of slices; nothing is copied to be kept or to be sent again.
 ///
 /// ```text
@@ -38,6 +42,9 @@ impl SendBuffer {
 
     pub(crate) fn push(&mut self, slice: Bytes) {
         if !slice.is_empty() {
+            if self.slices.capacity() == 0 {
+                self.slices.reserve_exact(KEPT);
+            }
             self.len += slice.len();
             self.slices.push_back(slice);
         }
@@ -63,7 +70,7 @@ impl SendBuffer {
             (Some(index), Some(offset)) if index > 0 => (index, offset),
             _ => (0, 0),
         };
-        if self.slices.is_empty() && self.slices.capacity() > 8 {
+        if self.slices.is_empty() && self.slices.capacity() > KEPT {
             // An idle connection keeps no memory of its busiest moment.
             self.slices = VecDeque::new();
         }
