@@ -199,8 +199,9 @@ impl Programs {
         lab: &Lab,
         pod: &Pod,
         addresses: &[&str],
+        options: &[&str],
     ) -> Result<LabProcess, BenchError> {
-        let mut process = self.spawn_tagwire_at(lab, pod, addresses, &[])?;
+        let mut process = self.spawn_tagwire_at(lab, pod, addresses, options)?;
         process.wait_for_line("ready", START)?;
         Ok(process)
     }

@@ -2,9 +2,13 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
+use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tagwire_lab::{Lab, LabProcess, Pod};
@@ -15,7 +19,13 @@ use crate::machine;
 use crate::report::median;
 
 /// Connections of the idle case.
-pub const IDLE_CONNECTIONS: usize = 10_000;
+pub const IDLE_CONNECTIONS: usize = 100_000;
+/// The appliance's addresses in the idle case, and threads of the client, one for each: it has
+/// 28,232 ports for each address, and fewer files for each table of them.
+const IDLE_ADDRESSES: usize = 8;
+const IDLE_EACH: usize = IDLE_CONNECTIONS / IDLE_ADDRESSES;
+/// The first of them, beyond those of all pods.
+const FIRST_IDLE_ADDRESS: u8 = 200;
 /// How often the appliance is started to see how long that takes, and whether it answers at
 /// once.
 pub const STARTS: usize = 10;
@@ -28,8 +38,10 @@ const ATTEMPT: Duration = Duration::from_millis(1);
 const REQUEST: &[u8] = b"GET /1k HTTP/1.1\r\nHost: bench\r\n\r\n";
 
 /// Memory under idle connections.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Idle {
+    /// Their congestion control.
+    pub congestion: String,
     /// How many.
     pub connections: usize,
     /// Octets resident before.
@@ -115,38 +127,46 @@ impl<'a> Lone<'a> {
         Ok((process, pid))
     }
 
-    /// Opens connections that each make one request and then wait.
+    /// Opens connections that each make one request and then wait, under this congestion
+    /// control.
     ///
     /// # Errors
     /// When one is not answered, or does not live until all are there.
-    pub fn idle(&self) -> Result<Idle, BenchError> {
-        raise_file_limit(IDLE_CONNECTIONS as u64 + 200)?;
-        let (mut process, pid) = self.start()?;
-        let server = SocketAddr::from((self.address(), 80));
-        let idle = self.lab.client().run(|| -> io::Result<Idle> {
-            // The first request pays for what all share: the cache, the tables.
-            let mut first = TcpStream::connect(server)?;
-            request(&mut first)?;
+    pub fn idle(&self, congestion: &str) -> Result<Idle, BenchError> {
+        raise_file_limit(IDLE_EACH as u64 + 200)?;
+        let [a, b, c, _] = self.address().octets();
+        let last = (FIRST_IDLE_ADDRESS..).take(IDLE_ADDRESSES);
+        let addresses: Vec<_> = last.map(|last| Ipv4Addr::new(a, b, c, last)).collect();
+        let given: Vec<_> = addresses.iter().map(|address| format!("{address}/24")).collect();
+        let given: Vec<_> = given.iter().map(String::as_str).collect();
+        let options = ["--congestion", congestion];
+        let mut process = self.programs.start_tagwire_at(self.lab, self.pod(), &given, &options)?;
+        let pid = process.pid().ok_or("the appliance has ended")?;
+        let (before, after) = self.lab.client().run(|| -> io::Result<(u64, u64)> {
+            // The first requests pay for what all share: the cache, the tables.
+            let _first = addresses.iter().map(asked).collect::<io::Result<Vec<_>>>()?;
             let before = machine::resident(pid)?;
-            let mut streams = Vec::with_capacity(IDLE_CONNECTIONS);
-            for _ in 0..IDLE_CONNECTIONS {
-                let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-                request(&mut stream)?;
-                streams.push(stream);
-            }
-            let after = machine::resident(pid)?;
-            for stream in &streams {
-                stream.set_nonblocking(true)?;
-                match stream.peek(&mut [0]) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Ok(_) => return Err(io::Error::other("an idle connection was closed")),
-                    Err(error) => return Err(error),
+            thread::scope(|scope| {
+                let hold = |address| {
+                    let (tell, told) = mpsc::channel();
+                    let (keep, kept) = mpsc::channel::<()>();
+                    let holds = move || hold_idle(address, &tell, &kept);
+                    (told, keep, scope.spawn(holds))
+                };
+                let holders: Vec<_> = addresses.iter().map(hold).collect();
+                // Those that have failed tell nothing, and their result says so below.
+                holders.iter().for_each(|(told, ..)| told.recv().unwrap_or_default());
+                let after = machine::resident(pid)?;
+                for (_, keep, holder) in holders {
+                    drop(keep);
+                    holder.join().unwrap_or_else(|panic| resume_unwind(panic))?;
                 }
-            }
-            Ok(Idle { connections: IDLE_CONNECTIONS, before, after })
+                Ok((before, after))
+            })
         })??;
         process.kill();
-        Ok(idle)
+        let congestion = congestion.to_owned();
+        Ok(Idle { congestion, connections: IDLE_CONNECTIONS, before, after })
     }
 
     /// Leaves a new appliance alone.
@@ -229,6 +249,35 @@ impl<'a> Lone<'a> {
         command.args(["dev", self.lab.client_interface()]).args(more).stdout_string()?;
         Ok(())
     }
+}
+
+/// A connection that has made a request.
+fn asked(address: &Ipv4Addr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((*address, 80)), PATIENCE)?;
+    // It ends with a RST: the kernel would see so many orphans through for minutes.
+    set_socket_linger(&stream, Some(Duration::ZERO))?;
+    request(&mut stream)?;
+    Ok(stream)
+}
+
+/// Opens its part of the idle connections, tells when all are there, and holds them until its
+/// caller lets go.
+fn hold_idle(address: &Ipv4Addr, tell: &Sender<()>, kept: &Receiver<()>) -> io::Result<()> {
+    // A thread may have as many files as a process if its table of them is its own.
+    unshare(CloneFlags::CLONE_FILES)?;
+    let streams = (0..IDLE_EACH).map(|_| asked(address)).collect::<io::Result<Vec<_>>>()?;
+    let _ = tell.send(());
+    // An error: the other end was dropped, which is the sign.
+    let _ = kept.recv();
+    for stream in &streams {
+        stream.set_nonblocking(true)?;
+        match stream.peek(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(_) => return Err(io::Error::other("an idle connection was closed")),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn mac_text(mac: [u8; 6]) -> String {

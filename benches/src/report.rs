@@ -8,6 +8,9 @@ use crate::contender::Contender;
 use crate::lone::{Firsts, Idle, Rest, Starts};
 use crate::rounds::{CaseResult, Round, Series};
 
+/// What an idle connection may take, everything counted.
+const IDLE_OCTETS: f64 = 1536.0;
+
 /// The middle of the values; of an even count, the mean of the two in the middle.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -24,7 +27,7 @@ pub struct Results {
     /// The cases that were measured in rounds.
     pub cases: Vec<CaseResult>,
     /// Memory under idle connections.
-    pub idle: Option<Idle>,
+    pub idle: Vec<Idle>,
     /// The appliance at rest.
     pub rest: Option<Rest>,
     /// From exec to the first octet.
@@ -122,10 +125,11 @@ impl Results {
                 _ => ratio("CPU/MB", Round::cpu_per_megabyte, nginx, Bound::AtMost, 0.6),
             }
         }
-        if let Some(idle) = self.idle {
-            let what = format!("{} idle connections: memory of each", idle.connections);
-            let kib = idle.per_connection() / 1024.0;
-            targets.push(Target::new(&what, kib, Bound::AtMost, 2.0, "KiB"));
+        for idle in &self.idle {
+            let Idle { congestion, connections, .. } = idle;
+            let what = format!("{connections} idle connections, {congestion}: each");
+            let octets = idle.per_connection();
+            targets.push(Target::new(&what, octets, Bound::AtMost, IDLE_OCTETS, "octets"));
         }
         if let Some(rest) = self.rest {
             let mib = rest.resident as f64 / f64::from(1 << 20);

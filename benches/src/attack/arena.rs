@@ -146,7 +146,12 @@ impl Arena {
         let pod = self.pod(Server::Spare);
         let (v4, v6) = (format!("{}/8", pod.address()), format!("{}/64", pod.address_v6()));
         let both = [v4.as_str(), v6.as_str()];
-        self.programs.start_tagwire_at(&self.lab, pod, if self.ipv6 { &both } else { &both[..1] })
+        self.programs.start_tagwire_at(
+            &self.lab,
+            pod,
+            if self.ipv6 { &both } else { &both[..1] },
+            &[],
+        )
     }
 
     /// Lets the client ask for the small file for so long.

@@ -77,7 +77,9 @@ fn run(options: &Options) -> Result<bool, BenchError> {
     }
     if options.wants("idle") {
         println!("idle: memory of idle connections");
-        results.idle = Some(lone.idle()?);
+        for congestion in ["cubic", "bbr"] {
+            results.idle.push(lone.idle(congestion)?);
+        }
     }
     let cases: Vec<Case> = CASES.into_iter().filter(|case| options.wants(case.name)).collect();
     let arena = Arena::open(&lab, &programs, &cases)?;
