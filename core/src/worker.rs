@@ -237,6 +237,7 @@ impl Worker {
                         break;
                     }
                 }
+                self.rx.end_turn(&self.counters);
             }
             machine.advance(now);
             let more = self.collect(now, machine);

@@ -65,6 +65,8 @@ pub(crate) struct RxRing {
     /// Octets of each.
     slot: usize,
     next: usize,
+    /// The kernel has dropped frames since they were counted.
+    losing: bool,
     /// For frames longer than a slot; made when the first comes.
     oversize: Vec<u8>,
     stamps: Stamps,
@@ -134,7 +136,7 @@ impl RxRing {
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| failed(io::Error::other("null")))?;
         let (oversize, stamps) = (Vec::new(), Stamps::default());
-        let ring = Self { socket, base, slots, slot, next: 0, oversize, stamps };
+        let ring = Self { socket, base, slots, slot, next: 0, losing: false, oversize, stamps };
         socket::bind_receiver(ring.socket.as_fd(), interface)?;
         Ok(ring)
     }
@@ -168,6 +170,14 @@ impl RxRing {
         self.stamps = Stamps { wall, now: clock::now() };
     }
 
+    /// Ends it: what was dropped meanwhile is counted, once for all of its frames, each of which may
+    /// say so while the ring is full.
+    pub(crate) fn end_turn(&mut self, counters: &Counters) {
+        if std::mem::take(&mut self.losing) {
+            add(&counters.rx_kernel_drops, socket::kernel_drops(self.fd()));
+        }
+    }
+
     /// Hands the next frame to `take` and gives its slot back. False if none waits.
     pub(crate) fn next(&mut self, counters: &Counters, take: impl FnOnce(RxFrame<'_>)) -> bool {
         let index = self.next;
@@ -178,9 +188,7 @@ impl RxRing {
         // SAFETY: with TP_STATUS_USER set the slot is ours until we give it back; the kernel
         // has filled the header. It is copied out, so nothing refers to it later.
         let header = unsafe { self.header(index).read() };
-        if status & TP_STATUS_LOSING != 0 {
-            add(&counters.rx_kernel_drops, socket::kernel_drops(self.fd()));
-        }
+        self.losing |= status & TP_STATUS_LOSING != 0;
         let has_tag = status & TP_STATUS_VLAN_VALID != 0;
         let tpid = if status & TP_STATUS_VLAN_TPID_VALID != 0 {
             header.tp_vlan_tpid

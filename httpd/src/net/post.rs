@@ -5,8 +5,9 @@
 //! address. What it learns that others need it posts to them:
 //!
 //! - who has which address, as each worker sends by itself ([`Note::Neighbor`]);
-//! - ICMP errors, which concern the connection whose packet they quote: to all, as looking a
-//!   connection up in vain costs less than reading the quotation twice ([`Note::Frame`]);
+//! - ICMP errors, which concern the connection whose packet they quote: to the one whose it is, lest
+//!   a flood of them cost a copy for each worker; one that quotes something that takes more reading
+//!   goes to all ([`Note::Frame`]);
 //! - TCP segments that came in fragments or behind IPv6 extension headers, of which the kernel's
 //!   program sees no ports: to the one whose connection it is ([`Note::Stray`]);
 //! - router advertisements, and what says that another station has an IPv6 address of ours: from
@@ -17,7 +18,7 @@
 //! The queues are bounded and nobody waits for room: what is lost is lost as on a busy wire, and
 //! counted. What becomes of our addresses has room of its own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -33,6 +34,9 @@ const QUEUE: usize = 1024;
 const ADDRESSES: usize = 128;
 /// Octets of frames and segments in them, at the most.
 const QUEUE_OCTETS: usize = 4 << 20;
+
+/// Protocol number of TCP.
+const TCP: u8 = 6;
 
 /// What one worker tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,9 +180,22 @@ impl Post {
 
     /// Passes on a frame if others may need it.
     pub(super) fn pass_on(&mut self, octets: &[u8], meta: &FrameMeta, now: Instant) {
-        if !self.is_alone() && concerns_all(octets) {
+        if self.is_alone() {
+            return;
+        }
+        let Some(concern) = concern(octets) else { return };
+        let note = || {
             let received = meta.received.unwrap_or(now);
-            self.tell(&Note::Frame { octets: octets.into(), vlan: meta.vlan, received });
+            Note::Frame { octets: octets.into(), vlan: meta.vlan, received }
+        };
+        match concern {
+            Concern::All => self.tell(&note()),
+            Concern::Connection(peer, port) => {
+                let owner = self.steering.worker(peer, port);
+                if owner != self.own && !self.slots[owner].put(note()) {
+                    self.lost += 1;
+                }
+            }
         }
     }
 }
@@ -189,33 +206,70 @@ pub(super) fn meta(vlan: Option<VlanTag>, received: Instant) -> FrameMeta {
     FrameMeta { vlan, checksum: Checksum::Unverified, received: Some(received) }
 }
 
-/// Whether others may need a frame, as far as can be seen at a glance; the stack looks closer. An
+/// Which others may need a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Concern {
+    All,
+    /// Who has the connection of this peer with this port of ours.
+    Connection(SocketAddr, u16),
+}
+
+/// Which others may need a frame, as far as can be seen at a glance; the stack looks closer. An
 /// ICMP error in fragments or behind extension headers is nobody's: it quotes too much to be one.
-fn concerns_all(frame: &[u8]) -> bool {
+fn concern(frame: &[u8]) -> Option<Concern> {
     const VLAN: u16 = 0x8100;
     const ICMPV4: u8 = 1;
     const ICMPV6: u8 = 58;
-    let half = |at: usize| frame.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
     // The inner tag of two is in line.
-    let ip = if half(12) == Some(VLAN) { 18 } else { 14 };
-    let octet = |at: usize| frame.get(ip + at).copied();
-    match half(ip - 2) {
-        // RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem.
-        Some(0x0800) if octet(9) == Some(ICMPV4) => {
-            let header = usize::from(octet(0).unwrap_or(0) & 15) * 4;
-            matches!(octet(header), Some(3 | 4 | 5 | 11 | 12))
+    let ip = if half(frame, 12) == Some(VLAN) { 18 } else { 14 };
+    let packet = frame.get(ip..)?;
+    match half(frame, ip - 2)? {
+        0x0800 if packet.get(9) == Some(&ICMPV4) => {
+            let header = usize::from(packet[0] & 15) * 4;
+            let message = packet.get(header..)?;
+            // RFC 792: unreachable, source quench, redirect, time exceeded, parameter problem.
+            let error = matches!(message.first()?, 3 | 4 | 5 | 11 | 12);
+            error.then(|| quoted_v4(message).unwrap_or(Concern::All))
         }
-        Some(0x86dd) if octet(6) == Some(ICMPV6) => match octet(40) {
-            // RFC 4443 2.1: errors have the high bit of their type clear.
-            Some(0..128) => true,
-            // RFC 4861: router advertisement, neighbour advertisement.
-            Some(134 | 136) => true,
-            // RFC 4862 5.4.3: a solicitation from nowhere probes for an address.
-            Some(135) => frame.get(ip + 8..ip + 24) == Some(&[0; 16]),
-            _ => false,
-        },
-        _ => false,
+        0x86dd if packet.get(6) == Some(&ICMPV6) => {
+            let message = packet.get(40..)?;
+            match message.first()? {
+                // RFC 4443 2.1: errors have the high bit of their type clear.
+                0..128 => Some(quoted_v6(message).unwrap_or(Concern::All)),
+                // RFC 4861: router advertisement, neighbour advertisement.
+                134 | 136 => Some(Concern::All),
+                // RFC 4862 5.4.3: a solicitation from nowhere probes for an address.
+                135 => (packet.get(8..24) == Some(&[0; 16])).then_some(Concern::All),
+                _ => None,
+            }
+        }
+        _ => None,
     }
+}
+
+/// Whose connection's packet an ICMP error quotes, if that is plain TCP.
+fn quoted_v4(message: &[u8]) -> Option<Concern> {
+    let quote = message.get(8..)?;
+    let header = usize::from(quote.first()? & 15) * 4;
+    let peer: [u8; 4] = quote.get(16..20)?.try_into().ok()?;
+    let plain = header >= 20 && quote.get(9) == Some(&TCP);
+    quoted(IpAddr::from(peer), quote.get(header..).filter(|_| plain)?)
+}
+
+fn quoted_v6(message: &[u8]) -> Option<Concern> {
+    let quote = message.get(8..)?;
+    let peer: [u8; 16] = quote.get(24..40)?.try_into().ok()?;
+    quoted(IpAddr::from(peer), quote.get(40..).filter(|_| quote[6] == TCP)?)
+}
+
+/// The segment was ours: from our port to the peer's.
+fn quoted(peer: IpAddr, segment: &[u8]) -> Option<Concern> {
+    let (ours, theirs) = (half(segment, 0)?, half(segment, 2)?);
+    Some(Concern::Connection(SocketAddr::new(peer, theirs), ours))
+}
+
+fn half(octets: &[u8], at: usize) -> Option<u16> {
+    octets.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]))
 }
 
 #[cfg(test)]
@@ -263,6 +317,7 @@ mod tests {
 
     #[test]
     fn what_concerns_all_is_told_from_the_rest() {
+        let concerns_all = |frame: &[u8]| concern(frame) == Some(Concern::All);
         let mut v4 = [0; 20];
         (v4[0], v4[9]) = (0x45, 1);
         let mut options = [0; 24];
@@ -286,6 +341,45 @@ mod tests {
             let whole = frame(tag, [8, 0], &v4, 3);
             for len in 0..whole.len() - 4 {
                 assert!(!concerns_all(&whole[..len]));
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_segment_goes_to_who_has_its_connection() {
+        // 80 of ours and 40,000 of the peer's, behind options in one of them.
+        let ports = [0, 80, 0x9c, 0x40, 1, 2, 3, 4];
+        let (mut v4, mut v6) = ([0; 20], [0; 40]);
+        (v4[0], v4[9]) = (0x45, 1);
+        (v6[0], v6[6]) = (0x60, 58);
+        let mut quote4 = [0; 24];
+        (quote4[0], quote4[9]) = (0x46, 6);
+        quote4[16..20].copy_from_slice(&[192, 0, 2, 1]);
+        let mut quote6 = [0; 40];
+        (quote6[0], quote6[6]) = (0x60, 6);
+        quote6[24..].copy_from_slice(&[0x20; 16]);
+        let cases: [(&[u8], &[u8], [u8; 2], IpAddr); 2] = [
+            (&v4, &quote4, [8, 0], [192, 0, 2, 1].into()),
+            (&v6, &quote6, [0x86, 0xdd], [0x20; 16].into()),
+        ];
+        for (ip, quote, ethertype, peer) in cases {
+            for tag in [false, true] {
+                let mut octets = frame(tag, ethertype, ip, 3);
+                octets.extend([0; 4]);
+                octets.extend(quote);
+                octets.extend(ports);
+                let wanted = Concern::Connection(SocketAddr::new(peer, 40_000), 80);
+                assert_eq!(concern(&octets), Some(wanted));
+                // Cut short it is for all to look at, or for nobody.
+                let least = octets.len() - 4;
+                assert_eq!(concern(&octets[..least]), Some(wanted));
+                assert_eq!(concern(&octets[..least - 1]), Some(Concern::All));
+                (0..least).for_each(|len| assert_ne!(concern(&octets[..len]), Some(wanted)));
+                // Another protocol's packet.
+                let protocol =
+                    octets.len() - ports.len() - quote.len() + if ip.len() == 20 { 9 } else { 6 };
+                octets[protocol] = 17;
+                assert_eq!(concern(&octets), Some(Concern::All));
             }
         }
     }
