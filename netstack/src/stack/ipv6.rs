@@ -227,6 +227,9 @@ impl Stack {
         // Who has no address yet, or says that ours is its own, may speak of that only.
         if contends && !matches!(message.kind, TYPE_SOLICITATION | TYPE_ADVERTISEMENT) {
             self.stats.drop_martian += 1;
+        } else if Ipv6::is_link_message(message.kind) && upper.fragment_header {
+            // RFC 6980 5: also in a packet of one fragment.
+            self.stats.nd_ignored += 1;
         } else if Ipv6::is_link_message(message.kind) {
             let router_alert = upper.router_alert;
             let station = frame.source;

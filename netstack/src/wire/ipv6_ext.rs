@@ -37,6 +37,8 @@ pub struct Upper<'a> {
     pub protocol_at: usize,
     /// A Router Alert option stood in a hop-by-hop header (RFC 2711).
     pub router_alert: bool,
+    /// A Fragment header was among them, of a packet that is whole (RFC 6946).
+    pub fragment_header: bool,
 }
 
 /// A part of a packet (RFC 8200 4.5).
@@ -114,6 +116,7 @@ fn walk_from(
     let start = at;
     let mut headers = 0;
     let mut router_alert = false;
+    let mut fragment_header = false;
     loop {
         let rest = octets.get(at..).ok_or(Refusal::Malformed)?;
         match next {
@@ -125,6 +128,7 @@ fn walk_from(
                     payload: rest,
                     protocol_at: named_at,
                     router_alert,
+                    fragment_header,
                 }));
             }
         }
@@ -141,6 +145,7 @@ fn walk_from(
             // RFC 6946: offset 0 and no more is a whole packet, whatever waits under its
             // identification. A fragment inside of a reassembled packet is nobody's.
             if offset == 0 && !more {
+                fragment_header = true;
                 next = slice.next_header().0;
                 named_at = at;
                 at += FRAGMENT_HEADER_LEN;

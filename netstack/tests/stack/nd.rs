@@ -237,6 +237,20 @@ fn a_flood_of_questions_is_bounded_and_costs_no_neighbour() {
     assert_eq!(t.next_frame().0, PEER);
 }
 
+/// RFC 6980 5: switches that watch over neighbour discovery do not look behind a Fragment header.
+#[test]
+fn what_has_a_fragment_header_is_not_heard_though_it_is_whole() {
+    let mut t = Fixture::new(config_v6());
+    let group = solicited_node(OUR_IP6);
+    let mut message = question(OUR_IP6, Some(PEER), None);
+    icmpv6::seal(PEER_IP6, group, &mut message);
+    let payload = [&[ipv6::NEXT_ICMPV6, 0, 0, 0, 0, 0, 0, 7][..], &message].concat();
+    let frame = t.ip_v6(&header_v6(PEER_IP6, group, 44, 255), &payload);
+    t.frame(&frame);
+    t.nothing();
+    assert_eq!(t.stack.stats().nd_ignored, 1);
+}
+
 /// RFC 4861 7.1.1: what a router has forwarded is no neighbour's, and takes none of what they may
 /// cost.
 #[test]
