@@ -1,9 +1,11 @@
 //! A lab: the namespaces, and what connects them.
 
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -372,8 +374,8 @@ impl Lab {
         let name = program.file_name().unwrap_or(program.as_os_str());
         let copy = self.scratch().join("bin").join(name);
         fs::create_dir_all(self.scratch().join("bin"))
-            .and_then(|()| fs::copy(program, &copy))
-            .and_then(|_| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| copy_by_another(program, &copy))
+            .and_then(|()| fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)))
             .map_err(|error| {
                 LabError::new(
                     format!("cannot copy {} into the lab", program.display()),
@@ -383,6 +385,14 @@ impl Lab {
             })?;
         Ok(copy)
     }
+}
+
+/// Copies a program by a process of its own. Were this one to write it, then another thread that starts
+/// a process meanwhile would leave the open file to its child for a moment, in which the kernel
+/// does not execute it (ETXTBSY).
+fn copy_by_another(program: &Path, copy: &Path) -> io::Result<()> {
+    let status = Command::new("cp").arg("--").args([program, copy]).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("cp: {status}"))) }
 }
 
 impl Drop for Lab {

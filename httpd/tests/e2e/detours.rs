@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tagwire_lab::Lab;
 
-use crate::bed::{ADDRESS, ADDRESS_V6, Bed};
+use crate::bed::{ADDRESS, ADDRESS_V6, Bed, wait_until};
 use crate::packet::checksum;
 use crate::raw::{ACK, Packet, SYN, Station, ipv4};
 
@@ -205,4 +205,33 @@ fn extension_headers_lead_to_the_one_of_two_workers_that_has_the_connection() {
 #[test]
 fn extension_headers_lead_to_the_one_of_four_workers_that_has_the_connection() {
     served_by(4, Detour::DestinationOptions);
+}
+
+/// "Host unreachable" about segments of the appliance, plainly quoted.
+#[test]
+fn an_icmp_error_reaches_the_worker_whose_connection_it_is_about_and_no_other() {
+    let Some(mut bed) = Bed::down(Lab::builder().pods(2)) else { return };
+    bed.start_at(&["192.168.123.150/24"], &["--workers", "4"]);
+    let station = Station::open(&bed);
+    for port in 40_000..40_024u16 {
+        let connection = Connection { station: &station, port, detour: Detour::Fragments };
+        let theirs = connection.open();
+        let quoted = [&[0, 80][..], &port.to_be_bytes(), &theirs.to_be_bytes()].concat();
+        let quote = ipv4(TCP, ADDRESS, station.address, &quoted).octets;
+        let mut message = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &quote].concat();
+        let sum = checksum(&message);
+        message[2..4].copy_from_slice(&sum);
+        station.send(&station.ethernet(&ipv4(1, station.address, ADDRESS, &message)));
+    }
+    wait_until("each worker to hear of its own", Duration::from_secs(10), || {
+        let status = bed.status();
+        let each = |name: &str| -> Vec<u64> {
+            let workers = status["workers"].as_array().unwrap().iter();
+            workers.map(|worker| worker["stack"][name].as_u64().unwrap()).collect()
+        };
+        let (accepted, told) = (each("tcp_accepted"), each("icmp_error_in"));
+        // The first has looked at all of them.
+        told[0] == 24 && accepted.iter().sum::<u64>() == 24 && accepted[1..] == told[1..]
+    });
+    bed.finish();
 }
