@@ -358,7 +358,8 @@ mod tests {
         let mut quote6 = [0; 40];
         (quote6[0], quote6[6]) = (0x60, 6);
         quote6[24..].copy_from_slice(&[0x20; 16]);
-        let cases: [(&[u8], &[u8], [u8; 2], IpAddr); 2] = [
+        type Case<'a> = (&'a [u8], &'a [u8], [u8; 2], IpAddr);
+        let cases: [Case<'_>; 2] = [
             (&v4, &quote4, [8, 0], [192, 0, 2, 1].into()),
             (&v6, &quote6, [0x86, 0xdd], [0x20; 16].into()),
         ];
