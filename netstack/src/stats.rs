@@ -147,12 +147,18 @@ counters! {
         tcp_fast_open,
         /// Connections ended by the peer's RST.
         tcp_reset_in,
+        /// RSTs that reset nothing: with a number that is not exact (RFC 5961 3.2), in TIME-WAIT
+        /// (RFC 1337), or of what is not there.
+        tcp_reset_ignored,
         /// RSTs sent.
         tcp_reset_out,
         /// RSTs not sent, as too many segments came that belong to nothing.
         tcp_reset_limited,
         /// Segments without SYN, ACK and RST, or with SYN and FIN, to a port that listens: dropped.
         tcp_no_syn,
+        /// Segments dropped in silence: without ACK where there is a connection or a half-open one,
+        /// with a number that fits no handshake, or the last ACK of what is in TIME-WAIT.
+        tcp_ignored,
         /// Connections given up: data, keepalive or SYN-ACK unanswered for too long.
         tcp_timed_out,
         /// Segments sent again, of all causes.

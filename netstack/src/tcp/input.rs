@@ -35,6 +35,7 @@ impl Connection {
         // First: the sequence number.
         if !self.is_acceptable(segment) {
             if segment.flags.has(Flags::RST) {
+                cx.stats.tcp_reset_ignored += 1;
                 return Outcome::Continue;
             }
             if segment.flags.has(Flags::SYN) {
@@ -69,6 +70,7 @@ impl Connection {
                 cx.stats.tcp_reset_in += 1;
                 return Outcome::Close(CloseReason::Reset);
             }
+            cx.stats.tcp_reset_ignored += 1;
             self.challenge(cx);
             return Outcome::Continue;
         }
@@ -81,6 +83,7 @@ impl Connection {
 
         // Fifth: ACK.
         if !segment.flags.has(Flags::ACK) {
+            cx.stats.tcp_ignored += 1;
             return Outcome::Continue;
         }
         // RFC 5961 5.2: an acknowledgement of what was never sent, or far too old.

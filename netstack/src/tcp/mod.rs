@@ -221,7 +221,11 @@ impl Tcp {
         }
         match self.time_wait.on_segment(&tuple, segment, env.now, &self.config) {
             None => self.on_unknown(env, tuple, segment, None),
-            Some(Verdict::Ignore) => {}
+            Some(Verdict::Ignore) if segment.flags.has(Flags::RST) => {
+                env.stats.tcp_reset_ignored += 1;
+            }
+            Some(Verdict::Ignore) => env.stats.tcp_ignored += 1,
+            Some(Verdict::Over) => env.stats.tcp_reset_in += 1,
             Some(Verdict::Acknowledge) => self.acknowledge_time_wait(env, &tuple),
             Some(Verdict::Reset(seq, ack)) => push_reset(env, &tuple, seq, Some(ack)),
             Some(Verdict::Reopen { above }) => {

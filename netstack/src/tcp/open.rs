@@ -24,6 +24,7 @@ impl Tcp {
     ) {
         let flags = segment.flags;
         if flags.has(Flags::RST) {
+            env.stats.tcp_reset_ignored += 1;
             return;
         }
         if !self.listeners.contains(&tuple.local.port) {
@@ -160,6 +161,8 @@ impl Tcp {
             if segment.seq == rcv_nxt {
                 env.stats.tcp_reset_in += 1;
                 self.half_open.remove(&tuple);
+            } else {
+                env.stats.tcp_reset_ignored += 1;
             }
             return;
         }
@@ -187,13 +190,15 @@ impl Tcp {
             return;
         }
         if !segment.flags.has(Flags::ACK) {
+            env.stats.tcp_ignored += 1;
             return;
         }
         if segment.ack != record.iss + 1 {
-            if self.on_cookie(env, tuple, segment) {
-                self.half_open.remove(&tuple);
-            } else {
+            if !self.on_cookie(env, tuple, segment) {
                 self.send_reset(env, &tuple, segment);
+            } else if self.demux.contains_key(&tuple) {
+                // There was room for it.
+                self.half_open.remove(&tuple);
             }
             return;
         }
@@ -201,6 +206,7 @@ impl Tcp {
         if segment.seq.before(rcv_nxt) || segment.seq.after(rcv_nxt + window) {
             // Not acceptable: it belongs to a SYN that another has replaced. Our SYN-ACK, sent
             // again in its time, is the acknowledgement that it should get.
+            env.stats.tcp_ignored += 1;
             return;
         }
         if self.connections.len() >= self.config.max_connections {

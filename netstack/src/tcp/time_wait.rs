@@ -40,6 +40,8 @@ pub(crate) enum Verdict {
     Reset(SeqNum, SeqNum),
     /// Nothing.
     Ignore,
+    /// Nothing: a RST has ended the record.
+    Over,
 }
 
 /// What becomes of a record by a segment.
@@ -82,8 +84,10 @@ impl TimeWait {
         let flags = segment.flags;
         if flags.has(Flags::RST) {
             // RFC 5961 3.2: the exact number alone.
-            let then = if segment.seq == rcv_nxt { Then::Remove } else { Then::Keep };
-            return (Verdict::Ignore, then);
+            if segment.seq == rcv_nxt {
+                return (Verdict::Over, Then::Remove);
+            }
+            return (Verdict::Ignore, Then::Keep);
         }
         let current = flags.has(Flags::ACK) && !flags.has(Flags::SYN) && segment.ack == snd_nxt;
         let end = segment.seq + segment.payload.len() as u32;

@@ -409,3 +409,13 @@ fn a_timestamp_is_not_older_than_one_of_weeks_ago() {
     t.send(seg(".", 7, 1).data(b"old").timestamp(later - 1, 0));
     assert_eq!(t.stack.stats().tcp_paws, 1);
 }
+
+#[test]
+fn what_is_ignored_is_counted() {
+    let (mut t, _) = Fixture::established(config());
+    t.send(seg("R", 100_000, 0));
+    t.send(seg("R", 2, 0));
+    t.send(seg("", 1, 0).data(b"x"));
+    let stats = t.stack.stats();
+    assert_eq!((stats.tcp_reset_ignored, stats.tcp_reset_in, stats.tcp_ignored), (2, 0, 1));
+}
