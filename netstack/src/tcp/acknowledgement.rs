@@ -151,6 +151,12 @@ impl Connection {
         }
         let was_fast = self.recovery.is_fast();
         self.advance_phase(cx, segment, &progress);
+        if was_fast && self.recovery.is_open() && self.sent.is_repairing() {
+            // RFC 6675 5, RFC 5681 4.3: what is lost beyond the recovery point left after the
+            // reduction, so that this did not suffice: it is another one's.
+            self.begin_recovery(cx, progress.prior_in_flight);
+            self.advance_phase(cx, segment, &progress);
+        }
         self.take_echo(cx, segment, progress.prior_in_flight);
         self.inform_congestion(cx, ack, &progress, was_fast);
 
@@ -374,13 +380,18 @@ impl Connection {
             });
         }
         if self.recovery.is_open() {
-            cx.stats.tcp_fast_retransmit += 1;
-            self.congestion.on_loss(cx.now, prior_in_flight);
-            self.ecn.on_reduction(self.snd_nxt);
-            let prr = (!self.congestion.governs_recovery())
-                .then(|| Prr::new(self.congestion.window(), prior_in_flight));
-            self.recovery.enter_fast(self.snd_una, self.snd_nxt, prr);
+            self.begin_recovery(cx, prior_in_flight);
         }
+    }
+
+    /// A loss is news: the window is reduced, and what is out by now belongs to it.
+    fn begin_recovery(&mut self, cx: &mut Context<'_>, prior_in_flight: u32) {
+        cx.stats.tcp_fast_retransmit += 1;
+        self.congestion.on_loss(cx.now, prior_in_flight);
+        self.ecn.on_reduction(self.snd_nxt);
+        let prr = (!self.congestion.governs_recovery())
+            .then(|| Prr::new(self.congestion.window(), prior_in_flight));
+        self.recovery.enter_fast(self.snd_una, self.snd_nxt, prr);
     }
 
     /// RFC 8985 7.4: the end of a tail loss probe's flight.

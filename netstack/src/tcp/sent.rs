@@ -107,6 +107,11 @@ impl SentQueue {
         self.in_flight
     }
 
+    /// Whether something is lost, or was and is on its way again.
+    pub(crate) fn is_repairing(&self) -> bool {
+        self.lost > 0 || self.resent > 0
+    }
+
     /// Octets selectively acknowledged.
     pub(crate) fn sacked(&self) -> u32 {
         self.sacked

@@ -191,3 +191,20 @@ fn a_record_that_cannot_be_split_is_not_sent_without_end() {
     let again = t.stack.stats().tcp_retransmit;
     assert!(again > 500, "{again}");
 }
+
+#[test]
+fn a_loss_of_what_left_after_the_reduction_is_another_one() {
+    // RFC 6675 5: the window is reduced once for each flight in which something was lost.
+    let (mut t, _) = first_sent_again(100_000);
+    t.advance(ms(20));
+    send_sack(&mut t, 1, &[(1001, 10_001)]);
+    assert!(t.recv().seq == 10_001 && t.sent.len() > 3, "new data");
+    t.sent.clear();
+    t.advance(ms(20));
+    // The first of that is lost, and known to be before the recovery is over.
+    send_sack(&mut t, 1, &[(11_001, 14_001), (1001, 10_001)]);
+    t.sent.clear();
+    assert_eq!(t.stack.stats().tcp_fast_retransmit, 1);
+    send_sack(&mut t, 10_001, &[(11_001, 14_001)]);
+    assert_eq!(t.stack.stats().tcp_fast_retransmit, 2);
+}
