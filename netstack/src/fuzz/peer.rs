@@ -84,6 +84,8 @@ impl Peer {
                 // The window field of a SYN is not scaled.
                 self.offered = segment.ack + u32::from(segment.window);
                 self.allowed = 1;
+                // What came between the SYN and its answer was of the connection before.
+                self.opening = true;
             }
             self.scale = segment.options.window_scale.unwrap_or(0);
             self.guessing = self.rival || segment.ack != self.syn + 1;
