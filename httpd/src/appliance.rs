@@ -13,7 +13,7 @@ use std::thread;
 use futures_channel::oneshot;
 use rustix::io::Errno;
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tagwire_core::clock;
 use tagwire_core::error::OpenError;
@@ -24,13 +24,15 @@ use tagwire_core::worker::{Port, Worker, WorkerConfig};
 use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
+use crate::cli;
 use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
+use crate::content::Content;
 use crate::net::gather::Part;
 use crate::net::post::Post;
 use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
-use crate::site::Site;
+use crate::site::{SiteError, Sites};
 
 /// Octets of two VLAN tags.
 const TWO_TAGS: u16 = 8;
@@ -40,7 +42,9 @@ const TWO_TAGS: u16 = 8;
 pub enum StartError {
     /// Interface, sockets or rings.
     Open(OpenError),
-    /// www-root, control socket or the cold side's runtime.
+    /// www-root.
+    Site(SiteError),
+    /// Control socket or the cold side's runtime.
     Cold(ColdError),
     /// The interface's MTU is smaller than what is needed.
     Mtu(String, u16, u16),
@@ -54,6 +58,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(error) => error.fmt(f),
+            Self::Site(error) => error.fmt(f),
             Self::Cold(error) => error.fmt(f),
             Self::Mtu(name, mtu, needed) => write!(
                 f,
@@ -133,14 +138,14 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let (senders, inboxes): (Vec<_>, Vec<_>) = ports.iter().map(|_| mpsc::channel()).unzip();
     let crew = Crew { workers: senders.into_iter().zip(wakers.iter().cloned()).collect() };
     let cache = Arc::new(Cache::new(config.cache_size));
+    let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
     let cold = ColdSide::start(ColdConfig {
-        www_root: config.www_root.clone(),
         control: config.control.clone(),
         status: Arc::new(crew.clone()),
         cache: Arc::clone(&cache),
     })
     .map_err(StartError::Cold)?;
-    let signals = watch_signals(crew.clone())?;
+    let signals = watch_signals(crew.clone(), config.clone(), Arc::clone(&sites))?;
 
     let stack = stack_config(config, &interface, mtu)?;
     let identity = identity(config, &interface, mtu);
@@ -153,6 +158,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             post,
             together: together.clone(),
             stack: tagwire_netstack::Config { passive: index > 0, ..stack.clone() },
+            sites: Arc::clone(&sites),
             cache: Arc::clone(&cache),
             cold: cold.handle(),
             identity: identity.clone(),
@@ -208,7 +214,7 @@ fn log_ready(config: &Config, interface: &Interface) {
         vlan = %config.vlan,
         address = addresses.join(","),
         port = config.port,
-        www_root = %config.www_root.display(),
+        www_root = %www_roots(config).join(","),
         workers = config.workers,
         driver = "io_uring",
         "ready"
@@ -222,6 +228,7 @@ struct Berth {
     post: Post,
     together: Together,
     stack: tagwire_netstack::Config,
+    sites: Arc<Sites>,
     cache: Arc<Cache>,
     cold: ColdHandle,
     identity: Value,
@@ -236,7 +243,12 @@ impl Berth {
         let now = Instant::from_nanos(clock::now().0);
         let parts = Parts {
             stack: Stack::new(self.stack, now),
-            site: Site::new(self.cache, self.cold, Arc::new(move || waker.wake())),
+            content: Content::new(
+                self.sites,
+                self.cache,
+                self.cold,
+                Arc::new(move || waker.wake()),
+            ),
             messages: self.messages,
             post: self.post,
             groups: worker.groups().map_err(StartError::Open)?,
@@ -342,24 +354,57 @@ fn identity(config: &Config, interface: &Interface, mtu: u16) -> Value {
         "addresses": addresses,
         "gateways": config.gateways,
         "port": config.port,
-        "www_root": config.www_root,
+        "www_root": www_roots(config).join(","),
         "io": "io_uring",
     })
 }
 
-/// Starts the thread that turns SIGTERM and SIGINT into an orderly end.
-fn watch_signals(crew: Crew) -> Result<signal_hook::iterator::Handle, StartError> {
+/// The directories that are served.
+fn www_roots(config: &Config) -> Vec<String> {
+    config.sites.iter().map(|site| site.www_root.display().to_string()).collect()
+}
+
+/// Starts the thread that turns SIGTERM and SIGINT into an orderly end, and SIGHUP into the sites
+/// that the configuration file has by then.
+fn watch_signals(
+    crew: Crew,
+    config: Config,
+    mut sites: Arc<Sites>,
+) -> Result<signal_hook::iterator::Handle, StartError> {
     let failed = |error| StartError::System("signals", error);
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
     let handle = signals.handle();
     thread::Builder::new()
         .name("tagwire-signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                tracing::info!(signal, "shutting down: finishing what is being sent");
-                crew.tell(iter::repeat_with(|| Message::Drain));
+                if signal != SIGHUP {
+                    tracing::info!(signal, "shutting down: finishing what is being sent");
+                    crew.tell(iter::repeat_with(|| Message::Drain));
+                    continue;
+                }
+                match reload(&config, &sites) {
+                    Ok(new) => {
+                        sites = Arc::new(new);
+                        tracing::info!(sites = sites.iter().count(), "reloaded");
+                        crew.tell(iter::repeat_with(|| Message::Sites(Arc::clone(&sites))));
+                    }
+                    Err(error) => {
+                        tracing::error!(error, "not reloaded: all is served as before");
+                    }
+                }
             }
         })
         .map_err(failed)?;
     Ok(handle)
+}
+
+/// The sites as the configuration file has them now, or, without one, the same directories opened
+/// anew: they may have been replaced.
+fn reload(config: &Config, before: &Sites) -> Result<Sites, String> {
+    let settings = match &config.file {
+        Some(file) => cli::read_sites(file, config.www_root.as_deref())?,
+        None => config.sites.clone(),
+    };
+    Sites::open(&settings, Some(before)).map_err(|error| error.to_string())
 }

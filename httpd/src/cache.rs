@@ -18,8 +18,8 @@ use crate::date::unix_seconds;
 use crate::limits::{
     CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, REFUSAL_LIFETIME, REVALIDATE_AFTER, STALE_AT_MOST,
 };
-use crate::mime;
-use crate::respond::{self, Status};
+use crate::respond::{FileHead, Status};
+use crate::site::{Site, SiteId};
 
 /// Which content a file had, and who might read it: it changes whenever either may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,8 +53,8 @@ impl FileId {
 /// What the cache keeps its content under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// A path as requested, see [`crate::target::Target::path`].
-    Path(Box<[u8]>),
+    /// A path of a site as requested, see [`crate::target::Target::path`].
+    Path(SiteId, Box<[u8]>),
     /// A chunk of a large file.
     Chunk(FileId, u32),
 }
@@ -62,14 +62,14 @@ pub(crate) enum Key {
 /// [`Key`] without owning the path: a lookup allocates nothing.
 #[derive(Hash)]
 enum KeyRef<'a> {
-    Path(&'a [u8]),
+    Path(SiteId, &'a [u8]),
     Chunk(FileId, u32),
 }
 
 impl Key {
     fn borrow(&self) -> KeyRef<'_> {
         match self {
-            Self::Path(path) => KeyRef::Path(path),
+            Self::Path(site, path) => KeyRef::Path(*site, path),
             &Self::Chunk(id, index) => KeyRef::Chunk(id, index),
         }
     }
@@ -85,7 +85,7 @@ impl Hash for Key {
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         match (self, key) {
-            (Self::Path(a), Key::Path(b)) => **a == **b,
+            (Self::Path(site, a), Key::Path(other, b)) => site == other && **a == **b,
             (Self::Chunk(id, index), Key::Chunk(other, at)) => index == at && id == other,
             _ => false,
         }
@@ -132,17 +132,15 @@ pub struct File {
     pub modified: u64,
     /// Entity tag with its quotes.
     pub etag: Box<str>,
-    /// Lines of the 200's head, but for Date and Connection.
-    pub head: Box<[u8]>,
-    /// Lines of the 304's head, likewise.
-    pub not_modified_head: Box<[u8]>,
+    /// What its heads are made of.
+    pub head: FileHead,
     /// The content; `None`: it comes in chunks.
     pub body: Option<Bytes>,
 }
 
 impl File {
-    /// Prepares what is sent for the file `id` found at `path`, at the time `now`.
-    pub fn new(path: &[u8], id: FileId, body: Option<Bytes>, now: SystemTime) -> Self {
+    /// Prepares what is sent for the file `id` found at `path` of `site`, at the time `now`.
+    pub fn new(site: &Site, path: &[u8], id: FileId, body: Option<Bytes>, now: SystemTime) -> Self {
         // Files from before 1970 are rare enough to look like 1970. RFC 9110 8.8.2.1: a time in
         // the future is not sent.
         let modified = u64::try_from(id.modified).unwrap_or(0).min(unix_seconds(now));
@@ -152,8 +150,13 @@ impl File {
             id,
             path: path.into(),
             modified,
-            head: respond::file_head(&mime::content_type(path), id.len, modified, &etag),
-            not_modified_head: respond::not_modified_head(modified, &etag),
+            head: FileHead::new(
+                &site.content_type(path),
+                id.len,
+                modified,
+                &etag,
+                &site.fields(path),
+            ),
             etag: etag.into(),
             body,
         }
@@ -209,8 +212,7 @@ impl Entry {
             Answer::File(file) => {
                 file.path.len()
                     + file.etag.len()
-                    + file.head.len()
-                    + file.not_modified_head.len()
+                    + file.head.weight()
                     + file.body.as_ref().map_or(0, Bytes::len)
             }
             Answer::Redirect(location) => location.len(),
@@ -233,7 +235,7 @@ struct ByOctets;
 impl Weighter<Key, Cached> for ByOctets {
     fn weight(&self, key: &Key, value: &Cached) -> u64 {
         let key = match key {
-            Key::Path(path) => path.len() as u64,
+            Key::Path(_, path) => path.len() as u64,
             Key::Chunk(..) => 0,
         };
         let value = match value {
@@ -311,11 +313,11 @@ impl Cache {
     }
 
     /// The answer to `path` that is known at `now`. Refusals are known for a short time.
-    pub(crate) fn entry(&self, path: &[u8], now: Millis) -> Option<Arc<Entry>> {
-        if let Some(Cached::Entry(entry)) = self.content.get(&KeyRef::Path(path)) {
+    pub(crate) fn entry(&self, site: SiteId, path: &[u8], now: Millis) -> Option<Arc<Entry>> {
+        if let Some(Cached::Entry(entry)) = self.content.get(&KeyRef::Path(site, path)) {
             return Some(entry);
         }
-        let refused = self.refusals.get(&KeyRef::Path(path))?;
+        let refused = self.refusals.get(&KeyRef::Path(site, path))?;
         (refused.age(now) <= REFUSAL_LIFETIME.as_millis() as u64).then_some(refused)
     }
 
@@ -338,16 +340,16 @@ impl Cache {
     }
 
     /// Takes the new answer to `path`, in place of the one before.
-    pub(crate) fn put_entry(&self, path: &[u8], entry: &Arc<Entry>) {
+    pub(crate) fn put_entry(&self, site: SiteId, path: &[u8], entry: &Arc<Entry>) {
         if let Answer::Refused(status) = entry.answer {
-            self.content.remove(&KeyRef::Path(path));
+            self.content.remove(&KeyRef::Path(site, path));
             // Overload says nothing about the file.
             if path.len() <= MAX_REFUSAL_PATH && status != Status::Unavailable {
-                self.refusals.insert(Key::Path(path.into()), Arc::clone(entry));
+                self.refusals.insert(Key::Path(site, path.into()), Arc::clone(entry));
             }
         } else {
-            self.content.insert(Key::Path(path.into()), Cached::Entry(Arc::clone(entry)));
-            self.refusals.remove(&KeyRef::Path(path));
+            self.content.insert(Key::Path(site, path.into()), Cached::Entry(Arc::clone(entry)));
+            self.refusals.remove(&KeyRef::Path(site, path));
         }
     }
 
@@ -384,6 +386,8 @@ impl Cache {
 mod tests {
     use super::*;
 
+    const SITE: SiteId = SiteId::for_tests();
+
     fn id(inode: u64, len: u64) -> FileId {
         FileId {
             device: 1,
@@ -398,6 +402,7 @@ mod tests {
 
     fn file(path: &[u8], len: usize) -> Arc<Entry> {
         let file = File::new(
+            &Site::for_tests(),
             path,
             id(1, len as u64),
             Some(Bytes::from(vec![b'x'; len])),
@@ -411,7 +416,7 @@ mod tests {
         let cache = Cache::new(10 * CHUNK as u64);
         for index in 0..100 {
             cache.put_chunk(id(7, 100 << 20), index, Bytes::from(vec![0; CHUNK]));
-            cache.put_entry(format!("f{index}").as_bytes(), &file(b"f", 1000));
+            cache.put_entry(SITE, format!("f{index}").as_bytes(), &file(b"f", 1000));
             assert!(cache.stats().bytes <= 10 * CHUNK as u64);
         }
         assert!(cache.stats().entries > 8);
@@ -420,17 +425,20 @@ mod tests {
     #[test]
     fn what_does_not_fit_takes_the_place_of_nothing_else() {
         let cache = Cache::new(64 * 1024);
-        cache.put_entry(b"a", &file(b"a", 1000));
-        cache.put_entry(b"a", &file(b"a", CHUNK));
-        assert!(cache.entry(b"a", Millis(0)).is_none(), "the former content must not be served");
+        cache.put_entry(SITE, b"a", &file(b"a", 1000));
+        cache.put_entry(SITE, b"a", &file(b"a", CHUNK));
+        assert!(
+            cache.entry(SITE, b"a", Millis(0)).is_none(),
+            "the former content must not be served"
+        );
     }
 
     #[test]
     fn a_cache_of_nothing_keeps_nothing() {
         let cache = Cache::new(0);
-        cache.put_entry(b"a", &file(b"a", 1));
+        cache.put_entry(SITE, b"a", &file(b"a", 1));
         cache.put_chunk(id(1, 2 << 20), 0, Bytes::from_static(b"x"));
-        assert!(cache.entry(b"a", Millis(0)).is_none());
+        assert!(cache.entry(SITE, b"a", Millis(0)).is_none());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert_eq!(cache.stats().bytes, 0);
     }
@@ -438,8 +446,15 @@ mod tests {
     #[test]
     fn no_file_is_from_the_future() {
         let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        let site = Site::for_tests();
         let from = |modified| {
-            File::new(b"a", FileId { modified, ..id(1, 1) }, Some(Bytes::from_static(b"x")), now)
+            File::new(
+                &site,
+                b"a",
+                FileId { modified, ..id(1, 1) },
+                Some(Bytes::from_static(b"x")),
+                now,
+            )
         };
         assert_eq!((from(999).modified, from(1001).modified, from(-5).modified), (999, 1000, 0));
         assert_ne!(from(1001).etag, from(1002).etag);
@@ -449,10 +464,10 @@ mod tests {
     #[test]
     fn paths_and_chunks_are_told_apart() {
         let cache = Cache::new(1 << 26);
-        cache.put_entry(b"a", &file(b"a", 1));
+        cache.put_entry(SITE, b"a", &file(b"a", 1));
         cache.put_chunk(id(1, 2 << 20), 1, Bytes::from_static(b"x"));
-        assert!(cache.entry(b"a", Millis(0)).is_some());
-        assert!(cache.entry(b"b", Millis(0)).is_none());
+        assert!(cache.entry(SITE, b"a", Millis(0)).is_some());
+        assert!(cache.entry(SITE, b"b", Millis(0)).is_none());
         assert!(cache.chunk(id(1, 2 << 20), 1).is_some());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert!(cache.chunk(id(2, 2 << 20), 1).is_none());
@@ -462,15 +477,15 @@ mod tests {
     fn refusals_are_short_lived_and_bounded() {
         let cache = Cache::new(1 << 20);
         let refused = |now| Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(now)));
-        cache.put_entry(b"a", &file(b"a", 1));
-        cache.put_entry(b"a", &refused(5000));
+        cache.put_entry(SITE, b"a", &file(b"a", 1));
+        cache.put_entry(SITE, b"a", &refused(5000));
         assert!(matches!(
-            cache.entry(b"a", Millis(6000)).unwrap().answer,
+            cache.entry(SITE, b"a", Millis(6000)).unwrap().answer,
             Answer::Refused(Status::NotFound)
         ));
-        assert!(cache.entry(b"a", Millis(6001)).is_none());
+        assert!(cache.entry(SITE, b"a", Millis(6001)).is_none());
         for n in 0..10 * MAX_REFUSALS {
-            cache.put_entry(n.to_string().as_bytes(), &refused(0));
+            cache.put_entry(SITE, n.to_string().as_bytes(), &refused(0));
         }
         assert!(cache.refusals.len() <= MAX_REFUSALS);
         assert_eq!(cache.stats().bytes, 0);

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -14,10 +14,14 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
+use crate::site::SiteSettings;
+
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, MIN_MTU_IPV6, check_gateways, parse_address,
     parse_size,
 };
+
+mod merge;
 
 /// Own addresses at the most: each costs a look at every frame.
 const MAX_ADDRESSES: usize = 16;
@@ -26,7 +30,14 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Be the appliance.
-    Serve(Config),
+    Serve(Box<Config>),
+    /// A configuration file is fine.
+    Check {
+        /// The file.
+        file: PathBuf,
+        /// Options and sites in it.
+        found: (usize, usize),
+    },
     /// Ask a running one how it is.
     Status {
         /// Its control socket.
@@ -57,7 +68,10 @@ struct Cli {
 enum Verb {
     /// Serve www-root on a VLAN of an interface
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
+    /// Say whether a configuration file is fine, and the line of a mistake
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Show what a running appliance says of itself
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
@@ -70,7 +84,13 @@ Examples:
   tagwire serve --interface eth1 --vlan 100.200 --address 192.0.2.5/24 --address 2001:db8::5/64 \\
       --gateway 192.0.2.1 --gateway fe80::1 --www-root /www --workers auto
   tagwire serve --interface eth1 --slaac --www-root /www
+  tagwire serve --config /etc/tagwire.toml --port 8080
   HOST_INTERFACE=macvlan0 VLAN_ID=123 IP_ADDRESS=192.168.123.150/24 WWW_ROOT=/www tagwire serve";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tagwire check /etc/tagwire.toml
+  tagwire check tagwire.toml && tagwire serve --config tagwire.toml";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -79,6 +99,9 @@ Examples:
 
 #[derive(Debug, Args)]
 struct ServeArgs {
+    /// Configuration file (TOML): these options in [serve], and sites; what is given here goes first
+    #[arg(long, env = "CONFIG", value_name = "FILE", value_parser = path)]
+    config: Option<PathBuf>,
     /// Layer-2 interface whose frames are taken
     #[arg(long, env = "HOST_INTERFACE", value_parser = interface)]
     interface: String,
@@ -94,9 +117,9 @@ struct ServeArgs {
     /// Take IPv6 addresses and routers from router advertisements too
     #[arg(long, env = "SLAAC", value_parser = switch)]
     slaac: bool,
-    /// Directory whose files are served
-    #[arg(long, env = "WWW_ROOT", value_parser = path)]
-    www_root: PathBuf,
+    /// Directory whose files are served; with a configuration file, its first site's
+    #[arg(long, env = "WWW_ROOT", value_parser = optional_path)]
+    www_root: Option<Maybe<PathBuf>>,
     /// Default gateway, one for each family; without one only the own networks are reached
     #[arg(long, env = "GATEWAY", value_parser = gateway, value_delimiter = ',')]
     gateway: Vec<Maybe<IpAddr>>,
@@ -145,6 +168,13 @@ struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
+struct CheckArgs {
+    /// Configuration file
+    #[arg(value_parser = path)]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct StatusArgs {
     /// Control socket of the appliance
     #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = path)]
@@ -167,15 +197,27 @@ where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
+    let arguments = arguments.into_iter().map(Into::into).collect();
+    let (arguments, file) = merge::merge(arguments)?;
     match Cli::try_parse_from(arguments).map_err(|error| explain(&error))?.command {
-        Verb::Serve(serve) => serve.check().map(Command::Serve).map_err(CliError::Usage),
+        Verb::Serve(serve) => {
+            let sites = file.map(|file| file.sites).unwrap_or_default();
+            serve
+                .check(sites)
+                .map(|config| Command::Serve(Box::new(config)))
+                .map_err(CliError::Usage)
+        }
+        Verb::Check(CheckArgs { file }) => {
+            let read = merge::read(&file).map_err(CliError::Usage)?;
+            Ok(Command::Check { file, found: (read.serve.len(), read.sites.len()) })
+        }
         Verb::Status(StatusArgs { control, json }) => Ok(Command::Status { control, json }),
     }
 }
 
 impl ServeArgs {
-    /// What concerns more than one option.
-    fn check(self) -> Result<Config, String> {
+    /// What concerns more than one option, and the sites of a file.
+    fn check(self, mut sites: Vec<SiteSettings>) -> Result<Config, String> {
         let addresses: Vec<IpCidr> = self.address.into_iter().filter_map(|one| one.0).collect();
         let gateways: Vec<IpAddr> = self.gateway.into_iter().filter_map(|one| one.0).collect();
         if addresses.is_empty() && !self.slaac {
@@ -192,6 +234,15 @@ impl ServeArgs {
             }
         }
         check_gateways(&addresses, &gateways)?;
+        let www_root = self.www_root.and_then(|path| path.0);
+        prefer_root(&mut sites, www_root.as_deref());
+        if sites.is_empty() {
+            return Err(
+                "--www-root <DIRECTORY> is missing; give the directory whose files are to be \
+                        served, or a file with a [[site]] by --config"
+                    .to_owned(),
+            );
+        }
         let config = Config {
             interface: self.interface,
             vlan: self.vlan,
@@ -201,7 +252,9 @@ impl ServeArgs {
             gateways,
             slaac: self.slaac,
             port: self.port,
-            www_root: self.www_root,
+            sites,
+            file: self.config,
+            www_root,
             cache_size: self.cache_size,
             workers: self.workers,
             busy_poll: self.busy_poll,
@@ -225,6 +278,25 @@ impl ServeArgs {
     }
 }
 
+/// Reads the sites of a configuration file again; `www_root` goes before its first one's.
+///
+/// # Errors
+/// One line that names the file and the line of a mistake.
+pub fn read_sites(file: &Path, www_root: Option<&Path>) -> Result<Vec<SiteSettings>, String> {
+    let mut sites = merge::read(file)?.sites;
+    prefer_root(&mut sites, www_root);
+    Ok(sites)
+}
+
+/// What the command line says goes before the file.
+fn prefer_root(sites: &mut Vec<SiteSettings>, www_root: Option<&Path>) {
+    match (www_root, sites.first_mut()) {
+        (Some(path), Some(first)) => path.clone_into(&mut first.www_root),
+        (Some(path), None) => sites.push(SiteSettings::new(path.to_owned())),
+        (None, _) => {}
+    }
+}
+
 /// clap's explanation in one line, with where to read on.
 fn explain(error: &clap::Error) -> CliError {
     let text = error.to_string();
@@ -236,12 +308,17 @@ fn explain(error: &clap::Error) -> CliError {
     {
         return CliError::Usage("no command; use tagwire serve, or see tagwire --help".to_owned());
     }
-    // The first paragraph says what is wrong; usage and hints follow it.
+    CliError::Usage(format!("{}; see tagwire --help and tagwire serve --help", one_line(error)))
+}
+
+/// What is wrong, in one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    // The first paragraph says it; usage and hints follow.
     let paragraph = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = paragraph.split_whitespace().collect();
     let line = words.join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    CliError::Usage(format!("{line}; see tagwire --help and tagwire serve --help"))
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 fn trimmed<T: FromStr<Err = String>>(text: &str) -> Result<T, String> {
@@ -423,7 +500,7 @@ mod tests {
     fn the_line_of_the_readme() {
         let Ok(Command::Serve(config)) = with(&[]) else { panic!("it is good") };
         assert_eq!(
-            config,
+            *config,
             Config {
                 interface: "macvlan0".to_owned(),
                 vlan: "123".parse().unwrap(),
@@ -433,7 +510,9 @@ mod tests {
                 gateways: vec![],
                 slaac: false,
                 port: 80,
-                www_root: "/www".into(),
+                sites: vec![SiteSettings::new("/www".into())],
+                file: None,
+                www_root: Some("/www".into()),
                 cache_size: 512 << 20,
                 workers: 1,
                 busy_poll: Duration::ZERO,
@@ -515,7 +594,7 @@ mod tests {
         ];
         let Ok(Command::Serve(config)) = parse(good) else { panic!("they are good") };
         assert_eq!((&*config.interface, config.vlan), ("m0", VlanStack::UNTAGGED));
-        assert_eq!(config.www_root, PathBuf::from("/www"));
+        assert_eq!(config.sites, [SiteSettings::new("/www".into())]);
         assert_eq!((config.gateways, config.control), (vec![], None));
     }
 

@@ -1,32 +1,66 @@
-//! Conditional requests (RFC 9110 13): whether the client's copy is still the one we have.
+//! Conditional requests (RFC 9110 13): whether what the client knows is still what we have.
 //!
-//! The preconditions that matter to a GET of a cache in between are If-None-Match and
-//! If-Modified-Since, in the order of 13.2.2. Both can only turn 200 into 304.
+//! The order is that of 13.2.2: If-Match, else If-Unmodified-Since (412); If-None-Match, else
+//! If-Modified-Since (304). Range and If-Range, its fifth step, are in [`crate::range`].
 
 use std::time::UNIX_EPOCH;
 
 use httparse::Header;
 
-/// Whether the answer to this GET or HEAD is 304. `etag` is ours with its quotes, `modified` in
-/// seconds since 1970 as Last-Modified shows it.
-pub fn not_modified(fields: &[Header<'_>], etag: &[u8], modified: u64) -> bool {
-    let mut matches = None;
-    let mut since = None;
-    for field in fields {
-        if field.name.eq_ignore_ascii_case("if-none-match") {
-            // A list may be spread over several lines (RFC 9110 5.3).
-            *matches.get_or_insert(false) |= lists(field.value, etag);
-        } else if field.name.eq_ignore_ascii_case("if-modified-since") {
-            since = Some(field.value);
-        }
-    }
-    // 13.2.2 step 3: with If-None-Match, If-Modified-Since is not evaluated.
-    matches.unwrap_or_else(|| since.is_some_and(|date| unmodified_since(date, modified)))
+/// What the conditions of a GET or HEAD come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They hold: it is answered.
+    Proceed,
+    /// The client has it: 304.
+    NotModified,
+    /// The client wanted another one: 412.
+    Failed,
 }
 
-/// `*`, or a list of entity tags one of which is ours by weak comparison (8.8.3.2). Reading ends
-/// at the first thing that is no tag.
-fn lists(value: &[u8], etag: &[u8]) -> bool {
+/// What a condition compares our entity tag, quotes included, with.
+#[derive(Clone, Copy)]
+enum Comparison {
+    /// RFC 9110 8.8.3.2: a weak tag matches nothing.
+    Strong,
+    /// Weak tags are as good as others.
+    Weak,
+}
+
+/// Evaluates the conditions. `etag` is ours with its quotes, `modified` in seconds since 1970 as
+/// Last-Modified shows it.
+pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: u64) -> Verdict {
+    let (mut matches, mut none_match) = (None, None);
+    let (mut unmodified_since, mut modified_since) = (None, None);
+    for field in fields {
+        // A list may be spread over several lines (RFC 9110 5.3).
+        if field.name.eq_ignore_ascii_case("if-none-match") {
+            *none_match.get_or_insert(false) |= lists(field.value, etag, Comparison::Weak);
+        } else if field.name.eq_ignore_ascii_case("if-modified-since") {
+            modified_since = Some(field.value);
+        } else if field.name.eq_ignore_ascii_case("if-match") {
+            *matches.get_or_insert(false) |= lists(field.value, etag, Comparison::Strong);
+        } else if field.name.eq_ignore_ascii_case("if-unmodified-since") {
+            unmodified_since = Some(field.value);
+        }
+    }
+    // Steps 1 and 2: with If-Match, If-Unmodified-Since is not evaluated.
+    let same = matches.unwrap_or_else(|| {
+        unmodified_since.and_then(seconds).is_none_or(|since| modified <= since)
+    });
+    // Steps 3 and 4: likewise.
+    let known = none_match
+        .unwrap_or_else(|| modified_since.and_then(seconds).is_some_and(|since| modified <= since));
+    match (same, known) {
+        (false, _) => Verdict::Failed,
+        (true, true) => Verdict::NotModified,
+        (true, false) => Verdict::Proceed,
+    }
+}
+
+/// `*`, or a list of entity tags one of which is ours. Reading ends at the first thing that is no
+/// tag.
+fn lists(value: &[u8], etag: &[u8], comparison: Comparison) -> bool {
     let mut rest = value.trim_ascii();
     if rest == b"*" {
         return true;
@@ -35,7 +69,8 @@ fn lists(value: &[u8], etag: &[u8]) -> bool {
         while let [b',' | b' ' | b'\t', more @ ..] = rest {
             rest = more;
         }
-        let tag = rest.strip_prefix(b"W/").unwrap_or(rest);
+        let weak = rest.strip_prefix(b"W/");
+        let tag = weak.unwrap_or(rest);
         let Some(quote) = tag
             .strip_prefix(b"\"")
             .and_then(|inside| inside.iter().position(|&octet| octet == b'"'))
@@ -43,19 +78,17 @@ fn lists(value: &[u8], etag: &[u8]) -> bool {
             return false;
         };
         let (tag, more) = tag.split_at(quote + 2);
-        if tag == etag {
+        if tag == etag && (weak.is_none() || matches!(comparison, Comparison::Weak)) {
             return true;
         }
         rest = more;
     }
 }
 
-/// 13.1.3: an invalid date is ignored.
-fn unmodified_since(date: &[u8], modified: u64) -> bool {
-    let parsed =
-        std::str::from_utf8(date).ok().and_then(|text| httpdate::parse_http_date(text).ok());
-    let since = parsed.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.is_some_and(|since| modified <= since.as_secs())
+/// An HTTP date in seconds since 1970; an invalid one is ignored (13.1.3, 13.1.4).
+fn seconds(date: &[u8]) -> Option<u64> {
+    let time = httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[cfg(test)]
@@ -66,10 +99,14 @@ mod tests {
     /// Sun, 06 Nov 1994 08:49:37 GMT.
     const MODIFIED: u64 = 784_111_777;
 
-    fn answer(fields: &[(&str, &str)]) -> bool {
+    fn verdict(fields: &[(&str, &str)]) -> Verdict {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
-        not_modified(&fields, ETAG, MODIFIED)
+        evaluate(&fields, ETAG, MODIFIED)
+    }
+
+    fn answer(fields: &[(&str, &str)]) -> bool {
+        verdict(fields) == Verdict::NotModified
     }
 
     #[test]
@@ -114,7 +151,28 @@ mod tests {
         let later = ("If-Modified-Since", "Sun, 06 Nov 1995 08:49:37 GMT");
         assert!(!answer(&[later, ("If-None-Match", "\"other\"")]));
         assert!(answer(&[("If-None-Match", "\"5f-3e8\""), ("If-Modified-Since", "nonsense")]));
-        assert!(!answer(&[("If-Match", "\"other\"")]));
         assert!(!answer(&[]));
+    }
+
+    #[test]
+    fn what_fails_a_request() {
+        let (earlier, later) = ("Sun, 06 Nov 1994 08:49:36 GMT", "Sun, 06 Nov 1994 08:49:37 GMT");
+        for (fields, expected) in [
+            (&[("If-Match", "\"5f-3e8\"")][..], Verdict::Proceed),
+            (&[("If-Match", "*")], Verdict::Proceed),
+            (&[("If-Match", "\"a\""), ("if-match", "\"b\", \"5f-3e8\"")], Verdict::Proceed),
+            (&[("If-Match", "\"a\"")], Verdict::Failed),
+            (&[("If-Match", "W/\"5f-3e8\"")], Verdict::Failed),
+            (&[("If-Match", "")], Verdict::Failed),
+            (&[("If-Unmodified-Since", later)], Verdict::Proceed),
+            (&[("If-Unmodified-Since", earlier)], Verdict::Failed),
+            (&[("If-Unmodified-Since", "yesterday")], Verdict::Proceed),
+            (&[("If-Unmodified-Since", earlier), ("If-Match", "*")], Verdict::Proceed),
+            (&[("If-Match", "\"a\""), ("If-None-Match", "*")], Verdict::Failed),
+            (&[("If-Match", "*"), ("If-None-Match", "*")], Verdict::NotModified),
+            (&[("If-Unmodified-Since", later), ("If-Modified-Since", later)], Verdict::NotModified),
+        ] {
+            assert_eq!(verdict(fields), expected, "{fields:?}");
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
+use crate::site::SiteSettings;
+
 /// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
 pub const MIN_MTU: u16 = 576;
 /// The same where IPv6 is spoken (RFC 8200 5).
@@ -36,8 +38,12 @@ pub struct Config {
     pub slaac: bool,
     /// TCP port to listen on.
     pub port: u16,
-    /// The directory whose files are served.
-    pub www_root: PathBuf,
+    /// What is served, at least one; the first answers where no other does.
+    pub sites: Vec<SiteSettings>,
+    /// The configuration file that they are from, read again by SIGHUP.
+    pub file: Option<PathBuf>,
+    /// `--www-root`, in place of what the file says of its first site.
+    pub www_root: Option<PathBuf>,
     /// What the content cache may hold, in octets.
     pub cache_size: u64,
     /// Worker threads, 1 to [`MAX_WORKERS`].

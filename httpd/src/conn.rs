@@ -5,28 +5,33 @@
 //!    that cannot be framed is answered and ends the connection.
 //! 3. What the cache has not is loaded by the cold side; the head waits in the input and is read
 //!    again then, so that nothing parsed is kept across an await.
-//! 4. Evaluate the conditions and write the head ([`reply_to`]).
-//! 5. Queue head and body; a large file chunk by chunk, as the queue drains ([`answer`], [`stream`]).
-//! 6. Throw a request's body away, and go on while both sides keep the connection.
-//! 7. At the end, see the last answer through to the peer, within [`SEND_TIMEOUT`] ([`serve`]).
+//! 4. Evaluate conditions and ranges, and write the head ([`reply_to`]).
+//! 5. Who holds a body back is told to send it, and it is thrown away first ([`Wait::Body`]).
+//! 6. Queue head and body; what is large part by part, as the queue drains ([`answer`], [`stream`]).
+//! 7. Throw a request's body away, and go on while both sides keep the connection.
+//! 8. At the end, see the last answer through to the peer, within [`SEND_TIMEOUT`] ([`serve`]).
 //!
 //! A connection that rests holds no buffer, and its future has room for a rest and no more: what is
 //! rare or long is boxed while it lasts.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::cache::{Answer, Entry, File};
-use crate::conditional;
+use crate::chunked::{BadBody, Chunked};
+use crate::conditional::{self, Verdict};
+use crate::content::{Content, Lookup};
 use crate::limits::{
-    BODY_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_HEAD,
+    BODY_TIMEOUT, CHUNK, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_HEAD,
     MERGED_RESPONSE, PIPELINE_QUEUE, SEND_TIMEOUT,
 };
+use crate::range::{self, Selection};
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
-use crate::site::{Lookup, Site};
+use crate::site::Site;
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
 
@@ -35,15 +40,15 @@ struct Session<T> {
     transport: T,
     /// What was received and not used yet.
     input: BytesMut,
-    site: Rc<Site>,
+    content: Rc<Content>,
 }
 
 /// Serves the requests of one connection until it ends.
 ///
 /// A block and no `async fn`, which would keep each of its arguments twice: as it was given, and
 /// as the body's own.
-pub fn serve<T: Transport>(transport: T, site: Rc<Site>) -> impl Future<Output = ()> {
-    let mut session = Session { transport, input: BytesMut::new(), site };
+pub fn serve<T: Transport>(transport: T, content: Rc<Content>) -> impl Future<Output = ()> {
+    let mut session = Session { transport, input: BytesMut::new(), content };
     async move {
         let end = requests(&mut session).await;
         let Session { transport, input, .. } = &mut session;
@@ -77,20 +82,46 @@ enum End {
 enum Step {
     /// It is not whole.
     More,
-    /// The cold side must be asked for this path first.
-    Load(Box<[u8]>),
     /// It is answered, but for what needs waiting.
     Sent(Sent),
+    /// Something is to be waited for first.
+    Wait(Wait),
     /// The connection ends.
     End(End),
 }
 
+/// What is waited for before an answer.
+enum Wait {
+    /// The cold side.
+    Load(Box<Miss>),
+    /// The body that the client has been told to send.
+    Body(Box<Reply>),
+}
+
+/// What the cache has not.
+struct Miss {
+    site: Arc<Site>,
+    path: Box<[u8]>,
+    page: Page,
+}
+
+/// What a file is to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Page {
+    /// What it asks for.
+    Own,
+    /// What the site sends for paths that lead to nothing.
+    Fallback,
+    /// What the site sends along with this status.
+    Error(Status),
+}
+
 /// What is left to do for a request.
 struct Sent {
-    /// A large file whose chunks follow its head.
-    chunks: Option<Arc<Entry>>,
-    /// Octets of the request's body that are thrown away.
-    discard: u64,
+    /// What follows the head part by part.
+    parts: Option<Box<Parts>>,
+    /// The request's body, which is thrown away.
+    discard: request::Body,
     /// Another request may follow.
     keeps: bool,
 }
@@ -101,8 +132,8 @@ enum Plan {
     More,
     /// Answer that and end.
     Refuse(Status),
-    /// Ask the cold side for this path, then plan again.
-    Load(Box<[u8]>),
+    /// Ask the cold side, then plan again.
+    Load(Box<Miss>),
     /// Answer.
     Reply(Reply),
 }
@@ -111,9 +142,11 @@ enum Plan {
 struct Reply {
     head: Bytes,
     body: Body,
-    /// Octets of the request's head, and of the body behind it that is thrown away.
+    /// Octets of the request's head, and the body behind it, which is thrown away.
     head_len: usize,
-    discard: u64,
+    discard: request::Body,
+    /// The body comes only when it is called for.
+    expects: bool,
     keeps: bool,
 }
 
@@ -121,13 +154,22 @@ enum Body {
     /// In the head's buffer, or none.
     Sent,
     Whole(Bytes),
-    Chunks(Arc<Entry>),
+    Parts(Box<Parts>),
+}
+
+/// Parts of a file, one behind the other, each with what is sent before it.
+struct Parts {
+    site: Arc<Site>,
+    entry: Arc<Entry>,
+    list: Vec<(Bytes, Range<u64>)>,
+    /// What is sent behind the last one.
+    end: Bytes,
 }
 
 async fn requests<T: Transport>(session: &mut Session<T>) -> End {
     loop {
         match next_answer(session).await {
-            Ok(Sent { chunks: None, discard: 0, keeps: true }) => {}
+            Ok(Sent { parts: None, discard: request::Body::Length(0), keeps: true }) => {}
             Ok(sent) => {
                 if let Err(end) = Box::pin(finish(session, sent)).await {
                     return end;
@@ -146,14 +188,14 @@ async fn requests<T: Transport>(session: &mut Session<T>) -> End {
 
 /// What is left to do for a request that was answered, if anything is.
 async fn finish<T: Transport>(session: &mut Session<T>, sent: Sent) -> Result<(), End> {
-    let Session { transport, input, site } = session;
-    if let Some(file) = &sent.chunks {
-        stream(transport, site, file).await?;
+    let Session { transport, input, content } = session;
+    if let Some(parts) = sent.parts {
+        stream(transport, content, *parts).await?;
     }
     if !sent.keeps {
         return Err(End::Linger);
     }
-    if sent.discard > 0 {
+    if !sent.discard.is_none() {
         throw_away(transport, input, sent.discard).await?;
     }
     Ok(())
@@ -173,7 +215,7 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
                 Step::End(end) => return Err(end),
-                Step::Load(path) => return Box::pin(load_and_answer(session, path)).await,
+                Step::Wait(wait) => return Box::pin(wait_and_answer(session, wait)).await,
             }
         }
         seen = session.input.len();
@@ -192,47 +234,72 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
                 return Err(End::Close);
             }
             Err(TransportError::TimedOut) => {
-                let Session { transport, site, .. } = session;
-                return Err(refuse(transport, site, Status::RequestTimeout));
+                let Session { transport, content, .. } = session;
+                return Err(refuse(transport, content, Status::RequestTimeout));
             }
             Err(TransportError::Closed) => return Err(End::Abort),
         }
     }
 }
 
-/// Has the cold side bring what the head asks for, and answers it then.
-async fn load_and_answer<T: Transport>(
+/// Waits for what is missing, and answers then.
+async fn wait_and_answer<T: Transport>(
     session: &mut Session<T>,
-    path: Box<[u8]>,
+    mut wait: Wait,
 ) -> Result<Sent, End> {
-    let entry = session.site.load(&path).await;
-    match answer(session, Some(entry)) {
-        Step::Sent(sent) => Ok(sent),
-        Step::End(end) => Err(end),
-        // The same head was whole before, and its entry is known now.
-        Step::More | Step::Load(_) => Err(End::Abort),
+    loop {
+        let miss = match wait {
+            Wait::Load(miss) => miss,
+            Wait::Body(mut reply) => {
+                // So that what follows is a request for sure.
+                throw_away(&mut session.transport, &mut session.input, reply.discard).await?;
+                reply.discard = request::Body::Length(0);
+                return send(&mut session.transport, *reply);
+            }
+        };
+        let entry = session.content.load(&miss.site, &miss.path).await;
+        match answer(session, Some((entry, miss.page))) {
+            Step::Sent(sent) => return Ok(sent),
+            Step::End(end) => return Err(end),
+            // Each page leads to a later kind only, see `find`.
+            Step::Wait(next) => wait = next,
+            // The same head was whole before.
+            Step::More => return Err(End::Abort),
+        }
     }
 }
 
 /// Plans and carries out what needs no waiting, so that neither plan nor answer is kept in the
 /// connection's future.
-fn answer<T: Transport>(session: &mut Session<T>, known: Option<Arc<Entry>>) -> Step {
-    let Session { transport, input, site } = session;
-    let reply = match plan(input, site, transport.is_draining(), known) {
+fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Page)>) -> Step {
+    let Session { transport, input, content } = session;
+    let reply = match plan(input, content, transport, known) {
         Plan::More => return Step::More,
-        Plan::Load(path) => return Step::Load(path),
-        Plan::Refuse(status) => return Step::End(refuse(transport, site, status)),
+        Plan::Load(miss) => return Step::Wait(Wait::Load(miss)),
+        Plan::Refuse(status) => return Step::End(refuse(transport, content, status)),
         Plan::Reply(reply) => reply,
     };
     consume(input, reply.head_len);
-    let mut sent = Sent { chunks: None, discard: reply.discard, keeps: reply.keeps };
+    // Who has begun to send the body does not wait (RFC 9110 10.1.1).
+    if reply.expects && input.is_empty() && !reply.discard.is_none() {
+        return match transport.send(respond::CONTINUE) {
+            Ok(()) => Step::Wait(Wait::Body(Box::new(reply))),
+            Err(_) => Step::End(End::Abort),
+        };
+    }
+    send(transport, reply).map_or_else(Step::End, Step::Sent)
+}
+
+fn send<T: Transport>(transport: &mut T, reply: Reply) -> Result<Sent, End> {
+    let mut sent = Sent { parts: None, discard: reply.discard, keeps: reply.keeps };
     let mut queued = transport.send(reply.head);
     match reply.body {
         Body::Sent => {}
         Body::Whole(body) => queued = queued.and_then(|()| transport.send(body)),
-        Body::Chunks(entry) => sent.chunks = Some(entry),
+        Body::Parts(parts) => sent.parts = Some(parts),
     }
-    queued.map_or(Step::End(End::Abort), |()| Step::Sent(sent))
+    queued.map_err(|_| End::Abort)?;
+    Ok(sent)
 }
 
 /// RFC 9112 2.2: empty lines before a request line are ignored.
@@ -252,22 +319,31 @@ fn consume(input: &mut BytesMut, octets: usize) {
 }
 
 /// Decides about the head at the start of `input`. `known` is what a load for it has brought.
-fn plan(input: &[u8], site: &Site, draining: bool, known: Option<Arc<Entry>>) -> Plan {
+fn plan<T: Transport>(
+    input: &[u8],
+    content: &Content,
+    transport: &T,
+    known: Option<(Arc<Entry>, Page)>,
+) -> Plan {
     let mut slots = request::slots();
     let head = match request::parse(input, &mut slots) {
         Ok(Some(head)) => head,
         Ok(None) => return Plan::More,
         Err(status) => return Plan::Refuse(status),
     };
-    let persistence = match (head.keep_alive && !draining, head.old) {
+    // A client that waits for 100 sends its body or not after any other answer (RFC 9110 10.1.1):
+    // what follows that cannot be told apart, so the connection ends.
+    let called_for = matches!(head.method, Method::Get | Method::Head);
+    let ambiguous = head.expects && !head.body.is_none() && !called_for;
+    let persistence = match (head.keep_alive && !transport.is_draining() && !ambiguous, head.old) {
         (false, _) => Persistence::Close,
         (true, false) => Persistence::Keep,
         (true, true) => Persistence::KeepOld,
     };
-    let date = site.date_line();
+    let date = content.date_line();
     let common = Common { date: &date, persistence };
     let refused = match head.method {
-        Method::Get | Method::Head => None,
+        Method::Get | Method::Head | Method::Options => None,
         Method::NotAllowed => Some(Status::MethodNotAllowed),
         Method::Unknown => Some(Status::NotImplemented),
     };
@@ -275,71 +351,181 @@ fn plan(input: &[u8], site: &Site, draining: bool, known: Option<Arc<Entry>>) ->
         let answer = respond::refusal(status, common, true);
         return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     }
-    let Ok(target) = target::resolve(head.target) else {
+    // RFC 9112 3.2.4: the server as a whole is asked.
+    let all = head.method == Method::Options && head.target == b"*";
+    let target = if all { Ok(Target::default()) } else { target::resolve(head.target) };
+    let Ok(target) = target else {
         // The head is whole and framed, so that an answer to HEAD goes without its body
         // (RFC 9110 9.3.2); who sends such targets is not worth keeping.
         let common = Common { persistence: Persistence::Close, ..common };
         let answer = respond::refusal(Status::BadRequest, common, head.method != Method::Head);
         return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     };
-    let entry = match known {
-        Some(entry) => entry,
-        None => match site.lookup(&target.path) {
-            Lookup::Hit(entry) => entry,
-            Lookup::Miss => return Plan::Load(target.path.as_ref().into()),
-        },
+    if head.method == Method::Options {
+        return Plan::Reply(Reply::new(&head, common, respond::options(common), Body::Sent));
+    }
+    let sites = content.sites();
+    // RFC 9112 3.2.2: the host in the target goes before the field.
+    let site = sites.pick(|| transport.local(), target.host.or(head.host));
+    match find(content, site, &target.path, known) {
+        Ok(found) => Plan::Reply(reply_to(&head, &target, site, found, common, content)),
+        Err(miss) => Plan::Load(miss),
+    }
+}
+
+/// The answer to `path`: its own; where that is a refusal, the site's fallback, else the site's
+/// page for it.
+fn find(
+    content: &Content,
+    site: &Arc<Site>,
+    path: &[u8],
+    known: Option<(Arc<Entry>, Page)>,
+) -> Result<(Arc<Entry>, Page), Box<Miss>> {
+    let get = |path: &[u8], page| match content.lookup(site, path) {
+        Lookup::Hit(entry) => Ok((entry, page)),
+        Lookup::Miss => Err(Box::new(Miss { site: Arc::clone(site), path: path.into(), page })),
     };
-    Plan::Reply(reply_to(&head, &target, entry, common))
+    let mut found = match known {
+        Some(known) => known,
+        None => get(path, Page::Own)?,
+    };
+    while let (Answer::Refused(status), page) = (&found.0.answer, found.1) {
+        let (status, settings) = (*status, &site.settings);
+        found = match (page, &settings.fallback) {
+            (Page::Own, Some(fallback)) if status == Status::NotFound => {
+                get(fallback.as_bytes(), Page::Fallback)?
+            }
+            (Page::Own | Page::Fallback, _) => match settings.error_pages.get(&status.code()) {
+                Some(path) => get(path.as_bytes(), Page::Error(status))?,
+                None => break,
+            },
+            (Page::Error(_), _) => break,
+        };
+    }
+    Ok(found)
 }
 
 /// The answer to a GET or HEAD for `entry`.
 fn reply_to(
     head: &Head<'_, '_>,
     target: &Target<'_>,
-    entry: Arc<Entry>,
+    site: &Arc<Site>,
+    (entry, page): (Arc<Entry>, Page),
     common: Common<'_>,
+    content: &Content,
 ) -> Reply {
     let with_body = head.method == Method::Get;
-    let (answer, body) = match &entry.answer {
-        Answer::File(file) => {
-            let current = head.conditional
-                && conditional::not_modified(head.fields, file.etag.as_bytes(), file.modified);
-            if current {
-                (respond::assemble(&file.not_modified_head, common, b""), Body::Sent)
-            } else if !with_body {
-                (respond::assemble(&file.head, common, b""), Body::Sent)
-            } else {
-                file_reply(file, &entry, common)
-            }
+    let (answer, body) = match (&entry.answer, page) {
+        (Answer::File(file), Page::Error(status)) => {
+            let answer = file.head.error(status, common);
+            (answer, if with_body { whole_body(file, site, &entry) } else { Body::Sent })
         }
-        Answer::Redirect(location) => {
+        // The page itself is missing.
+        (_, Page::Error(status)) => (respond::refusal(status, common, with_body), Body::Sent),
+        (Answer::File(file), _) => match verdict(head, file) {
+            Verdict::NotModified => (file.head.not_modified(common), Body::Sent),
+            Verdict::Failed => {
+                (respond::refusal(Status::PreconditionFailed, common, with_body), Body::Sent)
+            }
+            Verdict::Proceed if with_body => file_reply(head, file, site, &entry, common, content),
+            // RFC 9110 14.2: Range says nothing about HEAD.
+            Verdict::Proceed => (respond::assemble([file.head.whole()], common, b""), Body::Sent),
+        },
+        (Answer::Redirect(location), _) => {
             (respond::redirect(location, target.query, common, with_body), Body::Sent)
         }
-        Answer::Refused(status) => (respond::refusal(*status, common, with_body), Body::Sent),
+        (Answer::Refused(status), _) => (respond::refusal(*status, common, with_body), Body::Sent),
     };
     Reply::new(head, common, answer, body)
 }
 
-fn file_reply(file: &File, entry: &Arc<Entry>, common: Common<'_>) -> (Bytes, Body) {
-    match &file.body {
-        Some(body) if file.head.len() + body.len() <= MERGED_RESPONSE => {
-            (respond::assemble(&file.head, common, body), Body::Sent)
-        }
-        Some(body) => (respond::assemble(&file.head, common, b""), Body::Whole(body.clone())),
-        None => (respond::assemble(&file.head, common, b""), Body::Chunks(Arc::clone(entry))),
+fn verdict(head: &Head<'_, '_>, file: &File) -> Verdict {
+    if head.conditional {
+        conditional::evaluate(head.fields, file.etag.as_bytes(), file.modified)
+    } else {
+        Verdict::Proceed
     }
+}
+
+fn file_reply(
+    head: &Head<'_, '_>,
+    file: &File,
+    site: &Arc<Site>,
+    entry: &Arc<Entry>,
+    common: Common<'_>,
+    content: &Content,
+) -> (Bytes, Body) {
+    let selection = if head.ranged {
+        range::select(head.fields, file.id.len, file.etag.as_bytes(), file.modified)
+    } else {
+        Selection::Whole
+    };
+    let in_parts = |list, end| {
+        let (site, entry) = (Arc::clone(site), Arc::clone(entry));
+        Body::Parts(Box::new(Parts { site, entry, list, end }))
+    };
+    match (selection, &file.body) {
+        (Selection::Whole, Some(body)) => {
+            merged(body.clone(), |body| respond::assemble([file.head.whole()], common, body))
+        }
+        (Selection::Whole, None) => {
+            (respond::assemble([file.head.whole()], common, b""), whole_body(file, site, entry))
+        }
+        (Selection::Part(part), Some(body)) => {
+            merged(slice(body, &part), |body| file.head.part(&part, common, body))
+        }
+        (Selection::Part(part), None) => {
+            (file.head.part(&part, common, b""), in_parts(vec![(Bytes::new(), part)], Bytes::new()))
+        }
+        (Selection::Parts(parts), _) => {
+            let (answer, leads, end) = file.head.parts(&parts, &content.boundary(), common);
+            (answer, in_parts(leads.into_iter().zip(parts).collect(), end))
+        }
+        (Selection::Unsatisfiable, _) => (file.head.unsatisfiable(common), Body::Sent),
+    }
+}
+
+/// All of a file, behind a head of its own.
+fn whole_body(file: &File, site: &Arc<Site>, entry: &Arc<Entry>) -> Body {
+    if let Some(body) = &file.body {
+        return Body::Whole(body.clone());
+    }
+    let (site, entry) = (Arc::clone(site), Arc::clone(entry));
+    let list = vec![(Bytes::new(), 0..file.id.len)];
+    Body::Parts(Box::new(Parts { site, entry, list, end: Bytes::new() }))
+}
+
+/// A small body goes into the head's buffer, see [`MERGED_RESPONSE`].
+fn merged(body: Bytes, head: impl Fn(&[u8]) -> Bytes) -> (Bytes, Body) {
+    if body.len() <= MERGED_RESPONSE {
+        (head(&body), Body::Sent)
+    } else {
+        (head(b""), Body::Whole(body))
+    }
+}
+
+/// A part of what is in memory; `part` lies within it.
+fn slice(body: &Bytes, part: &Range<u64>) -> Bytes {
+    body.slice(part.start as usize..part.end as usize)
 }
 
 impl Reply {
     fn new(request: &Head<'_, '_>, common: Common<'_>, head: Bytes, body: Body) -> Self {
         let keeps = common.persistence.keeps();
-        Self { head, body, head_len: request.len, discard: request.body, keeps }
+        Self {
+            head,
+            body,
+            head_len: request.len,
+            discard: request.body,
+            expects: request.expects,
+            keeps,
+        }
     }
 }
 
 /// Answers what could not be framed; what follows it cannot be understood either.
-fn refuse<T: Transport>(transport: &mut T, site: &Site, status: Status) -> End {
-    let date = site.date_line();
+fn refuse<T: Transport>(transport: &mut T, content: &Content, status: Status) -> End {
+    let date = content.date_line();
     let common = Common { date: &date, persistence: Persistence::Close };
     match transport.send(respond::refusal(status, common, true)) {
         Ok(()) => End::Linger,
@@ -347,21 +533,37 @@ fn refuse<T: Transport>(transport: &mut T, site: &Site, status: Status) -> End {
     }
 }
 
-/// Sends a large file, a bounded part of it at a time.
+/// Sends parts of a file, a bounded piece at a time.
 async fn stream<T: Transport>(
     transport: &mut T,
-    site: &Site,
-    entry: &Arc<Entry>,
+    content: &Content,
+    parts: Parts,
 ) -> Result<(), End> {
-    let Answer::File(file) = &entry.answer else { return Err(End::Abort) };
-    let streaming = site.streaming();
-    for index in 0..file.chunks() {
-        // A file that changes under way ends in a connection cut short, never in a mixture.
-        let chunk = site.chunk(entry, index).await.map_err(|_| End::Abort)?;
-        transport.send(chunk).map_err(|_| End::Abort)?;
-        drain(transport, streaming.low_water()).await?;
+    let Answer::File(file) = &parts.entry.answer else { return Err(End::Abort) };
+    let streaming = content.streaming();
+    for (lead, part) in parts.list {
+        if !lead.is_empty() {
+            transport.send(lead).map_err(|_| End::Abort)?;
+        }
+        if let Some(body) = &file.body {
+            transport.send(slice(body, &part)).map_err(|_| End::Abort)?;
+            drain(transport, streaming.low_water()).await?;
+            continue;
+        }
+        let mut at = part.start;
+        while at < part.end {
+            // A file that changes under way ends in a connection cut short, never in a mixture.
+            let index = u32::try_from(at / CHUNK as u64).map_err(|_| End::Abort)?;
+            let chunk =
+                content.chunk(&parts.site, &parts.entry, index).await.map_err(|_| End::Abort)?;
+            let first = at % CHUNK as u64;
+            let last = (first + (part.end - at)).min(chunk.len() as u64);
+            transport.send(slice(&chunk, &(first..last))).map_err(|_| End::Abort)?;
+            at += last - first;
+            drain(transport, streaming.low_water()).await?;
+        }
     }
-    Ok(())
+    if parts.end.is_empty() { Ok(()) } else { transport.send(parts.end).map_err(|_| End::Abort) }
 }
 
 /// Waits until the queue is short, as long as the peer takes anything at all.
@@ -384,14 +586,18 @@ async fn drain<T: Transport>(transport: &mut T, low_water: usize) -> Result<(), 
 async fn throw_away<T: Transport>(
     transport: &mut T,
     input: &mut BytesMut,
-    mut octets: u64,
+    body: request::Body,
 ) -> Result<(), End> {
     transport.set_deadline(Some(BODY_TIMEOUT));
+    let mut left = match body {
+        request::Body::Length(octets) => Left::Octets(octets),
+        request::Body::Chunked => Left::Chunks(Chunked::default()),
+    };
     loop {
-        let here = usize::try_from(octets).unwrap_or(usize::MAX).min(input.len());
+        // Where the next request would begin is not known: nothing more is answered.
+        let here = left.take(input).map_err(|BadBody| End::Linger)?;
         consume(input, here);
-        octets -= here as u64;
-        if octets == 0 {
+        if left.is_over() {
             return Ok(());
         }
         match transport.read(input).await {
@@ -399,6 +605,32 @@ async fn throw_away<T: Transport>(
             Ok(_) => {}
             Err(TransportError::TimedOut | TransportError::Draining) => return Err(End::Linger),
             Err(TransportError::Closed) => return Err(End::Abort),
+        }
+    }
+}
+
+/// What is still to come of a body.
+enum Left {
+    Octets(u32),
+    Chunks(Chunked),
+}
+
+impl Left {
+    fn take(&mut self, input: &[u8]) -> Result<usize, BadBody> {
+        match self {
+            Self::Octets(octets) => {
+                let here = (*octets).min(u32::try_from(input.len()).unwrap_or(u32::MAX));
+                *octets -= here;
+                Ok(here as usize)
+            }
+            Self::Chunks(chunked) => chunked.take(input),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Octets(octets) => *octets == 0,
+            Self::Chunks(chunked) => chunked.is_over(),
         }
     }
 }

@@ -6,9 +6,9 @@
 //! 2. [`conn`]: one `async fn` per connection reads a head, answers it, next.
 //! 3. [`request`]: the head is parsed and framed; [`limits`] holds the bounds.
 //! 4. [`target`]: the target is decoded, normalised and contained.
-//! 5. [`site`]: looked up in the [`cache`]; what is missing there is loaded by the [`cold`]
+//! 5. [`site`]: whose it is; [`content`]: looked up in the [`cache`]; what is missing there is loaded by the [`cold`]
 //!    side, a thread of its own, so that a disk that stalls never stalls a packet.
-//! 6. [`conditional`]: 304 where the client has it already.
+//! 6. [`conditional`] and [`range`]: 304 where the client has it already, 206 where it wants a part.
 //! 7. [`respond`]: prebuilt head lines, [`date`], and the cached body go to the send queue.
 //!
 //! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`] and [`config`] for `tagwire serve`, [`status`] for `tagwire status`.
@@ -16,15 +16,19 @@
 
 pub mod appliance;
 pub mod cache;
+pub mod chunked;
 pub mod cli;
 pub mod cold;
 pub mod conditional;
 pub mod config;
 pub mod conn;
+pub mod content;
 pub mod date;
+pub mod file;
 pub mod limits;
 pub mod mime;
 pub mod net;
+pub mod range;
 pub mod request;
 pub mod respond;
 pub mod site;

@@ -15,7 +15,18 @@ pub const MAX_HEADERS: usize = 64;
 
 /// Octets of a request body that are read and thrown away to keep the connection. Reading on
 /// costs the peer and us; a bigger body costs the peer its connection (413).
-pub const MAX_DISCARDED_BODY: u64 = 64 * 1024;
+pub const MAX_DISCARDED_BODY: u32 = 64 * 1024;
+
+/// Octets of a chunked request body that are not its content: sizes, extensions, trailers. Much
+/// more of them than of content is what only an attacker sends.
+pub const MAX_CHUNK_OVERHEAD: u64 = 16 * 1024;
+
+/// Ranges of a request. A list of more is ignored, and the whole file sent: players ask for one,
+/// viewers of documents for a few at a time.
+pub const MAX_RANGES: usize = 64;
+
+/// Sites of a configuration: each has a directory open, and is looked at for each request.
+pub const MAX_SITES: usize = 64;
 
 /// How long a connection may rest between two requests. nginx's `keepalive_timeout`; longer
 /// than the 60 s for which common proxies keep theirs, so that the proxy closes first.

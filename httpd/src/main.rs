@@ -25,6 +25,9 @@ fn main() -> ExitCode {
                 Err(error) => fail(FAILED, &error),
             }
         }
+        Ok(Command::Check { file, found: (options, sites) }) => {
+            print(&format!("{}: fine: {options} options, {sites} sites\n", file.display()))
+        }
         Ok(Command::Status { control, json }) => match status::ask(&control, json) {
             Ok(answer) => print(&answer),
             Err(error) => fail(FAILED, &error),

@@ -1,11 +1,16 @@
 //! Content-Type by a file's name.
 
+/// What follows the last dot of the file's name; empty without one.
+pub fn extension(path: &[u8]) -> &str {
+    let name = path.rsplit(|&octet| octet == b'/').next().unwrap_or(path);
+    let extension = name.iter().rposition(|&octet| octet == b'.').map(|dot| &name[dot + 1..]);
+    extension.and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or("")
+}
+
 /// The media type for the file at `path`; text types say that they are UTF-8, which is what
 /// files of today are. Unknown extensions are `application/octet-stream`.
 pub fn content_type(path: &[u8]) -> String {
-    let name = path.rsplit(|&octet| octet == b'/').next().unwrap_or(path);
-    let extension = name.iter().rposition(|&octet| octet == b'.').map(|dot| &name[dot + 1..]);
-    let extension = extension.and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or("");
+    let extension = extension(path);
     let essence = mime_guess::from_ext(extension).first_raw().unwrap_or("application/octet-stream");
     // JSON is UTF-8 by definition (RFC 8259 8.1) and defines no charset parameter.
     let text = essence.starts_with("text/")

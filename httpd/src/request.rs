@@ -17,6 +17,8 @@ pub enum Method {
     Get,
     /// Its head only.
     Head,
+    /// What may be done with it.
+    Options,
     /// A method that HTTP defines and a static site does not allow (405).
     NotAllowed,
     /// Anything else (501).
@@ -29,9 +31,8 @@ impl Method {
         match token {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
-            "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH" => {
-                Self::NotAllowed
-            }
+            "OPTIONS" => Self::Options,
+            "POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Self::NotAllowed,
             _ => Self::Unknown,
         }
     }
@@ -48,14 +49,36 @@ pub struct Head<'h, 'b> {
     pub target: &'b [u8],
     /// All fields in their order.
     pub fields: &'h [Header<'b>],
-    /// Octets of the body that follows; at most [`MAX_DISCARDED_BODY`].
-    pub body: u64,
+    /// The host that it is for, with its port, as sent; an absolute-form target has its own.
+    pub host: Option<&'b [u8]>,
+    /// The body that follows.
+    pub body: Body,
+    /// The client holds the body back until it is told to go on (RFC 9110 10.1.1).
+    pub expects: bool,
     /// HTTP/1.0, whose connections end unless both sides say otherwise.
     pub old: bool,
     /// Whether the connection may carry another request (RFC 9112 9.3).
     pub keep_alive: bool,
-    /// There are `If-...` fields.
+    /// There are conditions, see [`crate::conditional`].
     pub conditional: bool,
+    /// There is a `Range`, see [`crate::range`].
+    pub ranged: bool,
+}
+
+/// What follows a head (RFC 9112 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// So many octets, at most [`MAX_DISCARDED_BODY`].
+    Length(u32),
+    /// Chunks, see [`crate::chunked`].
+    Chunked,
+}
+
+impl Body {
+    /// No octet follows.
+    pub fn is_none(self) -> bool {
+        self == Self::Length(0)
+    }
 }
 
 /// The parser's table of fields, on the caller's stack.
@@ -99,10 +122,13 @@ pub fn parse<'h, 'b>(
         method: Method::from_token(method),
         target: target.as_bytes(),
         fields,
+        host: framing.host,
         body: framing.body,
+        expects: framing.expects,
         old: minor == 0,
         keep_alive: framing.keep_alive,
         conditional: framing.conditional,
+        ranged: framing.ranged,
     }))
 }
 
@@ -133,32 +159,38 @@ fn bad_version(input: &[u8]) -> Status {
 }
 
 /// What the fields say about where the request ends and whether another may follow.
-struct Framing {
-    body: u64,
+struct Framing<'b> {
+    host: Option<&'b [u8]>,
+    body: Body,
+    expects: bool,
     keep_alive: bool,
     conditional: bool,
+    ranged: bool,
 }
 
-impl Framing {
-    fn read(fields: &[Header<'_>], old: bool) -> Result<Self, Status> {
-        let (mut host, mut length, mut coding) = (false, None, None);
-        let (mut close, mut keep, mut expects, mut conditional) = (false, false, false, false);
+impl<'b> Framing<'b> {
+    fn read(fields: &[Header<'b>], old: bool) -> Result<Self, Status> {
+        let (mut host, mut length, mut coding) = (None, None, None);
+        let (mut close, mut keep, mut expects) = (false, false, false);
+        let (mut conditional, mut ranged) = (false, false);
         for field in fields {
             // The length tells most fields apart before a letter is looked at.
             match field.name.len() {
+                // RFC 9112 3.2: more than one, or an invalid one, is 400.
                 4 if field.name.eq_ignore_ascii_case("host") => {
-                    // RFC 9112 3.2: more than one, or an invalid one, is 400.
-                    if host || !is_host(field.value) {
+                    let first = host.replace(field.value).is_none();
+                    if !first || !is_host(field.value) {
                         return Err(Status::BadRequest);
                     }
-                    host = true;
                 }
-                6 if field.name.eq_ignore_ascii_case("expect") => expects = true,
-                8 if field.name.eq_ignore_ascii_case("if-match")
-                    || field.name.eq_ignore_ascii_case("if-range") =>
-                {
-                    conditional = true;
+                5 if field.name.eq_ignore_ascii_case("range") => ranged = true,
+                // Other expectations are ignored, as nginx does, and all of them in HTTP/1.0
+                // (RFC 9110 10.1.1).
+                6 if field.name.eq_ignore_ascii_case("expect") => {
+                    expects |=
+                        !old && field.value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
                 }
+                8 if field.name.eq_ignore_ascii_case("if-match") => conditional = true,
                 10 if field.name.eq_ignore_ascii_case("connection") => {
                     for option in field.value.split(|&octet| octet == b',') {
                         let option = option.trim_ascii();
@@ -181,29 +213,25 @@ impl Framing {
                     }
                 }
                 17 if field.name.eq_ignore_ascii_case("if-modified-since") => conditional = true,
+                19 if field.name.eq_ignore_ascii_case("if-unmodified-since") => conditional = true,
                 _ => {}
             }
         }
-        if !host && !old {
+        if host.is_none() && !old {
             return Err(Status::BadRequest);
         }
-        match coding {
+        let body = match coding {
             // RFC 9112 6.1 and 6.3: both together, or a coding in HTTP/1.0, smell of smuggling.
             Some(_) if length.is_some() || old => return Err(Status::BadRequest),
-            // The body would be thrown away: the client is asked for its length (RFC 9110 15.5.12).
-            Some(true) => return Err(Status::LengthRequired),
+            Some(true) => Body::Chunked,
             Some(false) => return Err(Status::NotImplemented),
-            None => {}
-        }
-        let body = length.unwrap_or(0);
-        if body > MAX_DISCARDED_BODY {
-            return Err(Status::ContentTooLarge);
-        }
-        // A client that waits for 100 sends its body or not after a final answer (RFC 9110
-        // 10.1.1): what follows cannot be told apart, so the connection ends.
-        let ambiguous = expects && body > 0;
-        let keep_alive = !close && !ambiguous && (!old || keep);
-        Ok(Self { body, keep_alive, conditional })
+            None => match u32::try_from(length.unwrap_or(0)) {
+                Ok(octets) if octets <= MAX_DISCARDED_BODY => Body::Length(octets),
+                _ => return Err(Status::ContentTooLarge),
+            },
+        };
+        let keep_alive = !close && (!old || keep);
+        Ok(Self { host, body, expects, keep_alive, conditional, ranged })
     }
 }
 
@@ -216,7 +244,7 @@ fn content_length(value: &[u8]) -> Option<u64> {
 }
 
 /// The octets that a host and port are made of (RFC 3986 3.2.2); empty is allowed.
-fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     value
         .iter()
         .all(|octet| octet.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(octet))
@@ -229,7 +257,8 @@ pub fn fuzz_request_head(data: &[u8]) {
     let whole = parse(data, &mut table);
     let Ok(Some(head)) = whole else { return };
     assert!(head.len <= MAX_HEAD && head.len <= data.len());
-    assert!(head.target.len() <= MAX_TARGET && head.body <= MAX_DISCARDED_BODY);
+    assert!(head.target.len() <= MAX_TARGET);
+    assert!(matches!(head.body, Body::Chunked | Body::Length(..=MAX_DISCARDED_BODY)));
     assert!(data[..head.len].ends_with(b"\n"));
     for end in 0..head.len {
         let mut table = slots();
@@ -262,7 +291,8 @@ mod tests {
             assert_eq!(head.method, Method::Get);
             assert_eq!(head.target, b"/a?b");
             assert!(head.keep_alive && !head.old && !head.conditional);
-            assert_eq!(head.body, 0);
+            assert!(head.body.is_none());
+            assert_eq!(head.host, Some(&b"x"[..]));
         });
     }
 
@@ -271,7 +301,7 @@ mod tests {
         for (token, method) in [
             ("HEAD", Method::Head),
             ("POST", Method::NotAllowed),
-            ("OPTIONS", Method::NotAllowed),
+            ("OPTIONS", Method::Options),
             ("get", Method::Unknown),
             ("BREW", Method::Unknown),
         ] {
@@ -290,11 +320,25 @@ mod tests {
             ("1.0", "", false),
             ("1.0", "Connection: Keep-Alive\r\n", true),
             ("1.0", "Connection: keep-alive, close\r\n", false),
-            ("1.1", "Expect: 100-continue\r\nContent-Length: 5\r\n", false),
-            ("1.1", "Expect: 100-continue\r\n", true),
         ] {
             with(&format!("GET / HTTP/{version}\r\nHost: x\r\n{connection}\r\n"), |head| {
                 assert_eq!(head.keep_alive, keep_alive, "{version} {connection}");
+            });
+        }
+    }
+
+    #[test]
+    fn bodies_and_who_waits_with_them() {
+        for (version, lines, body, expects) in [
+            ("1.1", "", Body::Length(0), false),
+            ("1.1", "Content-Length: 5\r\n", Body::Length(5), false),
+            ("1.1", "Transfer-Encoding: Chunked\r\n", Body::Chunked, false),
+            ("1.1", "Content-Length: 5\r\nExpect: 100-Continue\r\n", Body::Length(5), true),
+            ("1.1", "Content-Length: 5\r\nExpect: 200-ok\r\n", Body::Length(5), false),
+            ("1.0", "Content-Length: 5\r\nExpect: 100-continue\r\n", Body::Length(5), false),
+        ] {
+            with(&format!("GET / HTTP/{version}\r\nHost: x\r\n{lines}\r\n"), |head| {
+                assert_eq!((head.body, head.expects), (body, expects), "{version} {lines}");
             });
         }
     }
@@ -331,7 +375,10 @@ mod tests {
                 Status::BadRequest,
             ),
             ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", Status::BadRequest),
-            ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n", Status::LengthRequired),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n",
+                Status::NotImplemented,
+            ),
             ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n", Status::NotImplemented),
             (
                 "GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: a\r\nTransfer-Encoding: b\r\n",

@@ -1,10 +1,18 @@
 //! Response heads (RFC 9112 4, RFC 9110 15): one allocation each, no formatting on the hit path.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::date::{DATE_LINE, imf_fixdate};
 
-/// The statuses that we send.
+/// RFC 9110 15.5.6: the list is required.
+const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+
+/// The interim answer to who holds a body back (RFC 9110 15.2.1).
+pub const CONTINUE: Bytes = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
+
+/// The statuses of small answers, those without a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// 400.
@@ -17,8 +25,8 @@ pub enum Status {
     MethodNotAllowed,
     /// 408.
     RequestTimeout,
-    /// 411.
-    LengthRequired,
+    /// 412.
+    PreconditionFailed,
     /// 413.
     ContentTooLarge,
     /// 414.
@@ -44,7 +52,7 @@ impl Status {
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
-            Self::LengthRequired => "411 Length Required",
+            Self::PreconditionFailed => "412 Precondition Failed",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::TargetTooLong => "414 URI Too Long",
             Self::HeadTooLarge => "431 Request Header Fields Too Large",
@@ -55,11 +63,16 @@ impl Status {
         }
     }
 
+    /// The number alone.
+    pub fn code(self) -> u16 {
+        // The texts begin with it, see the test.
+        self.text().split(' ').next().and_then(|code| code.parse().ok()).unwrap_or(500)
+    }
+
     /// Fields that belong to the status.
     const fn fields(self) -> &'static str {
         match self {
-            // RFC 9110 15.5.6: the list is required.
-            Self::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+            Self::MethodNotAllowed => ALLOW,
             Self::Unavailable => "Retry-After: 1\r\n",
             _ => "",
         }
@@ -103,12 +116,15 @@ pub struct Common<'a> {
 
 /// Puts a response together: prebuilt lines, Date, Connection, the blank line, and `body`, which
 /// may be empty. The hit path's only allocation.
-pub fn assemble(prebuilt: &[u8], common: Common<'_>, body: &[u8]) -> Bytes {
+pub fn assemble<const N: usize>(prebuilt: [&[u8]; N], common: Common<'_>, body: &[u8]) -> Bytes {
     let connection = common.persistence.field();
-    let len = prebuilt.len() + DATE_LINE + connection.len() + 2 + body.len();
+    let lines: usize = prebuilt.iter().map(|lines| lines.len()).sum();
+    let len = lines + DATE_LINE + connection.len() + 2 + body.len();
     // Exactly `len`: Bytes takes over a full Vec without another allocation.
     let mut response = Vec::with_capacity(len);
-    response.extend_from_slice(prebuilt);
+    for lines in prebuilt {
+        response.extend_from_slice(lines);
+    }
     response.extend_from_slice(common.date);
     response.extend_from_slice(connection);
     response.extend_from_slice(b"\r\n");
@@ -116,27 +132,130 @@ pub fn assemble(prebuilt: &[u8], common: Common<'_>, body: &[u8]) -> Bytes {
     Bytes::from(response)
 }
 
-/// The head lines of a file's 200, but for Date and Connection.
-///
-/// There is no `Accept-Ranges`: ranges are not served.
-pub fn file_head(content_type: &str, len: u64, modified: u64, etag: &str) -> Box<[u8]> {
-    format!(
-        "HTTP/1.1 200 OK\r\nServer: tagwire\r\nContent-Type: {content_type}\r\nContent-Length: \
-         {len}\r\nLast-Modified: {}\r\nETag: {etag}\r\n",
-        imf_fixdate(modified)
-    )
-    .into_bytes()
-    .into()
+/// The lines of a file's heads, but for Date and Connection, made when it is loaded.
+#[derive(Debug)]
+pub struct FileHead {
+    /// Those of the 200: the status line, type and length, what concerns this file as the answer
+    /// to its own name, and what any answer of its site has.
+    whole: Box<[u8]>,
+    /// Where the second part ends: an error page has no more of the file than that.
+    entity_end: usize,
+    /// Where those begin that 304 and 206 have too (RFC 9110 15.4.5, 15.3.7).
+    shared: usize,
+    /// Where the site's begin.
+    site: usize,
+    content_type: Box<str>,
+    len: u64,
 }
 
-/// The head lines of a file's 304 (RFC 9110 15.4.5), but for Date and Connection.
-pub fn not_modified_head(modified: u64, etag: &str) -> Box<[u8]> {
-    format!(
-        "HTTP/1.1 304 Not Modified\r\nServer: tagwire\r\nLast-Modified: {}\r\nETag: {etag}\r\n",
-        imf_fixdate(modified)
-    )
-    .into_bytes()
-    .into()
+/// The status line of every file's head.
+const OK: &str = "HTTP/1.1 200 OK\r\n";
+
+impl FileHead {
+    /// For a file of `len` octets with the Last-Modified of `modified` seconds since 1970; `fields`
+    /// are whole lines.
+    pub fn new(content_type: &str, len: u64, modified: u64, etag: &str, fields: &str) -> Self {
+        let entity = format!("{OK}Content-Type: {content_type}\r\nContent-Length: {len}\r\n");
+        let own = "Accept-Ranges: bytes\r\n";
+        let validators = format!("Last-Modified: {}\r\nETag: {etag}\r\n", imf_fixdate(modified));
+        let shared = entity.len() + own.len();
+        Self {
+            entity_end: entity.len(),
+            shared,
+            site: shared + validators.len(),
+            whole: [&*entity, own, &validators, "Server: tagwire\r\n", fields]
+                .concat()
+                .into_bytes()
+                .into(),
+            content_type: content_type.into(),
+            len,
+        }
+    }
+
+    /// Octets that it holds.
+    pub fn weight(&self) -> usize {
+        self.whole.len() + self.content_type.len()
+    }
+
+    /// The lines of the 200.
+    pub fn whole(&self) -> &[u8] {
+        &self.whole
+    }
+
+    fn shared(&self) -> &[u8] {
+        &self.whole[self.shared..]
+    }
+
+    /// 304: the client has it.
+    pub fn not_modified(&self, common: Common<'_>) -> Bytes {
+        assemble([b"HTTP/1.1 304 Not Modified\r\n", self.shared()], common, b"")
+    }
+
+    /// The head of the file as the page of an error: nothing by which the file would be kept, or
+    /// asked for in parts, under the name that was asked for.
+    pub fn error(&self, status: Status, common: Common<'_>) -> Bytes {
+        let entity = &self.whole[OK.len()..self.entity_end];
+        let site = &self.whole[self.site..];
+        let fields = status.fields().as_bytes();
+        let line = format!("HTTP/1.1 {}\r\n", status.text());
+        assemble([line.as_bytes(), entity, fields, site], common, b"")
+    }
+
+    /// 206 with one part, and `body` behind the head.
+    pub fn part(&self, part: &Range<u64>, common: Common<'_>, body: &[u8]) -> Bytes {
+        let own = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n",
+            self.content_type,
+            part.end - part.start,
+            self.content_range(part)
+        );
+        assemble([own.as_bytes(), self.shared()], common, body)
+    }
+
+    /// 206 with several parts: its head, and what stands before each part and behind the last one
+    /// (RFC 9110 14.6, RFC 2046 5.1.1). `boundary` must not occur in the file.
+    pub fn parts(
+        &self,
+        parts: &[Range<u64>],
+        boundary: &str,
+        common: Common<'_>,
+    ) -> (Bytes, Vec<Bytes>, Bytes) {
+        let leads: Vec<Bytes> = parts
+            .iter()
+            .map(|part| {
+                let lead = format!(
+                    "\r\n--{boundary}\r\nContent-Type: {}\r\n{}\r\n\r\n",
+                    self.content_type,
+                    self.content_range(part)
+                );
+                Bytes::from(lead)
+            })
+            .collect();
+        let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+        let octets: u64 = parts.iter().map(|part| part.end - part.start).sum();
+        let len = octets + leads.iter().chain([&end]).map(|lines| lines.len() as u64).sum::<u64>();
+        let own = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; \
+             boundary={boundary}\r\nContent-Length: {len}\r\n"
+        );
+        (assemble([own.as_bytes(), self.shared()], common, b""), leads, end)
+    }
+
+    fn content_range(&self, part: &Range<u64>) -> String {
+        format!("Content-Range: bytes {}-{}/{}", part.start, part.end - 1, self.len)
+    }
+
+    /// 416: there is nothing of what was asked for (RFC 9110 15.5.17).
+    pub fn unsatisfiable(&self, common: Common<'_>) -> Bytes {
+        let field = format!("Content-Range: bytes */{}\r\n", self.len);
+        small("416 Range Not Satisfiable", &field, common, true)
+    }
+}
+
+/// 204 that tells what may be done (RFC 9110 9.3.7).
+pub fn options(common: Common<'_>) -> Bytes {
+    // 8.6: no Content-Length in a 204.
+    assemble([b"HTTP/1.1 204 No Content\r\nServer: tagwire\r\n", ALLOW.as_bytes()], common, b"")
 }
 
 /// A whole small answer for a request that gets no file. `with_body` is false for HEAD.
@@ -169,7 +288,7 @@ fn small(status: &str, fields: &str, common: Common<'_>, with_body: bool) -> Byt
          Content-Length: {}\r\n{fields}",
         body.len()
     );
-    assemble(head.as_bytes(), common, if with_body { body.as_bytes() } else { b"" })
+    assemble([head.as_bytes()], common, if with_body { body.as_bytes() } else { b"" })
 }
 
 #[cfg(test)]
@@ -183,13 +302,55 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_one_exact_allocation() {
-        let head = file_head("text/plain; charset=utf-8", 5, 784_111_777, "\"x\"");
+    fn a_file_has_one_head_for_each_answer() {
+        let head = FileHead::new("text/plain; charset=utf-8", 5, 784_111_777, "\"x\"", "A: b\r\n");
+        let site = "Server: tagwire\r\nA: b\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: \
+                    close\r\n\r\n";
+        let shared =
+            format!("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nETag: \"x\"\r\n{site}");
+        let common = common(Persistence::Close);
         assert_eq!(
-            assemble(&head, common(Persistence::Close), b"hello"),
-            "HTTP/1.1 200 OK\r\nServer: tagwire\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: 5\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nETag: \"x\"\r\n\
-             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\nhello"
+            assemble([head.whole()], common, b"hello"),
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n\
+                 Accept-Ranges: bytes\r\n{shared}hello"
+            )
+        );
+        assert_eq!(head.not_modified(common), format!("HTTP/1.1 304 Not Modified\r\n{shared}"));
+        assert_eq!(
+            head.part(&(1..3), common, b"el"),
+            format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                 Content-Length: 2\r\nContent-Range: bytes 1-2/5\r\n{shared}el"
+            )
+        );
+        assert_eq!(
+            head.error(Status::NotFound, common),
+            format!(
+                "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: \
+                 5\r\n{site}"
+            )
+        );
+        assert_eq!((Status::NotFound.code(), Status::VersionNotSupported.code()), (404, 505));
+        let text = head.unsatisfiable(common);
+        let text = std::str::from_utf8(&text).unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 416 ") && text.contains("\r\nContent-Range: bytes */5\r\n")
+        );
+    }
+
+    #[test]
+    fn several_parts_are_as_long_as_they_say() {
+        let head = FileHead::new("text/plain", 9, 0, "\"x\"", "");
+        let (head, leads, end) = head.parts(&[0..1, 7..9], "b", common(Persistence::Keep));
+        let text = std::str::from_utf8(&head).unwrap();
+        assert!(text.contains("\r\nContent-Type: multipart/byteranges; boundary=b\r\n"));
+        let body = [&leads[0], &b"a"[..], &leads[1], b"hi", &end].concat();
+        assert!(text.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{text}");
+        assert_eq!(
+            std::str::from_utf8(&body).unwrap(),
+            "\r\n--b\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-0/9\r\n\r\na\r\n--b\r\n\
+             Content-Type: text/plain\r\nContent-Range: bytes 7-8/9\r\n\r\nhi\r\n--b--\r\n"
         );
     }
 
@@ -199,7 +360,7 @@ mod tests {
         let text = std::str::from_utf8(&whole).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
-        assert!(head.contains("\r\nAllow: GET, HEAD\r\n"));
+        assert!(head.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"));
         assert!(head.contains("\r\nConnection: keep-alive"));
         assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
         let short = refusal(Status::MethodNotAllowed, common(Persistence::KeepOld), false);

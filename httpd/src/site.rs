@@ -1,163 +1,398 @@
-//! One worker's view of the site: the shared cache, the way to the cold side, the time.
+//! A site: what is served under a name, from where, and with which extras.
+//!
+//! Settings are plain values that the command line or the configuration file ([`crate::file`])
+//! gives; what is opened or compiled of them is a [`Site`], which the workers and the cold side
+//! share. A reload makes new sites and leaves the old ones to the answers that are under way.
 
-use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::Bytes;
+use globset::{GlobBuilder, GlobMatcher};
 
-use crate::cache::{Answer, Cache, Entry, File, Millis};
-use crate::cold::{self, ColdHandle, LoadError, Loaded};
-use crate::date::{DATE_LINE, DateLine};
-use crate::limits::{READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES};
-use crate::respond::Status;
+use crate::cold::Root;
+use crate::mime;
 
-/// Called by the cold side after it has answered, from its own thread: wakes the worker that
-/// sleeps in the kernel, so that its executor runs the task that waited.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
+/// What may be said about a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteSettings {
+    /// Names that it answers to, in lower case without port; `*.example.org` means every name
+    /// below. None: it answers to all that no other site answers to.
+    pub hosts: Vec<String>,
+    /// Own addresses that it answers on; none: all.
+    pub addresses: Vec<IpAddr>,
+    /// The directory whose files are served; nothing outside of it is ever opened.
+    pub www_root: PathBuf,
+    /// Names of the file that stands for its directory, the one that is preferred first.
+    pub index: Vec<String>,
+    /// The file that is sent, with 200, for paths that lead to nothing (a single-page
+    /// application's), relative to www-root.
+    pub fallback: Option<String>,
+    /// Files in place of the small pages for errors, by status, relative to www-root.
+    pub error_pages: BTreeMap<u16, String>,
+    /// Serve names that begin with a dot; `.well-known` is served always (RFC 8615).
+    pub dotfiles: bool,
+    /// Media types by extension, in lower case without the dot, before the built-in ones.
+    pub types: BTreeMap<String, String>,
+    /// Fields by path; all that match are sent, of those with one name the last.
+    pub headers: Vec<HeaderRule>,
+    /// Send `X-Content-Type-Options: nosniff`.
+    pub safe_headers: bool,
+}
 
-/// What the cache knows of a path.
+impl SiteSettings {
+    /// A site on `www_root` that answers to everything, with nothing switched on.
+    pub fn new(www_root: PathBuf) -> Self {
+        Self {
+            hosts: Vec::new(),
+            addresses: Vec::new(),
+            www_root,
+            index: vec!["index.html".to_owned()],
+            fallback: None,
+            error_pages: BTreeMap::new(),
+            dotfiles: false,
+            types: BTreeMap::new(),
+            headers: Vec::new(),
+            safe_headers: true,
+        }
+    }
+}
+
+/// Fields for the paths that match a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderRule {
+    /// `/assets/**` say: `*` stands for any part of a segment, `**` for any segments.
+    pub path: String,
+    /// Names and values.
+    pub set: Vec<(String, String)>,
+}
+
+/// Tells the sites of all configurations apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SiteId(u32);
+
+#[cfg(test)]
+impl Site {
+    pub(crate) fn for_tests() -> Self {
+        Self::open(SiteSettings::new("/".into())).expect("there is a root")
+    }
+}
+
+#[cfg(test)]
+impl SiteId {
+    pub(crate) const fn for_tests() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+/// A site, ready to serve.
 #[derive(Debug)]
-pub enum Lookup {
-    /// This is the answer.
-    Hit(Arc<Entry>),
-    /// The cold side must be asked: [`Site::load`].
-    Miss,
-}
-
-/// A worker's own; it is not shared between threads.
 pub struct Site {
-    cache: Arc<Cache>,
-    cold: ColdHandle,
-    wake: Wake,
-    date: RefCell<DateLine>,
-    now: Cell<Millis>,
-    hits: Cell<u64>,
-    misses: Cell<u64>,
-    /// Responses in chunks that are being sent.
-    streams: Cell<usize>,
-}
-
-/// A response in chunks under way: its share of [`STREAM_QUEUES`].
-pub(crate) struct Streaming<'a>(&'a Site);
-
-impl Streaming<'_> {
-    /// How far the queue runs down before the next chunk follows.
-    pub(crate) fn low_water(&self) -> usize {
-        (STREAM_QUEUES / self.0.streams.get()).min(STREAM_LOW_WATER)
-    }
-}
-
-impl Drop for Streaming<'_> {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-    }
+    /// What the cache keeps its answers under.
+    pub id: SiteId,
+    /// What was said about it.
+    pub settings: SiteSettings,
+    /// The patterns of [`SiteSettings::headers`], in their order.
+    patterns: Vec<GlobMatcher>,
+    /// www-root, open.
+    pub(crate) root: Root,
 }
 
 impl Site {
-    /// A worker's view of `cache`, which `cold` fills. Call [`tick`](Self::tick) on every turn.
-    pub fn new(cache: Arc<Cache>, cold: ColdHandle, wake: Wake) -> Self {
-        Self {
-            cache,
-            cold,
-            wake,
-            date: RefCell::new(DateLine::new(SystemTime::UNIX_EPOCH)),
-            now: Cell::default(),
-            hits: Cell::default(),
-            misses: Cell::default(),
-            streams: Cell::default(),
-        }
-    }
-
-    /// Tells the time. The worker reads the clocks once per turn, not once per request.
-    pub fn tick(&self, now: Instant, wall: SystemTime) {
-        self.now.set(self.cache.millis(now));
-        self.date.borrow_mut().update(wall);
-        let (hits, misses) = (self.hits.take(), self.misses.take());
-        if hits + misses > 0 {
-            self.cache.count(hits, misses);
-        }
-    }
-
-    /// The current `Date` line.
-    pub fn date_line(&self) -> [u8; DATE_LINE] {
-        *self.date.borrow().line()
-    }
-
-    /// The hot path. An entry that has not been compared with its file for a second is served,
-    /// and compared in the background; one that has rested for longer is compared first.
-    pub fn lookup(&self, path: &[u8]) -> Lookup {
-        let now = self.now.get();
-        let Some(entry) = self.cache.entry(path, now) else {
-            self.misses.set(self.misses.get() + 1);
-            return Lookup::Miss;
-        };
-        if entry.is_too_old(now) {
-            self.misses.set(self.misses.get() + 1);
-            return Lookup::Miss;
-        }
-        self.hits.set(self.hits.get() + 1);
-        if !matches!(entry.answer, Answer::Refused(_))
-            && entry.due(now)
-            && self.cold.revalidate(path, Arc::clone(&entry)).is_err()
-        {
-            entry.give_up();
-        }
-        Lookup::Hit(entry)
-    }
-
-    /// Asks the cold side for the answer to `path`. When it is overloaded or gone: what is in
-    /// the cache, however old, else 503. The future borrows neither the path nor the site.
-    pub fn load(&self, path: &[u8]) -> impl Future<Output = Arc<Entry>> + use<> {
-        let now = self.now.get();
-        let known = self.cache.entry(path, now);
-        let asked = self.cold.load(path, known.as_ref(), &self.wake);
-        async move {
-            match cold::answer(asked).await {
-                Ok(Loaded::Entry(entry)) => entry,
-                Ok(Loaded::Chunk(_)) | Err(_) => known.unwrap_or_else(|| {
-                    Arc::new(Entry::new(Answer::Refused(Status::Unavailable), now))
-                }),
-            }
-        }
-    }
-
-    /// Counts a response in chunks until the result is dropped.
-    pub(crate) fn streaming(&self) -> Streaming<'_> {
-        self.streams.set(self.streams.get() + 1);
-        Streaming(self)
-    }
-
-    /// Chunk `index` of a file that comes in chunks, from the cache or through it.
+    /// Opens www-root and compiles the patterns.
     ///
     /// # Errors
-    /// The file is not what it was, or cannot be read: what has been sent cannot be completed.
-    pub async fn chunk(&self, entry: &Arc<Entry>, index: u32) -> Result<Bytes, LoadError> {
-        let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-        if let Some(octets) = self.cache.chunk(file.id, index) {
-            self.hits.set(self.hits.get() + 1);
-            self.read_ahead(entry, file, index);
-            return Ok(octets);
+    /// [`SiteError`] says what to do.
+    pub fn open(settings: SiteSettings) -> Result<Self, SiteError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let root = Root::open(&settings.www_root)
+            .map_err(|error| SiteError::WwwRoot(settings.www_root.clone(), error))?;
+        let patterns = settings.headers.iter().map(|rule| glob(&rule.path));
+        let patterns = patterns.collect::<Result<_, _>>().map_err(SiteError::Pattern)?;
+        let id = SiteId(NEXT.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { id, settings, patterns, root })
+    }
+
+    /// The media type of the file at `path`, relative to www-root.
+    pub(crate) fn content_type(&self, path: &[u8]) -> String {
+        let own = mime::extension(path).to_ascii_lowercase();
+        self.settings.types.get(&own).cloned().unwrap_or_else(|| mime::content_type(path))
+    }
+
+    /// The lines of the fields that answers with the file at `path`, relative to www-root, have
+    /// because this site says so.
+    pub(crate) fn fields(&self, path: &[u8]) -> String {
+        let path = format!("/{}", String::from_utf8_lossy(path));
+        let mut fields: Vec<(&str, &str)> = Vec::new();
+        if self.settings.safe_headers {
+            fields.push(("X-Content-Type-Options", "nosniff"));
         }
-        self.misses.set(self.misses.get() + 1);
-        let asked = self.cold.chunk(entry, index, &self.wake);
-        self.read_ahead(entry, file, index);
-        match cold::answer(asked).await? {
-            Loaded::Chunk(octets) => Ok(octets),
-            Loaded::Entry(_) => Err(LoadError::Changed),
+        for (rule, pattern) in self.settings.headers.iter().zip(&self.patterns) {
+            if pattern.is_match(&path) {
+                for (name, value) in &rule.set {
+                    fields.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+                    fields.push((name, value));
+                }
+            }
+        }
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+    }
+
+    /// Whether `path`, relative to www-root, has a name that is not shown to anybody.
+    pub(crate) fn hides(&self, path: &[u8]) -> bool {
+        let hidden = |(at, segment): (usize, &[u8])| {
+            // Where dots lead is not a matter of names, but of the way beneath www-root.
+            let named = segment.first() == Some(&b'.') && !matches!(segment, b"." | b"..");
+            named && !(at == 0 && segment == b".well-known")
+        };
+        !self.settings.dotfiles && path.split(|&octet| octet == b'/').enumerate().any(hidden)
+    }
+}
+
+/// A site cannot be made; the text says what to do.
+#[derive(Debug)]
+pub enum SiteError {
+    /// www-root cannot be opened.
+    WwwRoot(PathBuf, io::Error),
+    /// What is no pattern for paths, and why.
+    Pattern(String),
+    /// There is no site.
+    Nothing,
+}
+
+impl fmt::Display for SiteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, error) = match self {
+            Self::WwwRoot(path, error) => (path.display(), error),
+            Self::Pattern(text) => return f.write_str(text),
+            Self::Nothing => return f.write_str("there is no site; name one with a www-root"),
+        };
+        write!(f, "www-root {path} cannot be read: {error}; ")?;
+        match error.kind() {
+            io::ErrorKind::NotFound => f.write_str("create or mount it, or name another one"),
+            io::ErrorKind::Unsupported => f.write_str("openat2(2) needs Linux 5.6"),
+            _ => {
+                let user = rustix::process::geteuid().as_raw();
+                write!(f, "make it a directory that user {user} may read")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SiteError {}
+
+/// All sites of a configuration, at least one.
+#[derive(Debug)]
+pub struct Sites {
+    first: Arc<Site>,
+    others: Vec<Arc<Site>>,
+}
+
+impl Sites {
+    /// Opens the sites. Those of `before` whose settings are the same, and whose www-root is still
+    /// the directory it was, stay as they are, and so what the cache has of them.
+    ///
+    /// # Errors
+    /// There is none, or one cannot be opened.
+    pub fn open(all: &[SiteSettings], before: Option<&Self>) -> Result<Self, SiteError> {
+        let (first, others) = all.split_first().ok_or(SiteError::Nothing)?;
+        let open = |settings: &SiteSettings| {
+            let site = Site::open(settings.clone())?;
+            let same = |known: &&Arc<Site>| {
+                known.settings == site.settings && known.root.is_same(&site.root)
+            };
+            let known = before.and_then(|before| before.iter().find(same));
+            Ok(known.cloned().unwrap_or_else(|| Arc::new(site)))
+        };
+        Ok(Self { first: open(first)?, others: others.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// All of them in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Site>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// The site that answers on the own address `local` to `host`, which is as the request has it:
+    /// a whole name goes before a pattern, a longer pattern before a shorter one, both before a
+    /// site without names; on one address a site that names it before one that does not. None of
+    /// them: the first site on that address, or of all.
+    pub fn pick(&self, local: impl FnOnce() -> IpAddr, host: Option<&[u8]>) -> &Arc<Site> {
+        if self.others.is_empty() {
+            return &self.first;
+        }
+        let (local, name) = (local(), host.map(host_name).unwrap_or_default());
+        let mut best: Option<(&Arc<Site>, (usize, bool))> = None;
+        for site in self.iter() {
+            let settings = &site.settings;
+            let here = settings.addresses.contains(&local);
+            if !here && !settings.addresses.is_empty() {
+                continue;
+            }
+            let rank = (settings.match_len(&name), here);
+            if best.is_none_or(|(_, known)| rank > known) {
+                best = Some((site, rank));
+            }
+        }
+        best.map_or(&self.first, |(site, _)| site)
+    }
+}
+
+impl SiteSettings {
+    /// What both of them would answer to alike.
+    pub(crate) fn rivals(&self, other: &Self) -> Option<String> {
+        let mut addresses = self.addresses.iter();
+        if !(addresses.any(|address| other.addresses.contains(address))
+            || self.addresses.is_empty() && other.addresses.is_empty())
+        {
+            return None;
+        }
+        match (self.hosts.is_empty(), other.hosts.is_empty()) {
+            (true, true) => Some("every name".to_owned()),
+            _ => self.hosts.iter().find(|host| other.hosts.contains(host)).cloned(),
         }
     }
 
-    fn read_ahead(&self, entry: &Arc<Entry>, file: &File, index: u32) {
-        if !self.cache.reads_ahead() {
-            return;
+    /// How well `name` fits: 0 not at all, 1 as any name does, more the more of it is named.
+    fn match_len(&self, name: &str) -> usize {
+        if self.hosts.is_empty() {
+            return 1;
         }
-        let first = index + 1;
-        for next in first..first.saturating_add(READ_AHEAD).min(file.chunks()) {
-            if !self.cache.has_chunk(file.id, next) {
-                self.cold.read_ahead(entry, next);
-            }
+        let fit = |host: &String| match host.strip_prefix('*') {
+            Some(suffix) if name.len() > suffix.len() && name.ends_with(suffix) => 1 + suffix.len(),
+            None if host == name => usize::MAX,
+            _ => 0,
+        };
+        self.hosts.iter().map(fit).max().unwrap_or(0)
+    }
+}
+
+/// Compiles a pattern for paths.
+///
+/// # Errors
+/// It is none; the text says why.
+pub(crate) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
+    let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+    glob.map(|glob| glob.compile_matcher())
+        .map_err(|error| format!("{pattern:?} is no pattern: {}", error.kind()))
+}
+
+/// The name in a Host field: without port and final dot, in lower case.
+fn host_name(host: &[u8]) -> String {
+    // An IPv6 address in its brackets has colons of its own.
+    let end = match host.iter().position(|&octet| octet == b']') {
+        Some(bracket) => bracket + 1,
+        None => host.iter().position(|&octet| octet == b':').unwrap_or(host.len()),
+    };
+    let name = host[..end].strip_suffix(b".").unwrap_or(&host[..end]);
+    String::from_utf8_lossy(name).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_sites() {
+        let root = tempfile::TempDir::new().unwrap();
+        let site = |hosts: &[&str], addresses: &[&str]| SiteSettings {
+            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            ..SiteSettings::new(root.path().to_owned())
+        };
+        let all = [
+            site(&["main"], &[]),
+            site(&["a.example"], &[]),
+            site(&["*.example"], &[]),
+            site(&["*.b.example", "[fd00::1]"], &[]),
+            site(&["a.example"], &["10.0.0.2"]),
+            site(&[], &["10.0.0.3"]),
+        ];
+        let sites = Sites::open(&all, None).unwrap();
+        for (local, host, expected) in [
+            ("10.0.0.1", "main", 0),
+            ("10.0.0.1", "a.example", 1),
+            ("10.0.0.1", "A.EXAMPLE:80", 1),
+            ("10.0.0.1", "a.example.", 1),
+            ("10.0.0.1", "x.example", 2),
+            ("10.0.0.1", "b.example", 2),
+            ("10.0.0.1", "x.b.example", 3),
+            ("10.0.0.1", "[fd00::1]:8080", 3),
+            ("10.0.0.1", ".example", 0),
+            ("10.0.0.1", "unknown", 0),
+            ("10.0.0.1", "", 0),
+            ("10.0.0.2", "a.example", 4),
+            ("10.0.0.3", "unknown", 5),
+            ("10.0.0.3", "a.example", 1),
+        ] {
+            let picked = sites.pick(|| local.parse().unwrap(), Some(host.as_bytes()));
+            let place = sites.iter().position(|site| Arc::ptr_eq(site, picked));
+            assert_eq!(place, Some(expected), "{host} on {local}");
         }
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_the_same() {
+        let root = tempfile::TempDir::new().unwrap();
+        let www = root.path().join("www");
+        std::fs::create_dir(&www).unwrap();
+        let plain = SiteSettings::new(www.clone());
+        let other = SiteSettings { dotfiles: true, ..plain.clone() };
+        let before = Sites::open(&[plain.clone(), other.clone()], None).unwrap();
+        let after = Sites::open(&[other, plain.clone()], Some(&before)).unwrap();
+        assert!(Arc::ptr_eq(&before.first, &after.others[0]));
+        assert!(Arc::ptr_eq(&after.first, &before.others[0]));
+        // Another directory under the old name.
+        std::fs::rename(&www, root.path().join("old")).unwrap();
+        std::fs::create_dir(&www).unwrap();
+        let moved = Sites::open(&[plain], Some(&before)).unwrap();
+        assert!(before.iter().all(|site| site.id != moved.first.id));
+    }
+
+    #[test]
+    fn fields_by_path() {
+        let rule = |path: &str, name: &str, value: &str| HeaderRule {
+            path: path.to_owned(),
+            set: vec![(name.to_owned(), value.to_owned())],
+        };
+        let headers = vec![
+            rule("/**", "Cache-Control", "no-cache"),
+            rule("/assets/**", "cache-control", "max-age=9"),
+            rule("/*.html", "X-Frame-Options", "DENY"),
+        ];
+        let site = Site::open(SiteSettings { headers, ..SiteSettings::new("/".into()) }).unwrap();
+        let nosniff = "X-Content-Type-Options: nosniff\r\n";
+        for (path, expected) in [
+            ("a", "Cache-Control: no-cache\r\n"),
+            ("assets/a/b", "cache-control: max-age=9\r\n"),
+            ("a.html", "Cache-Control: no-cache\r\nX-Frame-Options: DENY\r\n"),
+            ("a/b.html", "Cache-Control: no-cache\r\n"),
+        ] {
+            assert_eq!(site.fields(path.as_bytes()), format!("{nosniff}{expected}"), "{path}");
+        }
+    }
+
+    #[test]
+    fn types_and_hidden_names() {
+        let types = [("x".to_owned(), "application/x".to_owned())].into();
+        let mut site = Site::open(SiteSettings { types, ..SiteSettings::new("/".into()) }).unwrap();
+        assert_eq!(site.content_type(b"a/b.X"), "application/x");
+        assert_eq!(site.content_type(b"a/b.css"), "text/css; charset=utf-8");
+        for (path, hidden) in [
+            (".env", true),
+            ("a/.git/config", true),
+            (".well-known/acme", false),
+            ("a/.well-known/x", true),
+            (".well-known/.x", true),
+            ("a.b/c", false),
+            ("", false),
+        ] {
+            assert_eq!(site.hides(path.as_bytes()), hidden, "{path}");
+        }
+        site.settings.dotfiles = true;
+        assert!(!site.hides(b".env"));
     }
 }

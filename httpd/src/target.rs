@@ -13,14 +13,18 @@
 
 use std::borrow::Cow;
 
+use crate::request::is_host;
+
 /// What a request asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Relative to www-root: `""` is the root itself, a trailing `/` means a directory. Octets,
     /// since names of files are octets.
     pub path: Cow<'a, [u8]>,
     /// What follows the first `?`, as sent.
     pub query: Option<&'a [u8]>,
+    /// Host and port of an absolute-form target: they go before the Host field.
+    pub host: Option<&'a [u8]>,
 }
 
 /// The target cannot be one of ours (answer 400).
@@ -41,20 +45,20 @@ pub enum TargetError {
 /// # Errors
 /// [`TargetError`] where the target is not to be interpreted.
 pub fn resolve(target: &[u8]) -> Result<Target<'_>, TargetError> {
-    let origin = origin_form(target)?;
+    let (host, origin) = origin_form(target)?;
     let (raw, query) = match origin.iter().position(|&octet| octet == b'?') {
         Some(mark) => (&origin[..mark], Some(&origin[mark + 1..])),
         None => (origin, None),
     };
     let raw = raw.strip_prefix(b"/").unwrap_or(raw);
     let path = if is_plain(raw)? { Cow::Borrowed(raw) } else { Cow::Owned(normalise(raw)?) };
-    Ok(Target { path, query })
+    Ok(Target { path, query, host })
 }
 
-/// Strips scheme and authority from an absolute-form target (RFC 9112 3.2.2).
-fn origin_form(target: &[u8]) -> Result<&[u8], TargetError> {
+/// Splits scheme and authority off an absolute-form target (RFC 9112 3.2.2).
+fn origin_form(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
     if target.first() == Some(&b'/') {
-        return Ok(target);
+        return Ok((None, target));
     }
     let scheme = target.get(..7).ok_or(TargetError::Form)?;
     if !scheme.eq_ignore_ascii_case(b"http://") {
@@ -62,7 +66,13 @@ fn origin_form(target: &[u8]) -> Result<&[u8], TargetError> {
     }
     let rest = &target[7..];
     let end = rest.iter().position(|octet| matches!(octet, b'/' | b'?')).unwrap_or(rest.len());
-    if end == 0 { Err(TargetError::Form) } else { Ok(&rest[end..]) }
+    let (host, origin) = rest.split_at(end);
+    // RFC 9110 4.2.4: no user in it.
+    if host.is_empty() || !is_host(host) {
+        Err(TargetError::Form)
+    } else {
+        Ok((Some(host), origin))
+    }
 }
 
 /// Whether the path needs neither decoding nor normalising: the usual case, one pass, no copy.
@@ -199,6 +209,8 @@ mod tests {
         assert_eq!(resolve(b"http://host?q").unwrap().query, Some(&b"q"[..]));
         assert_eq!(resolve(b"/a?").unwrap().query, Some(&b""[..]));
         assert_eq!(resolve(b"/a").unwrap().query, None);
+        assert_eq!(resolve(b"http://host:80?q").unwrap().host, Some(&b"host:80"[..]));
+        assert_eq!(resolve(b"/a").unwrap().host, None);
     }
 
     #[test]
@@ -209,6 +221,7 @@ mod tests {
             (b"host:80", TargetError::Form),
             (b"https://host/", TargetError::Form),
             (b"http:///a", TargetError::Form),
+            (b"http://user@host/a", TargetError::Form),
             (b"/..", TargetError::Outside),
             (b"/../etc/passwd", TargetError::Outside),
             (b"/a/../../b", TargetError::Outside),

@@ -4,6 +4,7 @@
 //! an object: a connection is one future of a known, small size.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,9 @@ use bytes::{Bytes, BytesMut};
 /// `close` lets the stack finish what is queued on its own.
 #[allow(async_fn_in_trait, reason = "generic use on a single-threaded executor: no Send bound")]
 pub trait Transport {
+    /// The own address that the peer has connected to.
+    fn local(&self) -> IpAddr;
+
     /// Waits for data and appends at least one octet to `into`; the count is returned. `Ok(0)`:
     /// the peer has closed its side, and what it asked for may still be answered. Works after
     /// [`close`](Self::close) too.

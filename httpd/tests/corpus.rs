@@ -14,3 +14,18 @@ fn http_head() {
 fn http_target() {
     replay("http_target", tagwire::target::fuzz_target);
 }
+
+#[test]
+fn http_range() {
+    replay("http_range", tagwire::range::fuzz_range);
+}
+
+#[test]
+fn http_chunked() {
+    replay("http_chunked", tagwire::chunked::fuzz_chunked);
+}
+
+#[test]
+fn config_file() {
+    replay("config_file", tagwire::file::fuzz_file);
+}

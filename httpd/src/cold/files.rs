@@ -38,7 +38,8 @@ pub(super) fn complain(what: &str, path: &[u8], error: &dyn Display) {
 }
 
 /// www-root, held open: it stays the same directory whatever its name leads to later.
-pub(super) struct Root(OwnedFd);
+#[derive(Debug)]
+pub(crate) struct Root(OwnedFd);
 
 /// What a path leads to.
 pub(super) enum Found {
@@ -47,7 +48,7 @@ pub(super) enum Found {
 }
 
 impl Root {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = Self(rustix::fs::open(path, flags, Mode::empty())?);
         // Says at start, not at the first request, whether openat2 is there and search allowed.
@@ -56,6 +57,12 @@ impl Root {
             Err(error) => Err(error.into()),
             Ok(_) => Ok(root),
         }
+    }
+
+    /// Whether both are the same directory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let place = |root: &Self| fstat(&root.0).map(|stat| (stat.st_dev, stat.st_ino));
+        place(self).is_ok_and(|here| place(other) == Ok(here))
     }
 
     /// Looks at `path` without opening it.

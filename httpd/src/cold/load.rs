@@ -10,7 +10,7 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::files::{Found, Root, complain, identity_of};
+use super::files::{Found, complain, identity_of};
 use super::runtime::{ReadFile, spawn};
 use super::{Command, LoadError, Loaded, Waiter};
 use crate::cache::{Answer, Cache, Entry, File, FileId, Key};
@@ -19,6 +19,7 @@ use crate::limits::{
     OPEN_FILES,
 };
 use crate::respond::Status;
+use crate::site::Site;
 
 /// What a path keeps as it is in a Location (RFC 3986 3.3).
 const LOCATION: &AsciiSet =
@@ -28,9 +29,8 @@ const LOCATION: &AsciiSet =
 const READ_ATTEMPTS: usize = 3;
 
 /// Takes commands until every sender is gone.
-pub(super) async fn run(root: Root, cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
+pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
     let loader = Rc::new(Loader {
-        root,
         cache,
         waiting: RefCell::default(),
         permits: Semaphore::new(COLD_LOADS),
@@ -43,7 +43,6 @@ pub(super) async fn run(root: Root, cache: Arc<Cache>, mut queue: mpsc::Receiver
 }
 
 struct Loader {
-    root: Root,
     cache: Arc<Cache>,
     /// Loads that run or wait for a permit, and who waits for each.
     waiting: RefCell<HashMap<Key, Vec<Waiter>>>,
@@ -62,21 +61,23 @@ struct OpenFile {
 impl Loader {
     fn take(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Load { path, known, waiter } => {
+            Command::Load { site, path, known, waiter } => {
                 // It may have come, or been compared, while the command was queued.
                 let now = self.cache.millis(Instant::now());
                 let old = |entry: &_| known.as_ref().is_some_and(|known| known.is(entry));
-                match self.cache.entry(&path, now) {
-                    Some(entry) if !old(&entry) || self.is_same(&path, &entry) => {
+                match self.cache.entry(site.id, &path, now) {
+                    Some(entry) if !old(&entry) || self.is_same(&site, &path, &entry) => {
                         waiter.answer(Ok(Loaded::Entry(entry)));
                     }
                     _ => {
-                        self.load_entry(path, Some(waiter));
+                        self.load_entry(site, path, Some(waiter));
                     }
                 }
             }
-            Command::Revalidate { path, entry } => self.revalidate(path, &entry),
-            Command::Chunk { entry, index, waiter } => self.load_chunk(entry, index, waiter),
+            Command::Revalidate { site, path, entry } => self.revalidate(site, path, &entry),
+            Command::Chunk { site, entry, index, waiter } => {
+                self.load_chunk(site, entry, index, waiter);
+            }
         }
     }
 
@@ -94,7 +95,7 @@ impl Loader {
         // As in the queue before it, a download's next chunk has places of its own.
         let places = match (&key, &waiter) {
             (Key::Chunk(..), Some(_)) => COLD_QUEUE,
-            (Key::Path(_), Some(_)) => COLD_QUEUE - COLD_QUEUE_FOR_CHUNKS,
+            (Key::Path(..), Some(_)) => COLD_QUEUE - COLD_QUEUE_FOR_CHUNKS,
             (_, None) => COLD_QUEUE - COLD_QUEUE_FOR_WAITERS,
         };
         if waiting.len() >= places {
@@ -116,25 +117,30 @@ impl Loader {
         true
     }
 
-    fn load_entry(self: &Rc<Self>, path: Box<[u8]>, waiter: Option<Waiter>) -> bool {
-        self.once(Key::Path(path.clone()), waiter, async move |loader: &Rc<Self>| {
-            let answer = loader.answer(&path).await;
+    fn load_entry(
+        self: &Rc<Self>,
+        site: Arc<Site>,
+        path: Box<[u8]>,
+        waiter: Option<Waiter>,
+    ) -> bool {
+        self.once(Key::Path(site.id, path.clone()), waiter, async move |loader: &Rc<Self>| {
+            let answer = loader.answer(&site, &path).await;
             let entry = Arc::new(Entry::new(answer, loader.cache.millis(Instant::now())));
-            loader.cache.put_entry(&path, &entry);
+            loader.cache.put_entry(site.id, &path, &entry);
             Ok(Loaded::Entry(entry))
         })
     }
 
-    fn revalidate(self: &Rc<Self>, path: Box<[u8]>, entry: &Arc<Entry>) {
-        if !self.is_same(&path, entry) && !self.load_entry(path, None) {
+    fn revalidate(self: &Rc<Self>, site: Arc<Site>, path: Box<[u8]>, entry: &Arc<Entry>) {
+        if !self.is_same(&site, &path, entry) && !self.load_entry(site, path, None) {
             // Nobody would ever ask again otherwise.
             entry.give_up();
         }
     }
 
     /// Whether `entry` is still the answer to `path`; it is known as compared then.
-    fn is_same(&self, path: &[u8], entry: &Entry) -> bool {
-        let same = match (&entry.answer, self.resolve(path)) {
+    fn is_same(&self, site: &Site, path: &[u8], entry: &Entry) -> bool {
+        let same = match (&entry.answer, resolve(site, path)) {
             (Answer::File(file), Ok(Resolved::File(at, id))) => file.id == id && *file.path == *at,
             (Answer::Redirect(_), Ok(Resolved::Redirect)) => true,
             _ => false,
@@ -145,28 +151,11 @@ impl Loader {
         same
     }
 
-    /// Looks at `path`, through the index file where it is a directory.
-    fn resolve(&self, path: &[u8]) -> Result<Resolved, Status> {
-        match self.root.find(path)? {
-            Found::File(id) => Ok(Resolved::File(path.into(), id)),
-            Found::Directory if path.is_empty() || path.ends_with(b"/") => {
-                let index = [path, b"index.html"].concat();
-                match self.root.find(&index) {
-                    Ok(Found::File(id)) => Ok(Resolved::File(index.into(), id)),
-                    // As nginx: there is a directory, and it is not listed.
-                    Ok(Found::Directory) | Err(Status::NotFound) => Err(Status::Forbidden),
-                    Err(status) => Err(status),
-                }
-            }
-            Found::Directory => Ok(Resolved::Redirect),
-        }
-    }
-
-    async fn answer(&self, path: &[u8]) -> Answer {
+    async fn answer(&self, site: &Site, path: &[u8]) -> Answer {
         self.cache.count_load();
-        match self.resolve(path) {
+        match resolve(site, path) {
             Ok(Resolved::File(at, _)) => {
-                self.file(&at).await.map_or_else(Answer::Refused, Answer::File)
+                self.file(site, &at).await.map_or_else(Answer::Refused, Answer::File)
             }
             Ok(Resolved::Redirect) => {
                 Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into())
@@ -175,12 +164,12 @@ impl Loader {
         }
     }
 
-    async fn file(&self, path: &[u8]) -> Result<File, Status> {
+    async fn file(&self, site: &Site, path: &[u8]) -> Result<File, Status> {
         for _ in 0..READ_ATTEMPTS {
-            let (fd, id) = self.root.open_file(path)?;
+            let (fd, id) = site.root.open_file(path)?;
             let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
             if id.len > CHUNK as u64 {
-                return Ok(File::new(path, id, None, SystemTime::now()));
+                return Ok(File::new(site, path, id, None, SystemTime::now()));
             }
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
@@ -189,13 +178,19 @@ impl Loader {
             })?;
             // Half an old and half a new file would pass for whole otherwise.
             if octets.len() as u64 == id.len && identity_of(file.as_fd()) == Ok(id) {
-                return Ok(File::new(path, id, Some(Bytes::from(octets)), SystemTime::now()));
+                return Ok(File::new(site, path, id, Some(Bytes::from(octets)), SystemTime::now()));
             }
         }
         Err(Status::Unavailable)
     }
 
-    fn load_chunk(self: &Rc<Self>, entry: Arc<Entry>, index: u32, waiter: Option<Waiter>) {
+    fn load_chunk(
+        self: &Rc<Self>,
+        site: Arc<Site>,
+        entry: Arc<Entry>,
+        index: u32,
+        waiter: Option<Waiter>,
+    ) {
         let Answer::File(file) = &entry.answer else { return };
         let id = file.id;
         if waiter.is_none() && self.cache.has_chunk(id, index) {
@@ -209,14 +204,19 @@ impl Loader {
         }
         self.once(Key::Chunk(id, index), waiter, async move |loader: &Rc<Self>| {
             let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-            let octets = loader.chunk(file, index).await?;
+            let octets = loader.chunk(&site, file, index).await?;
             loader.cache.put_chunk(id, index, octets.clone());
             Ok(Loaded::Chunk(octets))
         });
     }
 
-    async fn chunk(self: &Rc<Self>, file: &File, index: u32) -> Result<Bytes, LoadError> {
-        let open = self.opened(file)?;
+    async fn chunk(
+        self: &Rc<Self>,
+        site: &Site,
+        file: &File,
+        index: u32,
+    ) -> Result<Bytes, LoadError> {
+        let open = self.opened(site, file)?;
         self.cache.count_load();
         let offset = u64::from(index) * CHUNK as u64;
         // At most a chunk, so it fits.
@@ -235,14 +235,14 @@ impl Loader {
     }
 
     /// The file as it was opened before, or opened now if it is still the same.
-    fn opened(self: &Rc<Self>, file: &File) -> Result<Rc<ReadFile>, LoadError> {
+    fn opened(self: &Rc<Self>, site: &Site, file: &File) -> Result<Rc<ReadFile>, LoadError> {
         let used = Instant::now();
         let mut open = self.open.borrow_mut();
         if let Some(known) = open.get_mut(&file.id) {
             known.used = used;
             return Ok(Rc::clone(&known.file));
         }
-        let (fd, id) = self.root.open_file(&file.path).map_err(|status| match status {
+        let (fd, id) = site.root.open_file(&file.path).map_err(|status| match status {
             Status::Unavailable => LoadError::Overloaded,
             _ => LoadError::Changed,
         })?;
@@ -273,6 +273,29 @@ impl Loader {
             }
             loader.sweeping.set(false);
         });
+    }
+}
+
+/// Looks at `path`, through an index file where it is a directory.
+fn resolve(site: &Site, path: &[u8]) -> Result<Resolved, Status> {
+    if site.hides(path) {
+        return Err(Status::NotFound);
+    }
+    match site.root.find(path)? {
+        Found::File(id) => Ok(Resolved::File(path.into(), id)),
+        Found::Directory if path.is_empty() || path.ends_with(b"/") => {
+            for name in &site.settings.index {
+                let index = [path, name.as_bytes()].concat();
+                match site.root.find(&index) {
+                    Ok(Found::File(id)) => return Ok(Resolved::File(index.into(), id)),
+                    Ok(Found::Directory) | Err(Status::NotFound) => {}
+                    Err(status) => return Err(status),
+                }
+            }
+            // As nginx: there is a directory, and it is not listed.
+            Err(Status::Forbidden)
+        }
+        Found::Directory => Ok(Resolved::Redirect),
     }
 }
 

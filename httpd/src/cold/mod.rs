@@ -22,18 +22,18 @@ use futures_channel::oneshot;
 use tokio::sync::mpsc;
 
 use crate::cache::{Cache, Entry, Millis};
+use crate::content::Wake;
 use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
-use crate::site::Wake;
+use crate::site::Site;
 
 pub use control::StatusSource;
+pub(crate) use files::Root;
 
 /// How long its end may take.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// What the cold side works on.
 pub struct ColdConfig {
-    /// Directory whose files are served; nothing outside of it is ever opened.
-    pub www_root: PathBuf,
     /// Where the control socket is made, if at all.
     pub control: Option<PathBuf>,
     /// What `status` shows besides the cache.
@@ -52,13 +52,11 @@ pub struct ColdSide {
 }
 
 impl ColdSide {
-    /// Opens www-root and the control socket, and starts the thread.
+    /// Opens the control socket, and starts the thread.
     ///
     /// # Errors
     /// [`ColdError`]: nothing runs then.
     pub fn start(config: ColdConfig) -> Result<Self, ColdError> {
-        let root = files::Root::open(&config.www_root)
-            .map_err(|error| ColdError::WwwRoot(config.www_root.clone(), error))?;
         let control = match &config.control {
             Some(path) => Some(
                 control::Listener::bind(path)
@@ -89,7 +87,7 @@ impl ColdSide {
                         runtime::spawn(control::serve(listener, status, Arc::clone(&cache)))
                     });
                     tokio::select! {
-                        () = load::run(root, cache, queue) => {}
+                        () = load::run(cache, queue) => {}
                         _ = stopped => {}
                     }
                     if let Some(served) = served {
@@ -110,7 +108,7 @@ impl ColdSide {
         }
     }
 
-    /// A way to send commands, for each worker's [`crate::site::Site`].
+    /// A way to send commands, for each worker's [`crate::content::Content`].
     pub fn handle(&self) -> ColdHandle {
         self.handle.clone()
     }
@@ -140,8 +138,6 @@ impl Drop for ColdSide {
 /// Why the cold side did not start; the text says what to do.
 #[derive(Debug)]
 pub enum ColdError {
-    /// www-root cannot be opened.
-    WwwRoot(PathBuf, io::Error),
     /// The control socket cannot be made.
     Control(PathBuf, io::Error),
     /// io_uring is refused.
@@ -153,23 +149,12 @@ pub enum ColdError {
 impl fmt::Display for ColdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WwwRoot(path, error) => {
-                let path = path.display();
-                write!(f, "www-root {path} cannot be read: {error}; ")?;
-                match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        f.write_str("create or mount it, or name another with --www-root")
-                    }
-                    io::ErrorKind::Unsupported => f.write_str("openat2(2) needs Linux 5.6"),
-                    _ => write!(f, "make it a directory that user {} may read", current_user()),
-                }
-            }
             Self::Control(path, error) => write!(
                 f,
                 "the control socket {} cannot be made: {error}; name another path with --control, \
                  in a directory that user {} may write",
                 path.display(),
-                current_user()
+                rustix::process::geteuid().as_raw()
             ),
             Self::Runtime(error) => write!(
                 f,
@@ -185,10 +170,6 @@ impl fmt::Display for ColdError {
 }
 
 impl std::error::Error for ColdError {}
-
-fn current_user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
 
 /// What was loaded.
 #[derive(Debug, Clone)]
@@ -224,11 +205,11 @@ impl Waiter {
 
 pub(crate) enum Command {
     /// The answer to a path. `known` is too old to be served unless its file is still the same.
-    Load { path: Box<[u8]>, known: Option<Known>, waiter: Waiter },
+    Load { site: Arc<Site>, path: Box<[u8]>, known: Option<Known>, waiter: Waiter },
     /// Is the file behind `entry` still the same?
-    Revalidate { path: Box<[u8]>, entry: Arc<Entry> },
+    Revalidate { site: Arc<Site>, path: Box<[u8]>, entry: Arc<Entry> },
     /// A chunk of the file of `entry`; without a waiter it is read ahead.
-    Chunk { entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
+    Chunk { site: Arc<Site>, entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
 }
 
 /// An entry as a worker has seen it.
@@ -262,37 +243,55 @@ pub struct ColdHandle {
 }
 
 impl ColdHandle {
-    pub(crate) fn load(&self, path: &[u8], known: Option<&Arc<Entry>>, wake: &Wake) -> Asked {
+    pub(crate) fn load(
+        &self,
+        site: &Arc<Site>,
+        path: &[u8],
+        known: Option<&Arc<Entry>>,
+        wake: &Wake,
+    ) -> Asked {
         if self.commands.capacity() <= COLD_QUEUE_FOR_CHUNKS {
             return None;
         }
         let (waiter, reply) = waiter(wake);
         let known = known.map(|entry| Known { entry: Arc::clone(entry), checked: entry.checked() });
-        self.commands.try_send(Command::Load { path: path.into(), known, waiter }).ok()?;
+        let (site, path) = (Arc::clone(site), path.into());
+        self.commands.try_send(Command::Load { site, path, known, waiter }).ok()?;
         Some(reply)
     }
 
-    pub(crate) fn chunk(&self, entry: &Arc<Entry>, index: u32, wake: &Wake) -> Asked {
+    pub(crate) fn chunk(
+        &self,
+        site: &Arc<Site>,
+        entry: &Arc<Entry>,
+        index: u32,
+        wake: &Wake,
+    ) -> Asked {
         let (waiter, reply) = waiter(wake);
-        let entry = Arc::clone(entry);
-        self.commands.try_send(Command::Chunk { entry, index, waiter: Some(waiter) }).ok()?;
+        let (site, entry, waiter) = (Arc::clone(site), Arc::clone(entry), Some(waiter));
+        self.commands.try_send(Command::Chunk { site, entry, index, waiter }).ok()?;
         Some(reply)
     }
 
     /// A hint: it may be lost when the queue is full.
-    pub(crate) fn read_ahead(&self, entry: &Arc<Entry>, index: u32) {
+    pub(crate) fn read_ahead(&self, site: &Arc<Site>, entry: &Arc<Entry>, index: u32) {
         if self.commands.capacity() <= COLD_QUEUE_FOR_WAITERS {
             return;
         }
-        let entry = Arc::clone(entry);
-        let _ = self.commands.try_send(Command::Chunk { entry, index, waiter: None });
+        let (site, entry) = (Arc::clone(site), Arc::clone(entry));
+        let _ = self.commands.try_send(Command::Chunk { site, entry, index, waiter: None });
     }
 
-    pub(crate) fn revalidate(&self, path: &[u8], entry: Arc<Entry>) -> Result<(), LoadError> {
+    pub(crate) fn revalidate(
+        &self,
+        site: &Arc<Site>,
+        path: &[u8],
+        entry: Arc<Entry>,
+    ) -> Result<(), LoadError> {
         if self.commands.capacity() <= COLD_QUEUE_FOR_WAITERS {
             return Err(LoadError::Overloaded);
         }
-        let command = Command::Revalidate { path: path.into(), entry };
+        let command = Command::Revalidate { site: Arc::clone(site), path: path.into(), entry };
         self.commands.try_send(command).map_err(|_| LoadError::Overloaded)
     }
 }

@@ -13,6 +13,7 @@ use super::*;
 use crate::cache::Answer;
 use crate::limits::CHUNK;
 use crate::respond::Status;
+use crate::site::SiteSettings;
 
 struct Answers;
 
@@ -22,28 +23,38 @@ impl StatusSource for Answers {
     }
 }
 
-fn config(root: &Path, cache_size: u64) -> ColdConfig {
-    ColdConfig {
-        www_root: root.to_owned(),
-        control: None,
-        status: Arc::new(Answers),
-        cache: Arc::new(Cache::new(cache_size)),
-    }
+fn config(cache_size: u64) -> ColdConfig {
+    ColdConfig { control: None, status: Arc::new(Answers), cache: Arc::new(Cache::new(cache_size)) }
 }
 
-fn start(root: &Path) -> ColdSide {
-    ColdSide::start(config(root, 1 << 26)).unwrap()
+fn site(root: &Path) -> Arc<Site> {
+    Arc::new(Site::open(SiteSettings::new(root.to_owned())).unwrap())
 }
 
-fn load(cold: &ColdSide, path: &str) -> Arc<Entry> {
+/// A cold side and the site that it is asked about.
+struct Bench {
+    cold: ColdSide,
+    site: Arc<Site>,
+}
+
+fn start_with(root: &Path, cache_size: u64) -> Bench {
+    Bench { cold: ColdSide::start(config(cache_size)).unwrap(), site: site(root) }
+}
+
+fn start(root: &Path) -> Bench {
+    start_with(root, 1 << 26)
+}
+
+fn load(bench: &Bench, path: &str) -> Arc<Entry> {
     let wake: Wake = Arc::new(|| {});
-    match block_on(answer(cold.handle().load(path.as_bytes(), None, &wake))).unwrap() {
+    let asked = bench.cold.handle().load(&bench.site, path.as_bytes(), None, &wake);
+    match block_on(answer(asked)).unwrap() {
         Loaded::Entry(entry) => entry,
         Loaded::Chunk(_) => panic!("an entry was asked for"),
     }
 }
 
-fn status(cold: &ColdSide, path: &str) -> Option<Status> {
+fn status(cold: &Bench, path: &str) -> Option<Status> {
     match load(cold, path).answer {
         Answer::Refused(status) => Some(status),
         _ => None,
@@ -117,7 +128,8 @@ fn one_load_for_many_waiters() {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("file"), vec![b'x'; CHUNK]).unwrap();
     // Nothing is cached, so that only joining the load under way saves another.
-    let config = config(root.path(), 0);
+    let site = site(root.path());
+    let config = config(0);
     let cache = Arc::clone(&config.cache);
     let cold = ColdSide::start(config).unwrap();
     let handle = cold.handle();
@@ -128,7 +140,7 @@ fn one_load_for_many_waiters() {
     });
     // FIFO order on one thread: the batch is queued while the loader is busy with a first load.
     const WAITERS: usize = 1000;
-    let asked: Vec<_> = (0..WAITERS).map(|_| handle.load(b"file", None, &wake)).collect();
+    let asked: Vec<_> = (0..WAITERS).map(|_| handle.load(&site, b"file", None, &wake)).collect();
     for reply in asked {
         assert!(matches!(block_on(answer(reply)), Ok(Loaded::Entry(_))));
     }
@@ -148,7 +160,8 @@ fn chunks_of_a_large_file() {
     assert!(file.body.is_none());
     assert_eq!(file.chunks(), 3);
     let wake: Wake = Arc::new(|| {});
-    let chunk = |index| block_on(answer(cold.handle().chunk(&entry, index, &wake)));
+    let chunk =
+        |index| block_on(answer(cold.cold.handle().chunk(&cold.site, &entry, index, &wake)));
     for (index, expected) in content.chunks(CHUNK).enumerate() {
         match chunk(index as u32) {
             Ok(Loaded::Chunk(octets)) => assert!(octets == expected),
@@ -166,34 +179,38 @@ fn chunks_of_a_large_file() {
 fn a_changed_file_has_no_more_chunks() {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("big"), vec![1; 2 * CHUNK]).unwrap();
-    let cold = ColdSide::start(config(root.path(), 0)).unwrap();
+    let cold = start_with(root.path(), 0);
     let entry = load(&cold, "big");
     fs::write(root.path().join("big"), vec![2; 2 * CHUNK + 1]).unwrap();
     let wake: Wake = Arc::new(|| {});
-    let chunk = block_on(answer(cold.handle().chunk(&entry, 1, &wake)));
+    let chunk = block_on(answer(cold.cold.handle().chunk(&cold.site, &entry, 1, &wake)));
     assert!(matches!(chunk, Err(LoadError::Changed)), "{chunk:?}");
 }
 
 #[test]
 fn commands_after_the_end_are_not_taken() {
     let root = TempDir::new().unwrap();
-    let cold = start(root.path());
+    let Bench { cold, site } = start(root.path());
     let handle = cold.handle();
     cold.stop();
     let wake: Wake = Arc::new(|| {});
-    assert!(matches!(block_on(answer(handle.load(b"x", None, &wake))), Err(LoadError::Overloaded)));
+    assert!(matches!(
+        block_on(answer(handle.load(&site, b"x", None, &wake))),
+        Err(LoadError::Overloaded)
+    ));
 }
 
 #[test]
 fn a_bad_root_is_one_clear_line() {
     let dir = TempDir::new().unwrap();
     let missing = dir.path().join("none");
-    let error = ColdSide::start(config(&missing, 0)).err().unwrap().to_string();
-    assert!(error.contains("none cannot be read") && error.contains("--www-root"), "{error}");
+    let open = |path: &Path| Site::open(SiteSettings::new(path.to_owned()));
+    let error = open(&missing).unwrap_err().to_string();
+    assert!(error.contains("none cannot be read") && error.contains("name another"), "{error}");
     assert!(!error.contains('\n'));
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(ColdSide::start(config(&file, 0)).is_err());
+    assert!(open(&file).is_err());
 }
 
 fn ask(path: &Path, line: &str) -> Value {
@@ -212,8 +229,7 @@ fn the_control_socket_tells_the_status() {
     // What a process that died has left.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let with_control =
-        || ColdConfig { control: Some(path.clone()), ..config(root.path(), 1 << 20) };
+    let with_control = || ColdConfig { control: Some(path.clone()), ..config(1 << 20) };
     let cold = ColdSide::start(with_control()).unwrap();
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     let status = ask(&path, "status\n");
@@ -234,21 +250,23 @@ fn the_control_socket_tells_the_status() {
 #[test]
 fn a_scan_leaves_room_for_downloads() {
     let wake: Wake = Arc::new(|| {});
+    let root = TempDir::new().unwrap();
+    let site = site(root.path());
     let (commands, _queue) = mpsc::channel(COLD_QUEUE);
     let handle = ColdHandle { commands };
     let answer = Answer::Redirect("/".into());
     let entry = Arc::new(Entry::new(answer, Millis::default()));
-    while handle.revalidate(b"x", Arc::clone(&entry)).is_ok() {}
-    assert!(handle.load(b"x", None, &wake).is_some(), "hints go last");
-    while handle.load(b"x", None, &wake).is_some() {}
-    assert!(handle.chunk(&entry, 0, &wake).is_some(), "chunks go first");
+    while handle.revalidate(&site, b"x", Arc::clone(&entry)).is_ok() {}
+    assert!(handle.load(&site, b"x", None, &wake).is_some(), "hints go last");
+    while handle.load(&site, b"x", None, &wake).is_some() {}
+    assert!(handle.chunk(&site, &entry, 0, &wake).is_some(), "chunks go first");
 }
 
 #[test]
 fn clients_that_say_nothing_do_not_keep_the_others_waiting() {
     let root = TempDir::new().unwrap();
     let control = root.path().join("control");
-    let config = ColdConfig { control: Some(control.clone()), ..config(root.path(), 0) };
+    let config = ColdConfig { control: Some(control.clone()), ..config(0) };
     let _cold = ColdSide::start(config).unwrap();
     let _silent: Vec<_> = (0..8).map(|_| UnixStream::connect(&control).unwrap()).collect();
     let asked = std::time::Instant::now();
@@ -276,7 +294,7 @@ fn a_stuck_thread_does_not_stop_the_end() {
     let control = root.path().join("control");
     let (stuck, reached) = std::sync::mpsc::channel();
     let status = Arc::new(Stuck(stuck));
-    let config = ColdConfig { control: Some(control.clone()), status, ..config(root.path(), 0) };
+    let config = ColdConfig { control: Some(control.clone()), status, ..config(0) };
     let cold = ColdSide::start(config).unwrap();
     UnixStream::connect(&control).unwrap().write_all(b"status\n").unwrap();
     reached.recv().unwrap();

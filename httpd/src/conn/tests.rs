@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::cache::Cache;
 use crate::cold::{ColdConfig, ColdSide, StatusSource};
+use crate::content::Content;
 use crate::limits::{CHUNK, MAX_HEAD, STREAM_LOW_WATER, STREAM_QUEUES};
+use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
 struct NoStatus;
@@ -28,7 +30,7 @@ impl StatusSource for NoStatus {
 struct Bench {
     root: TempDir,
     cache: Arc<Cache>,
-    site: Rc<Site>,
+    content: Rc<Content>,
     started: Instant,
     executor: Rc<LocalExecutor<'static>>,
     served: Rc<Cell<usize>>,
@@ -37,27 +39,32 @@ struct Bench {
 
 impl Bench {
     fn new(cache_size: u64) -> Self {
+        Self::with(cache_size, |root| SiteSettings::new(root.to_owned()))
+    }
+
+    fn with(cache_size: u64, settings: impl FnOnce(&Path) -> SiteSettings) -> Self {
         let root = TempDir::new().unwrap();
         let cache = Arc::new(Cache::new(cache_size));
+        let sites = Arc::new(Sites::open(&[settings(root.path())], None).unwrap());
         let cold = ColdSide::start(ColdConfig {
-            www_root: root.path().to_owned(),
             control: None,
             status: Arc::new(NoStatus),
             cache: Arc::clone(&cache),
         })
         .unwrap();
         // The executor is driven by block_on, which every answer wakes by itself.
-        let site = Rc::new(Site::new(Arc::clone(&cache), cold.handle(), Arc::new(|| {})));
+        let content =
+            Rc::new(Content::new(sites, Arc::clone(&cache), cold.handle(), Arc::new(|| {})));
         let started = Instant::now();
         let executor = Rc::new(LocalExecutor::new());
         let bench =
-            Self { root, cache, site, started, executor, served: Rc::default(), _cold: cold };
+            Self { root, cache, content, started, executor, served: Rc::default(), _cold: cold };
         bench.at(Duration::ZERO);
         bench
     }
 
     fn at(&self, passed: Duration) {
-        self.site.tick(self.started + passed, UNIX_EPOCH + Duration::from_secs(784_111_777));
+        self.content.tick(self.started + passed, UNIX_EPOCH + Duration::from_secs(784_111_777));
     }
 
     fn file(&self, path: &str, content: impl AsRef<[u8]>) {
@@ -68,10 +75,10 @@ impl Bench {
 
     fn connect(&self) -> Client {
         let (server, client) = pair();
-        let (site, served) = (Rc::clone(&self.site), Rc::clone(&self.served));
+        let (content, served) = (Rc::clone(&self.content), Rc::clone(&self.served));
         self.executor
             .spawn(async move {
-                serve(server, site).await;
+                serve(server, content).await;
                 served.set(served.get() + 1);
             })
             .detach();
@@ -182,7 +189,7 @@ fn methods_and_their_statuses() {
     let answer = bench.text("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /a HTTP/1.1\r\nHost: x\r\n\r\n");
     let answers = split_answers(&answer);
     assert_eq!(status_line(answers[0].0), "HTTP/1.1 405 Method Not Allowed");
-    assert_eq!(field(answers[0].0, "Allow"), Some("GET, HEAD"));
+    assert_eq!(field(answers[0].0, "Allow"), Some("GET, HEAD, OPTIONS"));
     assert_eq!(answers[1].1, "hello", "the connection goes on behind the body");
     assert!(bench.text("BREW /a HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 501 "));
     assert!(bench.text("GET /a HTTP/3.0\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 505 "));
@@ -312,7 +319,7 @@ fn broken_requests_are_answered_and_lingered_for() {
     for (request, status) in [
         ("nonsense\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\n\r\n", "400"),
-        ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "411"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", "501"),
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", "413"),
         (&endless, "431"),
     ] {
@@ -560,7 +567,7 @@ fn many_slow_clients_share_what_is_queued() {
             client.dropped().await;
         }
     });
-    assert_eq!(bench.site.streaming().low_water(), STREAM_LOW_WATER);
+    assert_eq!(bench.content.streaming().low_water(), STREAM_LOW_WATER);
 }
 
 #[test]
@@ -661,9 +668,233 @@ fn a_file_that_got_its_old_time_back_is_noticed() {
 fn a_connection_is_small() {
     let bench = Bench::new(0);
     let (server, _client) = pair();
-    let size = size_of_val(&serve(server, Rc::clone(&bench.site)));
+    let size = size_of_val(&serve(server, Rc::clone(&bench.content)));
     assert!(size_of::<Memory>() == size_of::<usize>());
     // The transport, the input, the site, where it waits: no copies of them, no room for what is
     // not there while it rests. 100,000 of these have 1.5 KiB each for all that they are.
     assert!(size < 200, "{size} octets for each connection that rests");
+}
+
+/// A GET with more lines, answered as its head and its body.
+fn ask(bench: &Bench, path: &str, lines: &str) -> (String, Vec<u8>) {
+    let answer = bench.exchange(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n"));
+    let end = answer.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8(answer[..end - 4].to_vec()).unwrap();
+    assert_eq!(field(&head, "Content-Length"), Some(&*(answer.len() - end).to_string()), "{head}");
+    (head, answer[end..].to_vec())
+}
+
+#[test]
+fn every_range_is_the_slice_it_names() {
+    let bench = Bench::new(1 << 26);
+    let octets: Vec<u8> = (0..3 * CHUNK + 1234).map(|at| (at * 7 / 3) as u8).collect();
+    let len = octets.len();
+    bench.file("small", &octets[..100]);
+    bench.file("middle", &octets[..100_000]);
+    bench.file("large", &octets);
+    for (path, len) in [("/small", 100), ("/middle", 100_000), ("/large", len)] {
+        let (head, body) = ask(&bench, path, "");
+        assert_eq!(field(&head, "Accept-Ranges"), Some("bytes"));
+        assert!(body == octets[..len], "{path}");
+        for (first, last) in [
+            (0, 0),
+            (1, 98),
+            (0, len - 1),
+            (len - 1, len - 1),
+            (CHUNK - 1, CHUNK),
+            (CHUNK, 2 * CHUNK - 1),
+            (CHUNK + 5, 3 * CHUNK + 7),
+        ] {
+            if last >= len {
+                continue;
+            }
+            let (head, body) = ask(&bench, path, &format!("Range: bytes={first}-{last}\r\n"));
+            assert_eq!(status_line(&head), "HTTP/1.1 206 Partial Content");
+            let named = format!("bytes {first}-{last}/{len}");
+            assert_eq!(field(&head, "Content-Range"), Some(&*named));
+            assert!(body == octets[first..=last], "{path} {named}");
+        }
+        let (head, _) = ask(&bench, path, &format!("Range: bytes={len}-\r\n"));
+        assert_eq!(status_line(&head), "HTTP/1.1 416 Range Not Satisfiable");
+        assert_eq!(field(&head, "Content-Range"), Some(&*format!("bytes */{len}")));
+    }
+}
+
+#[test]
+fn several_ranges_come_as_parts() {
+    let bench = Bench::new(1 << 26);
+    let octets: Vec<u8> = (0..2 * CHUNK + 99).map(|at| (at / 3) as u8).collect();
+    let len = octets.len();
+    bench.file("small.txt", &octets[..100]);
+    bench.file("large.txt", &octets);
+    for (path, len, last) in [("/small.txt", 100, 10), ("/large.txt", len, CHUNK + 9)] {
+        let (head, body) = ask(&bench, path, &format!("Range: bytes=-1,5-{last}\r\n"));
+        assert_eq!(status_line(&head), "HTTP/1.1 206 Partial Content");
+        let kind = field(&head, "Content-Type").unwrap();
+        let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let mut expected = Vec::new();
+        for range in [len - 1..len, 5..last + 1] {
+            let lead = format!(
+                "\r\n--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Range: bytes \
+                 {}-{}/{len}\r\n\r\n",
+                range.start,
+                range.end - 1
+            );
+            expected.extend_from_slice(lead.as_bytes());
+            expected.extend_from_slice(&octets[range]);
+        }
+        expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        assert!(body == expected, "{path}");
+    }
+}
+
+#[test]
+fn conditions_go_before_ranges() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", "hello");
+    let (head, _) = ask(&bench, "/a", "");
+    let etag = field(&head, "ETag").unwrap().to_owned();
+    let modified = field(&head, "Last-Modified").unwrap().to_owned();
+    for (lines, status) in [
+        (format!("If-Match: {etag}\r\nRange: bytes=0-0\r\n"), "206 Partial Content"),
+        ("If-Match: \"other\"\r\nRange: bytes=0-0\r\n".into(), "412 Precondition Failed"),
+        (format!("If-Range: {etag}\r\nRange: bytes=0-0\r\n"), "206 Partial Content"),
+        (format!("If-Range: {modified}\r\nRange: bytes=0-0\r\n"), "206 Partial Content"),
+        ("If-Range: \"other\"\r\nRange: bytes=0-0\r\n".into(), "200 OK"),
+        ("If-Range: \"other\"\r\nRange: bytes=99-\r\n".into(), "200 OK"),
+    ] {
+        let (head, _) = ask(&bench, "/a", &lines);
+        assert_eq!(status_line(&head), format!("HTTP/1.1 {status}"), "{lines}");
+    }
+    let known =
+        format!("GET /a HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\nRange: bytes=0-0\r\n\r\n");
+    assert!(bench.text(known).starts_with("HTTP/1.1 304 "));
+    let head = bench.text("HEAD /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-0\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 "), "RFC 9110 14.2");
+}
+
+#[test]
+fn options_tell_what_is_allowed() {
+    let bench = Bench::new(1 << 26);
+    for target in ["*", "/any", "/"] {
+        let answer =
+            bench.text(format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n{}", get("/none")));
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(status_line(head), "HTTP/1.1 204 No Content");
+        assert_eq!(field(head, "Allow"), Some("GET, HEAD, OPTIONS"));
+        assert_eq!(field(head, "Content-Length"), None);
+        assert!(rest.starts_with("HTTP/1.1 404 "), "the connection goes on");
+    }
+}
+
+#[test]
+fn a_chunked_body_is_read_past() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", "hello");
+    let chunked = "GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = bench.text(format!("{chunked}3\r\nabc\r\n0\r\n\r\n{}", get("/none")));
+    let answers = split_answers(&answer);
+    assert_eq!(answers[0].1, "hello");
+    assert_eq!(status_line(answers[1].0), "HTTP/1.1 404 Not Found");
+    // What follows nonsense is no request.
+    let answer = bench.text(format!("{chunked}3\nabc\n0\n\n{}", get("/a")));
+    assert_eq!(split_answers(&answer).len(), 1);
+}
+
+#[test]
+fn a_body_that_is_held_back_is_called_for() {
+    let bench = Bench::new(1 << 26);
+    bench.file("a", "hello");
+    let expect = "Host: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    let client = bench.connect();
+    client.write(format!("GET /a HTTP/1.1\r\n{expect}"));
+    bench.run(async {
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+        assert_eq!(client.receive(interim.len()).await, interim);
+        client.write(format!("abc{}", get("/none")));
+        client.half_close();
+        assert!(client.ended().await);
+    });
+    let answer = String::from_utf8(client.received()).unwrap();
+    let answers = split_answers(&answer);
+    assert_eq!(answers[0].1, "hello");
+    assert_eq!(status_line(answers[1].0), "HTTP/1.1 404 Not Found");
+    // It comes all the same: nobody needs to be called.
+    let answer = bench.text(format!("GET /a HTTP/1.1\r\n{expect}abc{}", get("/none")));
+    assert_eq!(split_answers(&answer).len(), 2);
+    // Whether it comes after a refusal is not known, and so neither where a request begins.
+    let answer = bench.text(format!("POST /a HTTP/1.1\r\n{expect}abc{}", get("/none")));
+    let [(head, _)] = split_answers(&answer)[..] else { panic!("{answer}") };
+    assert_eq!(field(head, "Connection"), Some("close"));
+}
+
+#[test]
+fn paths_that_lead_to_nothing_lead_to_the_fallback() {
+    let bench = Bench::with(1 << 26, |root| SiteSettings {
+        fallback: Some("app.html".to_owned()),
+        ..SiteSettings::new(root.to_owned())
+    });
+    bench.file("app.html", "app");
+    bench.file("real.txt", "real");
+    for (path, expected) in [("/a/b", "app"), ("/a/b", "app"), ("/real.txt", "real"), ("/", "403")]
+    {
+        let answer = bench.text(get(path));
+        assert!(answer.contains(expected), "{path}: {answer}");
+    }
+    let (head, body) = ask(&bench, "/deep/link", "Range: bytes=1-1\r\n");
+    assert_eq!((status_line(&head), &body[..]), ("HTTP/1.1 206 Partial Content", &b"p"[..]));
+    assert_eq!(field(&head, "Content-Type"), Some("text/html; charset=utf-8"));
+    // Without it, what there is for a miss.
+    let bench = Bench::with(1 << 26, |root| SiteSettings {
+        fallback: Some("app.html".to_owned()),
+        ..SiteSettings::new(root.to_owned())
+    });
+    assert_eq!(status_line(&bench.text(get("/any"))), "HTTP/1.1 404 Not Found");
+}
+
+#[test]
+fn errors_have_their_own_pages() {
+    let bench = Bench::with(1 << 26, |root| SiteSettings {
+        error_pages: [(404, "errors/404.html".to_owned()), (403, "none.html".to_owned())].into(),
+        ..SiteSettings::new(root.to_owned())
+    });
+    bench.file("errors/404.html", "not here");
+    bench.file("bare/.secret", "x");
+    for path in ["/none", "/none", "/bare/.secret"] {
+        let (head, body) = ask(&bench, path, "Range: bytes=0-1\r\nIf-None-Match: *\r\n");
+        assert_eq!((status_line(&head), &body[..]), ("HTTP/1.1 404 Not Found", &b"not here"[..]));
+        assert_eq!((field(&head, "ETag"), field(&head, "Last-Modified")), (None, None));
+    }
+    let head = bench.text(get("/none").replace("GET", "HEAD"));
+    assert!(head.starts_with("HTTP/1.1 404 ") && head.ends_with("\r\n\r\n"), "{head}");
+    // The page itself is missing: the small one.
+    let answer = bench.text(get("/bare/"));
+    assert_eq!(status_line(&answer), "HTTP/1.1 403 Forbidden");
+    assert!(answer.contains("<h1>403 Forbidden</h1>"));
+    // Asked for by its own name it is a file like others.
+    assert_eq!(status_line(&bench.text(get("/errors/404.html"))), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn the_host_leads_to_a_site() {
+    let roots = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    fs::write(roots[1].path().join("a"), "other").unwrap();
+    let bench = Bench::new(1 << 26);
+    bench.file("a", "first");
+    let settings = |root: &Path, host: &str| SiteSettings {
+        hosts: vec![host.to_owned()],
+        ..SiteSettings::new(root.to_owned())
+    };
+    let all = [settings(bench.root.path(), "first"), settings(roots[1].path(), "other.example")];
+    bench.content.replace_sites(Arc::new(Sites::open(&all, None).unwrap()));
+    for (target, host, expected) in [
+        ("/a", "first", "first"),
+        ("/a", "Other.Example:80", "other"),
+        ("/a", "unknown", "first"),
+        // RFC 9112 3.2.2.
+        ("http://other.example/a", "first", "other"),
+    ] {
+        let answer = bench.text(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(split_answers(&answer)[0].1, expected, "{target} {host}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The stack of one worker, and who waits for what in it.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -121,6 +121,12 @@ impl Reactor {
     /// Streams that live: connections that are still served.
     pub fn streams(&self) -> usize {
         self.streams
+    }
+
+    /// The own address of a connection; unspecified once it is over.
+    pub(super) fn local(&self, id: ConnId) -> IpAddr {
+        let tuple = self.stack.addresses(id);
+        tuple.map_or(Ipv4Addr::UNSPECIFIED.into(), |tuple| SocketAddr::from(tuple.local).ip())
     }
 
     pub(super) fn is_draining(&self) -> bool {

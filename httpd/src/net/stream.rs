@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ impl Stream {
 }
 
 impl Transport for Stream {
+    fn local(&self) -> IpAddr {
+        self.reactor.borrow().local(self.id)
+    }
+
     fn read(&mut self, into: &mut BytesMut) -> impl Future<Output = Result<usize, TransportError>> {
         poll_fn(|cx| self.reactor.borrow_mut().poll_read(self.id, into, cx.waker()))
     }

@@ -26,7 +26,8 @@ use super::post::{self, Note, Post};
 use super::reactor::Reactor;
 use super::syn_flood::SynFlood;
 use crate::conn;
-use crate::site::Site;
+use crate::content::Content;
+use crate::site::Sites;
 
 /// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
 /// download that needs longer is resumed by its client elsewhere.
@@ -47,6 +48,8 @@ pub enum Message {
     End,
     /// Say how you are.
     Status(Part),
+    /// Serve these from now on.
+    Sites(Arc<Sites>),
 }
 
 /// Workers that end together: one that has settled stays until all have, as its connections'
@@ -88,8 +91,8 @@ struct Drain {
 pub struct Parts {
     /// Its own stack.
     pub stack: Stack,
-    /// Its view of the site.
-    pub site: Site,
+    /// Its view of what is served.
+    pub content: Content,
     /// What other threads ask of it.
     pub messages: mpsc::Receiver<Message>,
     /// Its way to the other workers.
@@ -108,7 +111,7 @@ pub struct Parts {
 pub struct HttpWorker {
     reactor: Rc<RefCell<Reactor>>,
     executor: LocalExecutor<'static>,
-    site: Rc<Site>,
+    content: Rc<Content>,
     messages: mpsc::Receiver<Message>,
     post: Post,
     when_ready: Option<Box<dyn FnOnce()>>,
@@ -132,17 +135,17 @@ pub struct HttpWorker {
 impl HttpWorker {
     /// A worker that serves what its parts say, on `port`.
     pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
-        let Parts { mut stack, site, messages, post, groups, syn_flood, together, identity } =
+        let Parts { mut stack, content, messages, post, groups, syn_flood, together, identity } =
             parts;
         stack.listen(port);
         if !post.is_alone() {
             stack.collect_strays();
         }
-        site.tick(std::time::Instant::now(), SystemTime::now());
+        content.tick(std::time::Instant::now(), SystemTime::now());
         Self {
             reactor: Reactor::new(stack, now),
             executor: LocalExecutor::new(),
-            site: Rc::new(site),
+            content: Rc::new(content),
             messages,
             post,
             when_ready: None,
@@ -226,6 +229,7 @@ impl HttpWorker {
                 Message::Drain => self.begin_drain(),
                 Message::End => self.ended = true,
                 Message::Status(part) => part.answer(self.status()),
+                Message::Sites(sites) => self.content.replace_sites(sites),
             }
         }
     }
@@ -351,13 +355,13 @@ impl Machine for HttpWorker {
             self.next_tick = now + TICK;
             // Addresses come and go with time, too.
             self.heard_group = true;
-            self.site.tick(std::time::Instant::now(), SystemTime::now());
+            self.content.tick(std::time::Instant::now(), SystemTime::now());
             self.syn_flood.look(now, self.reactor.borrow_mut().stack().stats(), &self.driver);
         }
         self.take_messages();
         while let Some((stream, peer)) = Reactor::next_accepted(&self.reactor) {
             self.syn_flood.remember(peer.ip());
-            self.executor.spawn(conn::serve(stream, Rc::clone(&self.site))).detach();
+            self.executor.spawn(conn::serve(stream, Rc::clone(&self.content))).detach();
         }
         while self.executor.try_tick() {}
         self.check_drain(now);

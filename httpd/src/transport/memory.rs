@@ -3,6 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -71,6 +72,10 @@ pub(crate) fn pair() -> (Memory, Client) {
 }
 
 impl Transport for Memory {
+    fn local(&self) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
+    }
+
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {
         poll_fn(|context| {
             let mut wire = self.0.borrow_mut();

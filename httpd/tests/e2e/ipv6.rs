@@ -34,6 +34,7 @@ over_ipv6! {
     stalled::a_client_that_reads_nothing_for_ten_seconds_gets_everything,
     stalled::a_head_that_trickles_in_is_given_up,
     http::head_is_get_without_the_body,
+    sites::downloads_are_resumed,
     http::a_connection_serves_many_requests,
     http::a_connection_ends_when_either_side_says_so,
     http::a_thousand_pipelined_requests_are_answered_in_order,

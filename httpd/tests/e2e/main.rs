@@ -33,6 +33,7 @@ mod link;
 mod rest;
 mod settings;
 mod shutdown;
+mod sites;
 mod slaac;
 mod stalled;
 mod vlans;

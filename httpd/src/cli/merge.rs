@@ -1,0 +1,188 @@
+//! `--config FILE`: the file's options become arguments before those that were given.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory, Parser};
+
+use super::{Cli, CliError, one_line};
+use crate::file::{self, File, Given};
+
+/// Reads a configuration file, and checks each of its options by itself.
+///
+/// # Errors
+/// One line that names the file and, for a mistake in it, the line.
+pub(super) fn read(path: &Path) -> Result<File, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!("{} cannot be read: {error}; name another file with --config", path.display())
+    })?;
+    let read = file::parse(&text).map_err(|error| error.to_string()).and_then(|file| {
+        let serve = serve();
+        for given in &file.serve {
+            check(&serve, given).map_err(|message| format!("line {}: {message}", given.line))?;
+        }
+        Ok(file)
+    });
+    read.map_err(|message| format!("{}: {message}", path.display()))
+}
+
+/// The file that `arguments` name, if they name one, and `arguments` with its options put in front
+/// of those that were given: the options that the command line and the environment do not mention.
+pub(super) fn merge(arguments: Vec<OsString>) -> Result<(Vec<OsString>, Option<File>), CliError> {
+    // What is wrong with them is said afterwards.
+    let seen = Cli::command().ignore_errors(true).try_get_matches_from(&arguments);
+    let seen = seen.ok().and_then(|matches| matches.subcommand_matches("serve").cloned());
+    let path = seen.as_ref().and_then(|seen| seen.get_one::<PathBuf>("config").cloned());
+    let (Some(seen), Some(path)) = (seen, path) else { return Ok((arguments, None)) };
+    let file = read(&path).map_err(CliError::Usage)?;
+    let serve = serve();
+    let added = file.serve.iter().filter(|given| !is_given(&seen, &given.name));
+    let added: Vec<OsString> = added.flat_map(|given| as_arguments(&serve, given)).collect();
+    // Behind the program's name and the command.
+    let (head, tail) = arguments.split_at(2.min(arguments.len()));
+    Ok(([head, &added, tail].concat(), Some(file)))
+}
+
+fn serve() -> Command {
+    let cli = Cli::command();
+    cli.find_subcommand("serve").cloned().unwrap_or(cli)
+}
+
+fn option<'a>(serve: &'a Command, given: &Given) -> Option<&'a Arg> {
+    // A file that names a file would have no end.
+    let known = |option: &&Arg| option.get_long() == Some(&given.name);
+    serve.get_arguments().find(known).filter(|option| option.get_id() != "config")
+}
+
+fn check(serve: &Command, given: &Given) -> Result<(), String> {
+    let Some(option) = option(serve, given) else {
+        return Err(format!("{} is no option; tagwire serve --help lists them", given.name));
+    };
+    let is_switch = !option.get_action().takes_values();
+    if is_switch && !matches!(&*given.values.concat(), "true" | "false") {
+        return Err(format!("{} is neither on nor off; use true or false", given.name));
+    }
+    let alone = ["tagwire".into(), "serve".into()].into_iter().chain(as_arguments(serve, given));
+    match Cli::try_parse_from(alone) {
+        // The others are elsewhere.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
+        Err(error) => Err(one_line(&error)),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn as_arguments(serve: &Command, given: &Given) -> Vec<OsString> {
+    let takes_values = option(serve, given).is_none_or(|option| option.get_action().takes_values());
+    if takes_values {
+        given.values.iter().map(|value| format!("--{}={value}", given.name).into()).collect()
+    } else if given.values.concat() == "true" {
+        vec![format!("--{}", given.name).into()]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether the command line or the environment says anything about an option. An empty variable
+/// says nothing: manifests set them so.
+fn is_given(seen: &ArgMatches, name: &str) -> bool {
+    let id = name.replace('-', "_");
+    match seen.value_source(&id) {
+        Some(ValueSource::CommandLine) => true,
+        Some(ValueSource::EnvVariable) => {
+            let raw = seen.get_raw(&id).into_iter().flatten();
+            raw.into_iter().any(|value| !value.is_empty())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tempfile::NamedTempFile;
+
+    use super::super::{Command, parse};
+    use super::*;
+
+    const TEXT: &str = "\
+[serve]
+interface = \"m0\"
+vlan = 123
+address = [\"10.0.0.5/24\", \"10.0.1.5/24\"]
+slaac = true
+fast-open = false
+port = 8080
+
+[[site]]
+www-root = \"/a\"
+
+[[site]]
+hosts = [\"b\"]
+www-root = \"/b\"
+";
+
+    fn file(text: &str) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn serve(text: &str, more: &[&str]) -> Result<Box<crate::config::Config>, String> {
+        let file = file(text);
+        let line = ["tagwire", "serve", "--config", file.path().to_str().unwrap()];
+        match parse(line.iter().chain(more)) {
+            Ok(Command::Serve(config)) => Ok(config),
+            Err(CliError::Usage(line)) => Err(line),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_file_says_what_nobody_else_does() {
+        let config = serve(TEXT, &[]).unwrap();
+        assert_eq!((&*config.interface, config.port, config.addresses.len()), ("m0", 8080, 2));
+        assert!(config.slaac && !config.fast_open);
+        let roots: Vec<_> =
+            config.sites.iter().map(|site| site.www_root.to_str().unwrap()).collect();
+        assert_eq!(roots, ["/a", "/b"]);
+
+        let more = ["--port", "81", "--address=10.0.2.5/24", "--www-root", "/c"];
+        let config = serve(TEXT, &more).unwrap();
+        assert_eq!((config.port, config.addresses.len()), (81, 1));
+        assert_eq!(config.sites[0].www_root.to_str(), Some("/c"));
+        assert_eq!(config.sites.len(), 2);
+    }
+
+    #[test]
+    fn mistakes_name_file_and_line() {
+        for (line, with, part) in [
+            (7, "port = 0", "is no port"),
+            (7, "prot = 80", "prot is no option"),
+            (7, "config = \"x\"", "config is no option"),
+            (5, "slaac = \"often\"", "use true or false"),
+            (3, "vlan = 5000", "is no VLAN ID"),
+            (7, "port = ", "line 7"),
+        ] {
+            let mut lines: Vec<_> = TEXT.lines().collect();
+            lines[line - 1] = with;
+            let error = serve(&lines.join("\n"), &[]).unwrap_err();
+            assert!(error.contains(part) && !error.contains('\n'), "{with}: {error}");
+            assert!(error.contains(&format!(": line {line}: ")), "{with}: {error}");
+        }
+        let error = serve("[serve]\ninterface = \"m0\"\nslaac = true\n", &[]).unwrap_err();
+        assert!(error.contains("--www-root"), "{error}");
+        let missing = ["tagwire", "serve", "--config", "/none/there"];
+        let Err(CliError::Usage(line)) = parse(missing) else { panic!("there is none") };
+        assert!(line.contains("/none/there cannot be read"), "{line}");
+    }
+
+    #[test]
+    fn check_reads_the_file_only() {
+        let file = file(TEXT);
+        let path = file.path().to_str().unwrap();
+        assert!(matches!(parse(["tagwire", "check", path]), Ok(Command::Check { .. })));
+    }
+}

@@ -1,0 +1,189 @@
+//! One worker's view of what is served: the sites, the shared cache, the way to the cold side, the time.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+
+use crate::cache::{Answer, Cache, Entry, File, Millis};
+use crate::cold::{self, ColdHandle, LoadError, Loaded};
+use crate::date::{DATE_LINE, DateLine};
+use crate::limits::{READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES};
+use crate::respond::Status;
+use crate::site::{Site, Sites};
+
+/// Called by the cold side after it has answered, from its own thread: wakes the worker that
+/// sleeps in the kernel, so that its executor runs the task that waited.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// What the cache knows of a path.
+#[derive(Debug)]
+pub enum Lookup {
+    /// This is the answer.
+    Hit(Arc<Entry>),
+    /// The cold side must be asked: [`Content::load`].
+    Miss,
+}
+
+/// A worker's own; it is not shared between threads.
+pub struct Content {
+    sites: RefCell<Arc<Sites>>,
+    cache: Arc<Cache>,
+    cold: ColdHandle,
+    wake: Wake,
+    date: RefCell<DateLine>,
+    now: Cell<Millis>,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+    /// Responses in chunks that are being sent.
+    streams: Cell<usize>,
+}
+
+/// A response in chunks under way: its share of [`STREAM_QUEUES`].
+pub(crate) struct Streaming<'a>(&'a Content);
+
+impl Streaming<'_> {
+    /// How far the queue runs down before the next chunk follows.
+    pub(crate) fn low_water(&self) -> usize {
+        (STREAM_QUEUES / self.0.streams.get()).min(STREAM_LOW_WATER)
+    }
+}
+
+impl Drop for Streaming<'_> {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+impl Content {
+    /// A worker's view of `sites` through `cache`, which `cold` fills. Call [`tick`](Self::tick) on every turn.
+    pub fn new(sites: Arc<Sites>, cache: Arc<Cache>, cold: ColdHandle, wake: Wake) -> Self {
+        Self {
+            sites: RefCell::new(sites),
+            cache,
+            cold,
+            wake,
+            date: RefCell::new(DateLine::new(SystemTime::UNIX_EPOCH)),
+            now: Cell::default(),
+            hits: Cell::default(),
+            misses: Cell::default(),
+            streams: Cell::default(),
+        }
+    }
+
+    /// Tells the time. The worker reads the clocks once per turn, not once per request.
+    pub fn tick(&self, now: Instant, wall: SystemTime) {
+        self.now.set(self.cache.millis(now));
+        self.date.borrow_mut().update(wall);
+        let (hits, misses) = (self.hits.take(), self.misses.take());
+        if hits + misses > 0 {
+            self.cache.count(hits, misses);
+        }
+    }
+
+    /// The current `Date` line.
+    pub fn date_line(&self) -> [u8; DATE_LINE] {
+        *self.date.borrow().line()
+    }
+
+    /// What is served at the moment.
+    pub fn sites(&self) -> Ref<'_, Arc<Sites>> {
+        self.sites.borrow()
+    }
+
+    /// Serves `sites` from now on; what is being answered is finished as it began.
+    pub fn replace_sites(&self, sites: Arc<Sites>) {
+        self.sites.replace(sites);
+    }
+
+    /// The hot path. An entry that has not been compared with its file for a second is served,
+    /// and compared in the background; one that has rested for longer is compared first.
+    pub fn lookup(&self, site: &Arc<Site>, path: &[u8]) -> Lookup {
+        let now = self.now.get();
+        let Some(entry) = self.cache.entry(site.id, path, now) else {
+            self.misses.set(self.misses.get() + 1);
+            return Lookup::Miss;
+        };
+        if entry.is_too_old(now) {
+            self.misses.set(self.misses.get() + 1);
+            return Lookup::Miss;
+        }
+        self.hits.set(self.hits.get() + 1);
+        if !matches!(entry.answer, Answer::Refused(_))
+            && entry.due(now)
+            && self.cold.revalidate(site, path, Arc::clone(&entry)).is_err()
+        {
+            entry.give_up();
+        }
+        Lookup::Hit(entry)
+    }
+
+    /// Asks the cold side for the answer to `path`. When it is overloaded or gone: what is in
+    /// the cache, however old, else 503. The future borrows neither the path nor the site.
+    pub fn load(&self, site: &Arc<Site>, path: &[u8]) -> impl Future<Output = Arc<Entry>> + use<> {
+        let now = self.now.get();
+        let known = self.cache.entry(site.id, path, now);
+        let asked = self.cold.load(site, path, known.as_ref(), &self.wake);
+        async move {
+            match cold::answer(asked).await {
+                Ok(Loaded::Entry(entry)) => entry,
+                Ok(Loaded::Chunk(_)) | Err(_) => known.unwrap_or_else(|| {
+                    Arc::new(Entry::new(Answer::Refused(Status::Unavailable), now))
+                }),
+            }
+        }
+    }
+
+    /// Separates the parts of an answer. Nobody can guess it, so that no file contains it.
+    pub(crate) fn boundary(&self) -> String {
+        // Each state has keys of its own, and the first ones are random.
+        let word = || RandomState::new().hash_one(());
+        format!("{:016x}{:016x}", word(), word())
+    }
+
+    /// Counts a response in chunks until the result is dropped.
+    pub(crate) fn streaming(&self) -> Streaming<'_> {
+        self.streams.set(self.streams.get() + 1);
+        Streaming(self)
+    }
+
+    /// Chunk `index` of a file that comes in chunks, from the cache or through it.
+    ///
+    /// # Errors
+    /// The file is not what it was, or cannot be read: what has been sent cannot be completed.
+    pub async fn chunk(
+        &self,
+        site: &Arc<Site>,
+        entry: &Arc<Entry>,
+        index: u32,
+    ) -> Result<Bytes, LoadError> {
+        let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
+        if let Some(octets) = self.cache.chunk(file.id, index) {
+            self.hits.set(self.hits.get() + 1);
+            self.read_ahead(site, entry, file, index);
+            return Ok(octets);
+        }
+        self.misses.set(self.misses.get() + 1);
+        let asked = self.cold.chunk(site, entry, index, &self.wake);
+        self.read_ahead(site, entry, file, index);
+        match cold::answer(asked).await? {
+            Loaded::Chunk(octets) => Ok(octets),
+            Loaded::Entry(_) => Err(LoadError::Changed),
+        }
+    }
+
+    fn read_ahead(&self, site: &Arc<Site>, entry: &Arc<Entry>, file: &File, index: u32) {
+        if !self.cache.reads_ahead() {
+            return;
+        }
+        let first = index + 1;
+        for next in first..first.saturating_add(READ_AHEAD).min(file.chunks()) {
+            if !self.cache.has_chunk(file.id, next) {
+                self.cold.read_ahead(site, entry, next);
+            }
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The configuration file: TOML, in two parts.
+//!
+//! - `[serve]`: the options of `tagwire serve` by their long names. What is given on the command
+//!   line or in the environment goes before it.
+//! - `[[site]]`: what is served, see [`SiteSettings`]; the first one answers where no other does.
+//!
+//! Every mistake is an error that names its line: a key that is unknown as well as a value that
+//! makes no sense.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use toml::Spanned;
+
+use crate::limits::MAX_SITES;
+use crate::site::{HeaderRule, SiteSettings};
+
+/// What a configuration file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Options of `tagwire serve`, in the order of their names.
+    pub serve: Vec<Given>,
+    /// What is served; may be empty, where `--www-root` says it.
+    pub sites: Vec<SiteSettings>,
+}
+
+/// An option with its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Long name.
+    pub name: String,
+    /// As they would be written on the command line.
+    pub values: Vec<String>,
+    /// Line of the file.
+    pub line: usize,
+}
+
+/// A mistake, in one line: where it is, what is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileError {
+    /// Line of the file, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+impl std::error::Error for FileError {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Document {
+    #[serde(default)]
+    serve: BTreeMap<Spanned<String>, Values>,
+    #[serde(default)]
+    site: Vec<Spanned<SiteTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a text, a number, true or false, or a list of texts")]
+enum Values {
+    One(Scalar),
+    Many(Vec<Scalar>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Text(String),
+    Number(i64),
+    Switch(bool),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number) => number.fmt(f),
+            Self::Switch(switch) => switch.fmt(f),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct SiteTable {
+    #[serde(default, deserialize_with = "hosts")]
+    hosts: Vec<String>,
+    #[serde(default)]
+    addresses: Vec<IpAddr>,
+    www_root: PathBuf,
+    #[serde(deserialize_with = "index", default = "usual_index")]
+    index: Vec<String>,
+    #[serde(default, deserialize_with = "fallback")]
+    fallback: Option<String>,
+    #[serde(default, deserialize_with = "error_pages")]
+    error_pages: BTreeMap<u16, String>,
+    #[serde(default)]
+    dotfiles: bool,
+    #[serde(default, deserialize_with = "types")]
+    types: BTreeMap<String, String>,
+    #[serde(default)]
+    headers: Vec<HeaderTable>,
+    #[serde(default = "yes")]
+    safe_headers: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct HeaderTable {
+    #[serde(deserialize_with = "pattern")]
+    path: String,
+    #[serde(deserialize_with = "fields")]
+    set: Vec<(String, String)>,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// [`FileError`] for the first mistake.
+pub fn parse(text: &str) -> Result<File, FileError> {
+    let at = |span: Option<Range<usize>>| {
+        let end = span.map_or(text.len(), |span| span.start.min(text.len()));
+        1 + text.as_bytes()[..end].iter().filter(|&&octet| octet == b'\n').count()
+    };
+    let document: Document = toml::from_str(text).map_err(|error| FileError {
+        line: at(error.span()),
+        message: error.message().trim().replace('\n', " "),
+    })?;
+    let serve = document.serve.into_iter().map(|(name, values)| Given {
+        line: at(Some(name.span())),
+        name: name.into_inner(),
+        values: match values {
+            Values::One(value) => vec![value.to_string()],
+            Values::Many(values) => values.iter().map(Scalar::to_string).collect(),
+        },
+    });
+    let mut sites: Vec<SiteSettings> = Vec::new();
+    for table in document.site {
+        let line = at(Some(table.span()));
+        let site = SiteSettings::from(table.into_inner());
+        // The second of two that want the same could never be asked.
+        let rival = sites.iter().find_map(|other| other.rivals(&site));
+        if let Some(what) = rival {
+            return Err(FileError { line, message: format!("{what} has a site already") });
+        }
+        sites.push(site);
+        if sites.len() > MAX_SITES {
+            return Err(FileError { line, message: format!("more than {MAX_SITES} sites") });
+        }
+    }
+    Ok(File { serve: serve.collect(), sites })
+}
+
+impl From<SiteTable> for SiteSettings {
+    fn from(table: SiteTable) -> Self {
+        let headers = table.headers.into_iter();
+        Self {
+            hosts: table.hosts,
+            addresses: table.addresses,
+            www_root: table.www_root,
+            index: table.index,
+            fallback: table.fallback,
+            error_pages: table.error_pages,
+            dotfiles: table.dotfiles,
+            types: table.types,
+            headers: headers.map(|HeaderTable { path, set }| HeaderRule { path, set }).collect(),
+            safe_headers: table.safe_headers,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn usual_index() -> Vec<String> {
+    vec!["index.html".to_owned()]
+}
+
+/// Each of a list, through `check`.
+fn each<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    check: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| check(text).map_err(D::Error::custom)).collect()
+}
+
+fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    each(deserializer, |text| {
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        let fit = |octet: u8| octet.is_ascii_alphanumeric() || b"-._[]:".contains(&octet);
+        let port = !name.contains('[') && name.contains(':');
+        if name.is_empty() || port || !name.bytes().all(fit) {
+            return Err(format!(
+                "{text:?} is no host; write a name, *.name or an address, no port"
+            ));
+        }
+        Ok(text.trim_end_matches('.').to_ascii_lowercase())
+    })
+}
+
+/// A file's name within a directory.
+fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    each(deserializer, |text| {
+        if text.contains('/') {
+            return Err(format!("{text:?} is no name of a file; leave out the directory"));
+        }
+        beneath(text)
+    })
+}
+
+fn fallback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    beneath(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+fn error_pages<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<u16, String>, D::Error> {
+    let pages = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let read = |(status, path): (String, String)| {
+        let code = status.parse().ok().filter(|code| (400..600).contains(code));
+        let code =
+            code.ok_or_else(|| format!("{status:?} is no status of an error, 400 to 599"))?;
+        Ok((code, beneath(&path)?))
+    };
+    pages.into_iter().map(read).collect::<Result<_, String>>().map_err(D::Error::custom)
+}
+
+/// A path within www-root.
+fn beneath(text: &str) -> Result<String, String> {
+    let path = text.strip_prefix('/').unwrap_or(text);
+    let normal = !path.split('/').any(|segment| matches!(segment, "" | "." | ".."));
+    if normal && !path.bytes().any(|octet| octet < 0x20 || octet == 0x7f) {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("{text:?} is no file beneath www-root; write it as errors/404.html"))
+    }
+}
+
+fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let types = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let read = |(extension, media): (String, String)| {
+        let essence = media.split(';').next().unwrap_or_default().trim_end();
+        let fit =
+            essence.split_once('/').is_some_and(|(kind, sub)| is_token(kind) && is_token(sub));
+        if !fit || !is_field_value(&media) {
+            return Err(format!("{media:?} is no media type; write it as text/plain"));
+        }
+        let extension = extension.strip_prefix('.').unwrap_or(&extension).to_ascii_lowercase();
+        Ok((extension, media))
+    };
+    types.into_iter().map(read).collect::<Result<_, String>>().map_err(D::Error::custom)
+}
+
+fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if !text.starts_with('/') {
+        return Err(D::Error::custom(format!("{text:?} must begin with /")));
+    }
+    crate::site::glob(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    /// What frames a message, or is ours to know.
+    const OWN: [&str; 12] = [
+        "accept-ranges",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "date",
+        "etag",
+        "keep-alive",
+        "last-modified",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let fields = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let read = |(name, value): (String, String)| {
+        if !is_token(&name) {
+            Err(format!("{name:?} is no name of a field"))
+        } else if OWN.iter().any(|own| own.eq_ignore_ascii_case(&name)) {
+            Err(format!("{name} is set by the server itself; leave it out"))
+        } else if is_field_value(&value) {
+            Ok((name, value.trim().to_owned()))
+        } else {
+            Err(format!("the value of {name} has octets that no field may have"))
+        }
+    };
+    fields.into_iter().map(read).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+/// RFC 9110 5.6.2.
+fn is_token(text: &str) -> bool {
+    let fit = |octet: u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet);
+    !text.is_empty() && text.bytes().all(fit)
+}
+
+/// RFC 9110 5.5, visible ASCII only.
+fn is_field_value(text: &str) -> bool {
+    text.bytes().all(|octet| matches!(octet, b'\t' | b' '..=b'~'))
+}
+
+/// Any octets: no panic, and the line that a mistake names exists.
+pub fn fuzz_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(error) = parse(text) {
+        assert!((1..=text.lines().count() + 1).contains(&error.line), "{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[serve]
+interface = "macvlan0"
+vlan = 123
+address = ["192.168.123.150/24", "fd00::150/64"]
+slaac = true
+
+[[site]]
+www-root = "/www"
+index = ["index.html", "index.htm"]
+fallback = "/app/index.html"
+error-pages = { 404 = "errors/404.html" }
+types = { ".WASM" = "application/wasm" }
+
+[[site.headers]]
+path = "/assets/**"
+set = { Cache-Control = "public, max-age=31536000, immutable" }
+
+[[site]]
+hosts = ["Example.org", "*.example.org"]
+www-root = "/other"
+dotfiles = true
+"#;
+
+    #[test]
+    fn all_parts() {
+        let file = parse(GOOD).unwrap();
+        let serve: Vec<_> = file
+            .serve
+            .iter()
+            .map(|given| (given.line, &*given.name, given.values.join(" ")))
+            .collect();
+        assert_eq!(
+            serve,
+            [
+                (5, "address", "192.168.123.150/24 fd00::150/64".to_owned()),
+                (3, "interface", "macvlan0".to_owned()),
+                (6, "slaac", "true".to_owned()),
+                (4, "vlan", "123".to_owned()),
+            ]
+        );
+        let [first, second] = &file.sites[..] else { panic!("two sites") };
+        assert_eq!(first.fallback.as_deref(), Some("app/index.html"));
+        assert_eq!(first.error_pages[&404], "errors/404.html");
+        assert_eq!(first.types["wasm"], "application/wasm");
+        assert_eq!(first.headers[0].set[0].0, "Cache-Control");
+        assert_eq!(second.hosts, ["example.org", "*.example.org"]);
+        assert!(second.dotfiles && !first.dotfiles);
+        assert_eq!(parse(""), Ok(File { serve: vec![], sites: vec![] }));
+    }
+
+    #[test]
+    fn a_mistake_names_its_line() {
+        for (line, with, part) in [
+            (4, "vlan = \"123", "invalid basic string"),
+            (4, "vlan = 1.5", "a text, a number"),
+            (9, "www_root = \"/www\"", "unknown field `www_root`"),
+            (10, "index = [\"a/b\"]", "leave out the directory"),
+            (11, "fallback = \"../x\"", "beneath www-root"),
+            (12, "error-pages = { 200 = \"x\" }", "no status of an error"),
+            (13, "types = { x = \"text\" }", "no media type"),
+            (16, "path = \"assets\"", "begin with /"),
+            (16, "path = \"/a[\"", "pattern"),
+            (17, "set = { Date = \"now\" }", "by the server itself"),
+            (17, "set = { \"A B\" = \"x\" }", "no name of a field"),
+            (17, "set = { A = \"x\\ny\" }", "no field may have"),
+            (20, "hosts = [\"a:80\"]", "no host"),
+            (22, "dotfiles = 1", "invalid type"),
+        ] {
+            let mut lines: Vec<_> = GOOD.lines().collect();
+            lines[line - 1] = with;
+            let error = parse(&lines.join("\n")).unwrap_err();
+            assert_eq!(error.line, line, "{with}: {error}");
+            assert!(error.message.contains(part), "{with}: {error}");
+            assert!(!error.message.contains('\n'), "{error}");
+        }
+        let without = parse(&GOOD.replace("www-root = \"/www\"", "")).unwrap_err();
+        assert_eq!((without.line, &*without.message), (8, "missing field `www-root`"));
+        let twice = format!("{GOOD}\n[[site]]\nhosts = [\"example.ORG\"]\nwww-root = \"/x\"\n");
+        let error = parse(&twice).unwrap_err();
+        assert!(error.line == 24 && error.message == "example.org has a site already", "{error}");
+    }
+}
