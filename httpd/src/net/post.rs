@@ -159,11 +159,16 @@ impl Post {
 
     /// Tells all the others.
     pub(super) fn tell(&mut self, note: &Note) {
-        for (to, slot) in self.slots.iter().enumerate() {
-            if to != self.own && !slot.put(note.clone()) {
-                self.lost += 1;
+        for to in 0..self.slots.len() {
+            if to != self.own {
+                self.put(to, note.clone());
             }
         }
+    }
+
+    /// Puts a note in another worker's queue, or counts it as lost.
+    fn put(&mut self, to: usize, note: Note) {
+        self.lost += u64::from(!self.slots[to].put(note));
     }
 
     /// Sends a segment to the worker whose connection it is; gives it back if that is this one.
@@ -172,9 +177,7 @@ impl Post {
         if owner == self.own {
             return Some(stray);
         }
-        if !self.slots[owner].put(Note::Stray(stray)) {
-            self.lost += 1;
-        }
+        self.put(owner, Note::Stray(stray));
         None
     }
 
@@ -192,8 +195,8 @@ impl Post {
             Concern::All => self.tell(&note()),
             Concern::Connection(peer, port) => {
                 let owner = self.steering.worker(peer, port);
-                if owner != self.own && !self.slots[owner].put(note()) {
-                    self.lost += 1;
+                if owner != self.own {
+                    self.put(owner, note());
                 }
             }
         }

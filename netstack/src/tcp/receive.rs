@@ -116,10 +116,15 @@ impl Connection {
                 cx.stats.tcp_data_dropped += 1;
             }
             if let Some((start, end)) = inserted.duplicate {
-                cx.stats.tcp_duplicate += 1;
-                self.duplicate = Some((start, end));
+                self.report_duplicate(cx, start, end);
             }
         }
+    }
+
+    /// What lies from `start` to `end` has come twice: the next ACK says so (RFC 2883).
+    fn report_duplicate(&mut self, cx: &mut Context<'_>, start: SeqNum, end: SeqNum) {
+        cx.stats.tcp_duplicate += 1;
+        self.duplicate = Some((start, end));
     }
 
     /// Text in order goes around what is held already, which stands: it may have been acknowledged
@@ -136,8 +141,7 @@ impl Connection {
             while let Some(run) = self.assembler.take(self.rcv_nxt) {
                 let twice = run.len().min(text.len());
                 if twice > 0 && self.duplicate.is_none() {
-                    cx.stats.tcp_duplicate += 1;
-                    self.duplicate = Some((self.rcv_nxt, self.rcv_nxt + twice as u32));
+                    self.report_duplicate(cx, self.rcv_nxt, self.rcv_nxt + twice as u32);
                 }
                 text = &text[twice..];
                 self.rcv_nxt += run.len() as u32;
@@ -177,8 +181,7 @@ impl Connection {
         let end = segment.seq + segment.payload.len() as u32;
         let end = if end.before(self.rcv_nxt) { end } else { self.rcv_nxt };
         if segment.seq.before(end) {
-            cx.stats.tcp_duplicate += 1;
-            self.duplicate = Some((segment.seq, end));
+            self.report_duplicate(cx, segment.seq, end);
             self.ack_now = true;
         }
     }
