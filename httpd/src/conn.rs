@@ -460,10 +460,6 @@ fn file_reply(
     } else {
         Selection::Whole
     };
-    let in_parts = |list, end| {
-        let (site, entry) = (Arc::clone(site), Arc::clone(entry));
-        Body::Parts(Box::new(Parts { site, entry, list, end }))
-    };
     match (selection, &file.body) {
         (Selection::Whole, Some(body)) => {
             merged(body.clone(), |body| respond::assemble([file.head.whole()], common, body))
@@ -475,11 +471,11 @@ fn file_reply(
             merged(slice(body, &part), |body| file.head.part(&part, common, body))
         }
         (Selection::Part(part), None) => {
-            (file.head.part(&part, common, b""), in_parts(vec![(Bytes::new(), part)], Bytes::new()))
+            (file.head.part(&part, common, b""), one_part(site, entry, part))
         }
         (Selection::Parts(parts), _) => {
             let (answer, leads, end) = file.head.parts(&parts, &content.boundary(), common);
-            (answer, in_parts(leads.into_iter().zip(parts).collect(), end))
+            (answer, in_parts(site, entry, leads.into_iter().zip(parts).collect(), end))
         }
         (Selection::Unsatisfiable, _) => (file.head.unsatisfiable(common), Body::Sent),
     }
@@ -487,12 +483,24 @@ fn file_reply(
 
 /// All of a file, behind a head of its own.
 fn whole_body(file: &File, site: &Arc<Site>, entry: &Arc<Entry>) -> Body {
-    if let Some(body) = &file.body {
-        return Body::Whole(body.clone());
+    match &file.body {
+        Some(body) => Body::Whole(body.clone()),
+        None => one_part(site, entry, 0..file.id.len),
     }
+}
+
+fn one_part(site: &Arc<Site>, entry: &Arc<Entry>, part: Range<u64>) -> Body {
+    in_parts(site, entry, vec![(Bytes::new(), part)], Bytes::new())
+}
+
+fn in_parts(
+    site: &Arc<Site>,
+    entry: &Arc<Entry>,
+    list: Vec<(Bytes, Range<u64>)>,
+    end: Bytes,
+) -> Body {
     let (site, entry) = (Arc::clone(site), Arc::clone(entry));
-    let list = vec![(Bytes::new(), 0..file.id.len)];
-    Body::Parts(Box::new(Parts { site, entry, list, end: Bytes::new() }))
+    Body::Parts(Box::new(Parts { site, entry, list, end }))
 }
 
 /// A small body goes into the head's buffer, see [`MERGED_RESPONSE`].

@@ -59,7 +59,8 @@ impl Drop for Streaming<'_> {
 }
 
 impl Content {
-    /// A worker's view of `sites` through `cache`, which `cold` fills. Call [`tick`](Self::tick) on every turn.
+    /// A worker's view of `sites` through `cache`, which `cold` fills. Call [`tick`](Self::tick)
+    /// on every turn.
     pub fn new(sites: Arc<Sites>, cache: Arc<Cache>, cold: ColdHandle, wake: Wake) -> Self {
         Self {
             sites: RefCell::new(sites),

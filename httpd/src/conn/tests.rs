@@ -20,6 +20,9 @@ use crate::limits::{CHUNK, MAX_HEAD, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
+mod ranges;
+mod sites;
+
 struct NoStatus;
 
 impl StatusSource for NoStatus {
@@ -128,6 +131,15 @@ fn split_answers(mut text: &str) -> Vec<(&str, &str)> {
 
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// A GET with more lines, answered as its head and its body.
+fn ask(bench: &Bench, path: &str, lines: &str) -> (String, Vec<u8>) {
+    let answer = bench.exchange(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n"));
+    let end = answer.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8(answer[..end - 4].to_vec()).unwrap();
+    assert_eq!(field(&head, "Content-Length"), Some(&*(answer.len() - end).to_string()), "{head}");
+    (head, answer[end..].to_vec())
 }
 
 #[test]
@@ -675,104 +687,6 @@ fn a_connection_is_small() {
     assert!(size < 200, "{size} octets for each connection that rests");
 }
 
-/// A GET with more lines, answered as its head and its body.
-fn ask(bench: &Bench, path: &str, lines: &str) -> (String, Vec<u8>) {
-    let answer = bench.exchange(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n"));
-    let end = answer.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
-    let head = String::from_utf8(answer[..end - 4].to_vec()).unwrap();
-    assert_eq!(field(&head, "Content-Length"), Some(&*(answer.len() - end).to_string()), "{head}");
-    (head, answer[end..].to_vec())
-}
-
-#[test]
-fn every_range_is_the_slice_it_names() {
-    let bench = Bench::new(1 << 26);
-    let octets: Vec<u8> = (0..3 * CHUNK + 1234).map(|at| (at * 7 / 3) as u8).collect();
-    let len = octets.len();
-    bench.file("small", &octets[..100]);
-    bench.file("middle", &octets[..100_000]);
-    bench.file("large", &octets);
-    for (path, len) in [("/small", 100), ("/middle", 100_000), ("/large", len)] {
-        let (head, body) = ask(&bench, path, "");
-        assert_eq!(field(&head, "Accept-Ranges"), Some("bytes"));
-        assert!(body == octets[..len], "{path}");
-        for (first, last) in [
-            (0, 0),
-            (1, 98),
-            (0, len - 1),
-            (len - 1, len - 1),
-            (CHUNK - 1, CHUNK),
-            (CHUNK, 2 * CHUNK - 1),
-            (CHUNK + 5, 3 * CHUNK + 7),
-        ] {
-            if last >= len {
-                continue;
-            }
-            let (head, body) = ask(&bench, path, &format!("Range: bytes={first}-{last}\r\n"));
-            assert_eq!(status_line(&head), "HTTP/1.1 206 Partial Content");
-            let named = format!("bytes {first}-{last}/{len}");
-            assert_eq!(field(&head, "Content-Range"), Some(&*named));
-            assert!(body == octets[first..=last], "{path} {named}");
-        }
-        let (head, _) = ask(&bench, path, &format!("Range: bytes={len}-\r\n"));
-        assert_eq!(status_line(&head), "HTTP/1.1 416 Range Not Satisfiable");
-        assert_eq!(field(&head, "Content-Range"), Some(&*format!("bytes */{len}")));
-    }
-}
-
-#[test]
-fn several_ranges_come_as_parts() {
-    let bench = Bench::new(1 << 26);
-    let octets: Vec<u8> = (0..2 * CHUNK + 99).map(|at| (at / 3) as u8).collect();
-    let len = octets.len();
-    bench.file("small.txt", &octets[..100]);
-    bench.file("large.txt", &octets);
-    for (path, len, last) in [("/small.txt", 100, 10), ("/large.txt", len, CHUNK + 9)] {
-        let (head, body) = ask(&bench, path, &format!("Range: bytes=-1,5-{last}\r\n"));
-        assert_eq!(status_line(&head), "HTTP/1.1 206 Partial Content");
-        let kind = field(&head, "Content-Type").unwrap();
-        let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
-        let mut expected = Vec::new();
-        for range in [len - 1..len, 5..last + 1] {
-            let lead = format!(
-                "\r\n--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Range: bytes \
-                 {}-{}/{len}\r\n\r\n",
-                range.start,
-                range.end - 1
-            );
-            expected.extend_from_slice(lead.as_bytes());
-            expected.extend_from_slice(&octets[range]);
-        }
-        expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        assert!(body == expected, "{path}");
-    }
-}
-
-#[test]
-fn conditions_go_before_ranges() {
-    let bench = Bench::new(1 << 26);
-    bench.file("a", "hello");
-    let (head, _) = ask(&bench, "/a", "");
-    let etag = field(&head, "ETag").unwrap().to_owned();
-    let modified = field(&head, "Last-Modified").unwrap().to_owned();
-    for (lines, status) in [
-        (format!("If-Match: {etag}\r\nRange: bytes=0-0\r\n"), "206 Partial Content"),
-        ("If-Match: \"other\"\r\nRange: bytes=0-0\r\n".into(), "412 Precondition Failed"),
-        (format!("If-Range: {etag}\r\nRange: bytes=0-0\r\n"), "206 Partial Content"),
-        (format!("If-Range: {modified}\r\nRange: bytes=0-0\r\n"), "206 Partial Content"),
-        ("If-Range: \"other\"\r\nRange: bytes=0-0\r\n".into(), "200 OK"),
-        ("If-Range: \"other\"\r\nRange: bytes=99-\r\n".into(), "200 OK"),
-    ] {
-        let (head, _) = ask(&bench, "/a", &lines);
-        assert_eq!(status_line(&head), format!("HTTP/1.1 {status}"), "{lines}");
-    }
-    let known =
-        format!("GET /a HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\nRange: bytes=0-0\r\n\r\n");
-    assert!(bench.text(known).starts_with("HTTP/1.1 304 "));
-    let head = bench.text("HEAD /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-0\r\n\r\n");
-    assert!(head.starts_with("HTTP/1.1 200 "), "RFC 9110 14.2");
-}
-
 #[test]
 fn options_tell_what_is_allowed() {
     let bench = Bench::new(1 << 26);
@@ -826,75 +740,4 @@ fn a_body_that_is_held_back_is_called_for() {
     let answer = bench.text(format!("POST /a HTTP/1.1\r\n{expect}abc{}", get("/none")));
     let [(head, _)] = split_answers(&answer)[..] else { panic!("{answer}") };
     assert_eq!(field(head, "Connection"), Some("close"));
-}
-
-#[test]
-fn paths_that_lead_to_nothing_lead_to_the_fallback() {
-    let bench = Bench::with(1 << 26, |root| SiteSettings {
-        fallback: Some("app.html".to_owned()),
-        ..SiteSettings::new(root.to_owned())
-    });
-    bench.file("app.html", "app");
-    bench.file("real.txt", "real");
-    for (path, expected) in [("/a/b", "app"), ("/a/b", "app"), ("/real.txt", "real"), ("/", "403")]
-    {
-        let answer = bench.text(get(path));
-        assert!(answer.contains(expected), "{path}: {answer}");
-    }
-    let (head, body) = ask(&bench, "/deep/link", "Range: bytes=1-1\r\n");
-    assert_eq!((status_line(&head), &body[..]), ("HTTP/1.1 206 Partial Content", &b"p"[..]));
-    assert_eq!(field(&head, "Content-Type"), Some("text/html; charset=utf-8"));
-    // Without it, what there is for a miss.
-    let bench = Bench::with(1 << 26, |root| SiteSettings {
-        fallback: Some("app.html".to_owned()),
-        ..SiteSettings::new(root.to_owned())
-    });
-    assert_eq!(status_line(&bench.text(get("/any"))), "HTTP/1.1 404 Not Found");
-}
-
-#[test]
-fn errors_have_their_own_pages() {
-    let bench = Bench::with(1 << 26, |root| SiteSettings {
-        error_pages: [(404, "errors/404.html".to_owned()), (403, "none.html".to_owned())].into(),
-        ..SiteSettings::new(root.to_owned())
-    });
-    bench.file("errors/404.html", "not here");
-    bench.file("bare/.secret", "x");
-    for path in ["/none", "/none", "/bare/.secret"] {
-        let (head, body) = ask(&bench, path, "Range: bytes=0-1\r\nIf-None-Match: *\r\n");
-        assert_eq!((status_line(&head), &body[..]), ("HTTP/1.1 404 Not Found", &b"not here"[..]));
-        assert_eq!((field(&head, "ETag"), field(&head, "Last-Modified")), (None, None));
-    }
-    let head = bench.text(get("/none").replace("GET", "HEAD"));
-    assert!(head.starts_with("HTTP/1.1 404 ") && head.ends_with("\r\n\r\n"), "{head}");
-    // The page itself is missing: the small one.
-    let answer = bench.text(get("/bare/"));
-    assert_eq!(status_line(&answer), "HTTP/1.1 403 Forbidden");
-    assert!(answer.contains("<h1>403 Forbidden</h1>"));
-    // Asked for by its own name it is a file like others.
-    assert_eq!(status_line(&bench.text(get("/errors/404.html"))), "HTTP/1.1 200 OK");
-}
-
-#[test]
-fn the_host_leads_to_a_site() {
-    let roots = [TempDir::new().unwrap(), TempDir::new().unwrap()];
-    fs::write(roots[1].path().join("a"), "other").unwrap();
-    let bench = Bench::new(1 << 26);
-    bench.file("a", "first");
-    let settings = |root: &Path, host: &str| SiteSettings {
-        hosts: vec![host.to_owned()],
-        ..SiteSettings::new(root.to_owned())
-    };
-    let all = [settings(bench.root.path(), "first"), settings(roots[1].path(), "other.example")];
-    bench.content.replace_sites(Arc::new(Sites::open(&all, None).unwrap()));
-    for (target, host, expected) in [
-        ("/a", "first", "first"),
-        ("/a", "Other.Example:80", "other"),
-        ("/a", "unknown", "first"),
-        // RFC 9112 3.2.2.
-        ("http://other.example/a", "first", "other"),
-    ] {
-        let answer = bench.text(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        assert_eq!(split_answers(&answer)[0].1, expected, "{target} {host}");
-    }
 }
