@@ -14,12 +14,11 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
-use crate::site::SiteSettings;
-
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, MIN_MTU_IPV6, check_gateways, parse_address,
     parse_size,
 };
+use crate::site::SiteSettings;
 
 mod merge;
 
@@ -198,18 +197,15 @@ where
     I::Item: Into<OsString> + Clone,
 {
     let arguments = arguments.into_iter().map(Into::into).collect();
-    let (arguments, file) = merge::merge(arguments)?;
+    let (arguments, sites) = merge::merge(arguments)?;
     match Cli::try_parse_from(arguments).map_err(|error| explain(&error))?.command {
         Verb::Serve(serve) => {
-            let sites = file.map(|file| file.sites).unwrap_or_default();
-            serve
-                .check(sites)
-                .map(|config| Command::Serve(Box::new(config)))
-                .map_err(CliError::Usage)
+            let config = serve.check(sites).map_err(CliError::Usage)?;
+            Ok(Command::Serve(Box::new(config)))
         }
         Verb::Check(CheckArgs { file }) => {
-            let read = merge::read(&file).map_err(CliError::Usage)?;
-            Ok(Command::Check { file, found: (read.serve.len(), read.sites.len()) })
+            let (options, sites) = merge::read(&file).map_err(CliError::Usage)?;
+            Ok(Command::Check { file, found: (options.len(), sites.len()) })
         }
         Verb::Status(StatusArgs { control, json }) => Ok(Command::Status { control, json }),
     }
@@ -238,8 +234,8 @@ impl ServeArgs {
         prefer_root(&mut sites, www_root.as_deref());
         if sites.is_empty() {
             return Err(
-                "--www-root <DIRECTORY> is missing; give the directory whose files are to be \
-                        served, or a file with a [[site]] by --config"
+                "--www-root <DIRECTORY> is missing; give the directory whose files are to \
+                        be served, or a file with a [[site]] by --config"
                     .to_owned(),
             );
         }
@@ -283,7 +279,7 @@ impl ServeArgs {
 /// # Errors
 /// One line that names the file and the line of a mistake.
 pub fn read_sites(file: &Path, www_root: Option<&Path>) -> Result<Vec<SiteSettings>, String> {
-    let mut sites = merge::read(file)?.sites;
+    let (_, mut sites) = merge::read(file)?;
     prefer_root(&mut sites, www_root);
     Ok(sites)
 }

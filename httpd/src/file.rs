@@ -9,16 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
 use crate::limits::MAX_SITES;
-use crate::site::{HeaderRule, SiteSettings};
+use crate::site::SiteSettings;
 
 /// What a configuration file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,12 +56,12 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 struct Document {
     #[serde(default)]
     serve: BTreeMap<Spanned<String>, Values>,
     #[serde(default)]
-    site: Vec<Spanned<SiteTable>>,
+    site: Vec<Spanned<SiteSettings>>,
 }
 
 #[derive(Deserialize)]
@@ -91,39 +89,6 @@ impl fmt::Display for Scalar {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct SiteTable {
-    #[serde(default, deserialize_with = "hosts")]
-    hosts: Vec<String>,
-    #[serde(default)]
-    addresses: Vec<IpAddr>,
-    www_root: PathBuf,
-    #[serde(deserialize_with = "index", default = "usual_index")]
-    index: Vec<String>,
-    #[serde(default, deserialize_with = "fallback")]
-    fallback: Option<String>,
-    #[serde(default, deserialize_with = "error_pages")]
-    error_pages: BTreeMap<u16, String>,
-    #[serde(default)]
-    dotfiles: bool,
-    #[serde(default, deserialize_with = "types")]
-    types: BTreeMap<String, String>,
-    #[serde(default)]
-    headers: Vec<HeaderTable>,
-    #[serde(default = "yes")]
-    safe_headers: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct HeaderTable {
-    #[serde(deserialize_with = "pattern")]
-    path: String,
-    #[serde(deserialize_with = "fields")]
-    set: Vec<(String, String)>,
-}
-
 /// Reads a configuration file.
 ///
 /// # Errors
@@ -148,7 +113,7 @@ pub fn parse(text: &str) -> Result<File, FileError> {
     let mut sites: Vec<SiteSettings> = Vec::new();
     for table in document.site {
         let line = at(Some(table.span()));
-        let site = SiteSettings::from(table.into_inner());
+        let site = table.into_inner();
         // The second of two that want the same could never be asked.
         let rival = sites.iter().find_map(|other| other.rivals(&site));
         if let Some(what) = rival {
@@ -162,32 +127,6 @@ pub fn parse(text: &str) -> Result<File, FileError> {
     Ok(File { serve: serve.collect(), sites })
 }
 
-impl From<SiteTable> for SiteSettings {
-    fn from(table: SiteTable) -> Self {
-        let headers = table.headers.into_iter();
-        Self {
-            hosts: table.hosts,
-            addresses: table.addresses,
-            www_root: table.www_root,
-            index: table.index,
-            fallback: table.fallback,
-            error_pages: table.error_pages,
-            dotfiles: table.dotfiles,
-            types: table.types,
-            headers: headers.map(|HeaderTable { path, set }| HeaderRule { path, set }).collect(),
-            safe_headers: table.safe_headers,
-        }
-    }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn usual_index() -> Vec<String> {
-    vec!["index.html".to_owned()]
-}
-
 /// Each of a list, through `check`.
 fn each<'de, D: Deserializer<'de>, T>(
     deserializer: D,
@@ -197,7 +136,16 @@ fn each<'de, D: Deserializer<'de>, T>(
     texts.iter().map(|text| check(text).map_err(D::Error::custom)).collect()
 }
 
-fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+/// Each pair of a table, through `check`.
+fn each_pair<'de, D: Deserializer<'de>, T, C: FromIterator<T>>(
+    deserializer: D,
+    check: impl Fn((String, String)) -> Result<T, String>,
+) -> Result<C, D::Error> {
+    let pairs = BTreeMap::<String, String>::deserialize(deserializer)?;
+    pairs.into_iter().map(check).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+pub(crate) fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     each(deserializer, |text| {
         let name = text.strip_prefix("*.").unwrap_or(text);
         let fit = |octet: u8| octet.is_ascii_alphanumeric() || b"-._[]:".contains(&octet);
@@ -212,7 +160,7 @@ fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 }
 
 /// A file's name within a directory.
-fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     each(deserializer, |text| {
         if text.contains('/') {
             return Err(format!("{text:?} is no name of a file; leave out the directory"));
@@ -221,21 +169,21 @@ fn index<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
     })
 }
 
-fn fallback<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(crate) fn fallback<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
     beneath(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
-fn error_pages<'de, D: Deserializer<'de>>(
+pub(crate) fn error_pages<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<u16, String>, D::Error> {
-    let pages = BTreeMap::<String, String>::deserialize(deserializer)?;
-    let read = |(status, path): (String, String)| {
+    each_pair(deserializer, |(status, path)| {
         let code = status.parse().ok().filter(|code| (400..600).contains(code));
         let code =
             code.ok_or_else(|| format!("{status:?} is no status of an error, 400 to 599"))?;
         Ok((code, beneath(&path)?))
-    };
-    pages.into_iter().map(read).collect::<Result<_, String>>().map_err(D::Error::custom)
+    })
 }
 
 /// A path within www-root.
@@ -249,9 +197,10 @@ fn beneath(text: &str) -> Result<String, String> {
     }
 }
 
-fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let types = BTreeMap::<String, String>::deserialize(deserializer)?;
-    let read = |(extension, media): (String, String)| {
+pub(crate) fn types<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    each_pair(deserializer, |(extension, media)| {
         let essence = media.split(';').next().unwrap_or_default().trim_end();
         let fit =
             essence.split_once('/').is_some_and(|(kind, sub)| is_token(kind) && is_token(sub));
@@ -260,11 +209,10 @@ fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, 
         }
         let extension = extension.strip_prefix('.').unwrap_or(&extension).to_ascii_lowercase();
         Ok((extension, media))
-    };
-    types.into_iter().map(read).collect::<Result<_, String>>().map_err(D::Error::custom)
+    })
 }
 
-fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if !text.starts_with('/') {
         return Err(D::Error::custom(format!("{text:?} must begin with /")));
@@ -273,7 +221,9 @@ fn pattern<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Erro
     Ok(text)
 }
 
-fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+pub(crate) fn fields<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, String)>, D::Error> {
     /// What frames a message, or is ours to know.
     const OWN: [&str; 12] = [
         "accept-ranges",
@@ -289,8 +239,7 @@ fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Str
         "transfer-encoding",
         "upgrade",
     ];
-    let fields = BTreeMap::<String, String>::deserialize(deserializer)?;
-    let read = |(name, value): (String, String)| {
+    each_pair(deserializer, |(name, value)| {
         if !is_token(&name) {
             Err(format!("{name:?} is no name of a field"))
         } else if OWN.iter().any(|own| own.eq_ignore_ascii_case(&name)) {
@@ -300,8 +249,7 @@ fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Str
         } else {
             Err(format!("the value of {name} has octets that no field may have"))
         }
-    };
-    fields.into_iter().map(read).collect::<Result<_, _>>().map_err(D::Error::custom)
+    })
 }
 
 /// RFC 9110 5.6.2.

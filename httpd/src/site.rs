@@ -13,35 +13,56 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use globset::{GlobBuilder, GlobMatcher};
+use serde::Deserialize;
 
 use crate::cold::Root;
+use crate::file;
 use crate::mime;
 
-/// What may be said about a site.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What may be said about a site: a `[[site]]` of the configuration file, whose mistakes
+/// [`crate::file`] finds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SiteSettings {
     /// Names that it answers to, in lower case without port; `*.example.org` means every name
     /// below. None: it answers to all that no other site answers to.
+    #[serde(default, deserialize_with = "file::hosts")]
     pub hosts: Vec<String>,
     /// Own addresses that it answers on; none: all.
+    #[serde(default)]
     pub addresses: Vec<IpAddr>,
     /// The directory whose files are served; nothing outside of it is ever opened.
     pub www_root: PathBuf,
     /// Names of the file that stands for its directory, the one that is preferred first.
+    #[serde(default = "usual_index", deserialize_with = "file::index")]
     pub index: Vec<String>,
     /// The file that is sent, with 200, for paths that lead to nothing (a single-page
     /// application's), relative to www-root.
+    #[serde(default, deserialize_with = "file::fallback")]
     pub fallback: Option<String>,
     /// Files in place of the small pages for errors, by status, relative to www-root.
+    #[serde(default, deserialize_with = "file::error_pages")]
     pub error_pages: BTreeMap<u16, String>,
     /// Serve names that begin with a dot; `.well-known` is served always (RFC 8615).
+    #[serde(default)]
     pub dotfiles: bool,
     /// Media types by extension, in lower case without the dot, before the built-in ones.
+    #[serde(default, deserialize_with = "file::types")]
     pub types: BTreeMap<String, String>,
     /// Fields by path; all that match are sent, of those with one name the last.
+    #[serde(default)]
     pub headers: Vec<HeaderRule>,
     /// Send `X-Content-Type-Options: nosniff`.
+    #[serde(default = "yes")]
     pub safe_headers: bool,
+}
+
+fn usual_index() -> Vec<String> {
+    vec!["index.html".to_owned()]
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl SiteSettings {
@@ -51,43 +72,32 @@ impl SiteSettings {
             hosts: Vec::new(),
             addresses: Vec::new(),
             www_root,
-            index: vec!["index.html".to_owned()],
+            index: usual_index(),
             fallback: None,
             error_pages: BTreeMap::new(),
             dotfiles: false,
             types: BTreeMap::new(),
             headers: Vec::new(),
-            safe_headers: true,
+            safe_headers: yes(),
         }
     }
 }
 
 /// Fields for the paths that match a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeaderRule {
     /// `/assets/**` say: `*` stands for any part of a segment, `**` for any segments.
+    #[serde(deserialize_with = "file::pattern")]
     pub path: String,
     /// Names and values.
+    #[serde(deserialize_with = "file::fields")]
     pub set: Vec<(String, String)>,
 }
 
 /// Tells the sites of all configurations apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SiteId(u32);
-
-#[cfg(test)]
-impl Site {
-    pub(crate) fn for_tests() -> Self {
-        Self::open(SiteSettings::new("/".into())).expect("there is a root")
-    }
-}
-
-#[cfg(test)]
-impl SiteId {
-    pub(crate) const fn for_tests() -> Self {
-        Self(u32::MAX)
-    }
-}
 
 /// A site, ready to serve.
 #[derive(Debug)]
@@ -289,6 +299,20 @@ fn host_name(host: &[u8]) -> String {
     };
     let name = host[..end].strip_suffix(b".").unwrap_or(&host[..end]);
     String::from_utf8_lossy(name).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+impl Site {
+    pub(crate) fn for_tests() -> Self {
+        Self::open(SiteSettings::new("/".into())).expect("there is a root")
+    }
+}
+
+#[cfg(test)]
+impl SiteId {
+    pub(crate) const fn for_tests() -> Self {
+        Self(u32::MAX)
+    }
 }
 
 #[cfg(test)]

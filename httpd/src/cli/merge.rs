@@ -9,78 +9,78 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, Parser};
 
 use super::{Cli, CliError, one_line};
 use crate::file::{self, File, Given};
+use crate::site::SiteSettings;
 
-/// Reads a configuration file, and checks each of its options by itself.
+/// An option by its long name, and the arguments that give it.
+pub(super) type AsArguments = (String, Vec<OsString>);
+
+/// Reads a configuration file: its options, each checked by itself, and its sites.
 ///
 /// # Errors
 /// One line that names the file and, for a mistake in it, the line.
-pub(super) fn read(path: &Path) -> Result<File, String> {
+pub(super) fn read(path: &Path) -> Result<(Vec<AsArguments>, Vec<SiteSettings>), String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("{} cannot be read: {error}; name another file with --config", path.display())
     })?;
-    let read = file::parse(&text).map_err(|error| error.to_string()).and_then(|file| {
-        let serve = serve();
-        for given in &file.serve {
-            check(&serve, given).map_err(|message| format!("line {}: {message}", given.line))?;
-        }
-        Ok(file)
-    });
-    read.map_err(|message| format!("{}: {message}", path.display()))
+    let read = || {
+        let File { serve: options, sites } =
+            file::parse(&text).map_err(|error| error.to_string())?;
+        let cli = Cli::command();
+        let serve = cli.find_subcommand("serve").unwrap_or(&cli);
+        let check = |given: Given| {
+            let arguments = as_arguments(serve, &given)
+                .map_err(|message| format!("line {}: {message}", given.line))?;
+            Ok((given.name, arguments))
+        };
+        Ok((options.into_iter().map(check).collect::<Result<_, String>>()?, sites))
+    };
+    read().map_err(|message: String| format!("{}: {message}", path.display()))
 }
 
-/// The file that `arguments` name, if they name one, and `arguments` with its options put in front
-/// of those that were given: the options that the command line and the environment do not mention.
-pub(super) fn merge(arguments: Vec<OsString>) -> Result<(Vec<OsString>, Option<File>), CliError> {
+/// `arguments`, with the options of the file that they name, if they name one, in front of those
+/// that were given: the options that the command line and the environment do not mention; and the
+/// file's sites.
+pub(super) fn merge(
+    arguments: Vec<OsString>,
+) -> Result<(Vec<OsString>, Vec<SiteSettings>), CliError> {
     // What is wrong with them is said afterwards.
     let seen = Cli::command().ignore_errors(true).try_get_matches_from(&arguments);
     let seen = seen.ok().and_then(|matches| matches.subcommand_matches("serve").cloned());
     let path = seen.as_ref().and_then(|seen| seen.get_one::<PathBuf>("config").cloned());
-    let (Some(seen), Some(path)) = (seen, path) else { return Ok((arguments, None)) };
-    let file = read(&path).map_err(CliError::Usage)?;
-    let serve = serve();
-    let added = file.serve.iter().filter(|given| !is_given(&seen, &given.name));
-    let added: Vec<OsString> = added.flat_map(|given| as_arguments(&serve, given)).collect();
+    let (Some(seen), Some(path)) = (seen, path) else { return Ok((arguments, Vec::new())) };
+    let (options, sites) = read(&path).map_err(CliError::Usage)?;
+    let added = options.into_iter().filter(|(name, _)| !is_given(&seen, name));
+    let added: Vec<OsString> = added.flat_map(|(_, arguments)| arguments).collect();
     // Behind the program's name and the command.
     let (head, tail) = arguments.split_at(2.min(arguments.len()));
-    Ok(([head, &added, tail].concat(), Some(file)))
+    Ok(([head, &added, tail].concat(), sites))
 }
 
-fn serve() -> Command {
-    let cli = Cli::command();
-    cli.find_subcommand("serve").cloned().unwrap_or(cli)
-}
-
-fn option<'a>(serve: &'a Command, given: &Given) -> Option<&'a Arg> {
+/// What gives an option of the file on the command line.
+///
+/// # Errors
+/// There is no such option, or clap does not take its values.
+fn as_arguments(serve: &Command, given: &Given) -> Result<Vec<OsString>, String> {
+    let name = &given.name;
+    let known = |option: &&Arg| option.get_long() == Some(name);
     // A file that names a file would have no end.
-    let known = |option: &&Arg| option.get_long() == Some(&given.name);
-    serve.get_arguments().find(known).filter(|option| option.get_id() != "config")
-}
-
-fn check(serve: &Command, given: &Given) -> Result<(), String> {
-    let Some(option) = option(serve, given) else {
-        return Err(format!("{} is no option; tagwire serve --help lists them", given.name));
+    let option = serve.get_arguments().find(known).filter(|option| option.get_id() != "config");
+    let option =
+        option.ok_or_else(|| format!("{name} is no option; tagwire serve --help lists them"))?;
+    let arguments: Vec<OsString> = if option.get_action().takes_values() {
+        given.values.iter().map(|value| format!("--{name}={value}").into()).collect()
+    } else {
+        match &*given.values.concat() {
+            "true" => vec![format!("--{name}").into()],
+            "false" => Vec::new(),
+            _ => return Err(format!("{name} is neither on nor off; use true or false")),
+        }
     };
-    let is_switch = !option.get_action().takes_values();
-    if is_switch && !matches!(&*given.values.concat(), "true" | "false") {
-        return Err(format!("{} is neither on nor off; use true or false", given.name));
-    }
-    let alone = ["tagwire".into(), "serve".into()].into_iter().chain(as_arguments(serve, given));
+    let alone = ["tagwire".into(), "serve".into()].into_iter().chain(arguments.iter().cloned());
     match Cli::try_parse_from(alone) {
         // The others are elsewhere.
-        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
-        Err(error) => Err(one_line(&error)),
-        Ok(_) => Ok(()),
-    }
-}
-
-fn as_arguments(serve: &Command, given: &Given) -> Vec<OsString> {
-    let takes_values = option(serve, given).is_none_or(|option| option.get_action().takes_values());
-    if takes_values {
-        given.values.iter().map(|value| format!("--{}={value}", given.name).into()).collect()
-    } else if given.values.concat() == "true" {
-        vec![format!("--{}", given.name).into()]
-    } else {
-        Vec::new()
+        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => Err(one_line(&error)),
+        _ => Ok(arguments),
     }
 }
 
