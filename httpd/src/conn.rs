@@ -5,7 +5,7 @@
 //!    that cannot be framed is answered and ends the connection.
 //! 3. What the cache has not is loaded by the cold side; the head waits in the input and is read
 //!    again then, so that nothing parsed is kept across an await.
-//! 4. Evaluate conditions and ranges, and write the head ([`reply_to`]).
+//! 4. Choose the representation, evaluate conditions and ranges, and write the head ([`reply_to`]).
 //! 5. Who holds a body back is told to send it, and it is thrown away first ([`Wait::Body`]).
 //! 6. Queue head and body; what is large part by part, as the queue drains ([`answer`], [`stream`]).
 //! 7. Throw a request's body away, and go on while both sides keep the connection.
@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use httparse::Header;
 
 use crate::cache::{Answer, Entry, File};
 use crate::chunked::{BadBody, Chunked};
@@ -415,6 +416,7 @@ fn reply_to(
     content: &Content,
 ) -> Reply {
     let with_body = head.method == Method::Get;
+    let entry = represent(entry, head.fields);
     let (answer, body) = match (&entry.answer, page) {
         (Answer::File(file), Page::Error(status)) => {
             let answer = file.head.error(status, common);
@@ -424,9 +426,7 @@ fn reply_to(
         (_, Page::Error(status)) => (respond::refusal(status, common, with_body), Body::Sent),
         (Answer::File(file), _) => match verdict(head, file) {
             Verdict::NotModified => (file.head.not_modified(common), Body::Sent),
-            Verdict::Failed => {
-                (respond::refusal(Status::PreconditionFailed, common, with_body), Body::Sent)
-            }
+            Verdict::Failed => (file.head.precondition_failed(common, with_body), Body::Sent),
             Verdict::Proceed if with_body => file_reply(head, file, site, &entry, common, content),
             // RFC 9110 14.2: Range says nothing about HEAD.
             Verdict::Proceed => (respond::assemble([file.head.whole()], common, b""), Body::Sent),
@@ -437,6 +437,17 @@ fn reply_to(
         (Answer::Refused(status), _) => (respond::refusal(*status, common, with_body), Body::Sent),
     };
     Reply::new(head, common, answer, body)
+}
+
+/// The representation that a request with these fields asks for, see [`encoding`](crate::encoding).
+/// They are not looked at where there is one only.
+fn represent(entry: Arc<Entry>, fields: &[Header<'_>]) -> Arc<Entry> {
+    match &entry.answer {
+        Answer::File(File { variants: Some(variants), .. }) => {
+            variants.choose(fields).cloned().unwrap_or(entry)
+        }
+        _ => entry,
+    }
 }
 
 fn verdict(head: &Head<'_, '_>, file: &File) -> Verdict {
@@ -456,7 +467,8 @@ fn file_reply(
     content: &Content,
 ) -> (Bytes, Body) {
     let selection = if head.ranged {
-        range::select(head.fields, file.id.len, file.etag.as_bytes(), file.modified)
+        let modified = (!file.head.varies()).then_some(file.modified);
+        range::select(head.fields, file.octets(), file.etag.as_bytes(), modified)
     } else {
         Selection::Whole
     };
@@ -485,7 +497,7 @@ fn file_reply(
 fn whole_body(file: &File, site: &Arc<Site>, entry: &Arc<Entry>) -> Body {
     match &file.body {
         Some(body) => Body::Whole(body.clone()),
-        None => one_part(site, entry, 0..file.id.len),
+        None => one_part(site, entry, 0..file.octets()),
     }
 }
 

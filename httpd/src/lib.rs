@@ -8,7 +8,8 @@
 //! 4. [`target`]: the target is decoded, normalised and contained.
 //! 5. [`site`]: whose it is; [`content`]: looked up in the [`cache`]; what is missing there is loaded by the [`cold`]
 //!    side, a thread of its own, so that a disk that stalls never stalls a packet.
-//! 6. [`conditional`] and [`range`]: 304 where the client has it already, 206 where it wants a part.
+//! 6. [`encoding`]: in which form the client is sent it; [`conditional`] and [`range`]: 304 where it has
+//!    that already, 206 where it wants a part.
 //! 7. [`respond`]: prebuilt head lines, [`date`], and the cached body go to the send queue.
 //!
 //! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`] and [`config`] for `tagwire serve`, [`status`] for `tagwire status`.
@@ -24,6 +25,7 @@ pub mod config;
 pub mod conn;
 pub mod content;
 pub mod date;
+pub mod encoding;
 pub mod file;
 pub mod limits;
 pub mod mime;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::date::{DATE_LINE, imf_fixdate};
+use crate::encoding::Coding;
 
 /// RFC 9110 15.5.6: the list is required.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
@@ -132,49 +133,91 @@ pub fn assemble<const N: usize>(prebuilt: [&[u8]; N], common: Common<'_>, body: 
     Bytes::from(response)
 }
 
+/// What the heads of a representation say of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Entity<'a> {
+    /// The media type.
+    pub content_type: &'a str,
+    /// How it is encoded.
+    pub coding: Option<Coding>,
+    /// Octets.
+    pub len: u64,
+    /// Last-Modified, seconds since 1970.
+    pub modified: u64,
+    /// Entity tag with its quotes.
+    pub etag: &'a str,
+    /// It is one of several, chosen by Accept-Encoding.
+    pub varies: bool,
+}
+
 /// The lines of a file's heads, but for Date and Connection, made when it is loaded.
 #[derive(Debug)]
 pub struct FileHead {
-    /// Those of the 200: the status line, type and length, what concerns this file as the answer
-    /// to its own name, and what any answer of its site has.
+    /// Those of the 200: the status line, type, coding and length, what concerns this file as the
+    /// answer to its own name, and what any answer of its site has.
     whole: Box<[u8]>,
-    /// Where the second part ends: an error page has no more of the file than that.
+    /// Where those about the kind of content end: each of several parts has them.
+    kind_end: usize,
+    /// Where those about the content end: an error page has no more of the file than that.
     entity_end: usize,
     /// Where those begin that 304 and 206 have too (RFC 9110 15.4.5, 15.3.7).
     shared: usize,
     /// Where the site's begin.
     site: usize,
-    content_type: Box<str>,
     len: u64,
+    varies: bool,
 }
 
 /// The status line of every file's head.
 const OK: &str = "HTTP/1.1 200 OK\r\n";
 
+/// That of its parts.
+const PARTIAL: &str = "HTTP/1.1 206 Partial Content\r\n";
+
+/// RFC 9110 12.5.5: what else decides about the answer.
+const VARY: &str = "Vary: Accept-Encoding\r\n";
+
 impl FileHead {
-    /// For a file of `len` octets with the Last-Modified of `modified` seconds since 1970; `fields`
-    /// are whole lines.
-    pub fn new(content_type: &str, len: u64, modified: u64, etag: &str, fields: &str) -> Self {
-        let entity = format!("{OK}Content-Type: {content_type}\r\nContent-Length: {len}\r\n");
+    /// For a representation; `fields` are whole lines of its site.
+    pub fn new(entity: &Entity<'_>, fields: &str) -> Self {
+        let coding = entity.coding.map(|coding| format!("Content-Encoding: {coding}\r\n"));
+        let kind = format!(
+            "{OK}Content-Type: {}\r\n{}",
+            entity.content_type,
+            coding.as_deref().unwrap_or("")
+        );
+        let len = format!("Content-Length: {}\r\n", entity.len);
         let own = "Accept-Ranges: bytes\r\n";
-        let validators = format!("Last-Modified: {}\r\nETag: {etag}\r\n", imf_fixdate(modified));
-        let shared = entity.len() + own.len();
-        Self {
-            entity_end: entity.len(),
+        let validators =
+            format!("Last-Modified: {}\r\nETag: {}\r\n", imf_fixdate(entity.modified), entity.etag);
+        let entity_end = kind.len() + len.len();
+        let shared = entity_end + own.len();
+        let mut head = Self {
+            whole: Box::default(),
+            kind_end: kind.len(),
+            entity_end,
             shared,
             site: shared + validators.len(),
-            whole: [&*entity, own, &validators, "Server: tagwire\r\n", fields]
-                .concat()
-                .into_bytes()
-                .into(),
-            content_type: content_type.into(),
-            len,
-        }
+            len: entity.len,
+            varies: entity.varies,
+        };
+        let lines = [&*kind, &len, own, &validators, "Server: tagwire\r\n", head.vary(), fields];
+        head.whole = lines.concat().into_bytes().into();
+        head
+    }
+
+    fn vary(&self) -> &'static str {
+        if self.varies { VARY } else { "" }
+    }
+
+    /// Whether the representation is one of several.
+    pub fn varies(&self) -> bool {
+        self.varies
     }
 
     /// Octets that it holds.
     pub fn weight(&self) -> usize {
-        self.whole.len() + self.content_type.len()
+        self.whole.len()
     }
 
     /// The lines of the 200.
@@ -184,6 +227,11 @@ impl FileHead {
 
     fn shared(&self) -> &[u8] {
         &self.whole[self.shared..]
+    }
+
+    /// Type and coding.
+    fn kind(&self) -> &[u8] {
+        &self.whole[OK.len()..self.kind_end]
     }
 
     /// 304: the client has it.
@@ -204,39 +252,36 @@ impl FileHead {
     /// 206 with one part, and `body` behind the head.
     pub fn part(&self, part: &Range<u64>, common: Common<'_>, body: &[u8]) -> Bytes {
         let own = format!(
-            "HTTP/1.1 206 Partial Content\r\nContent-Type: {}\r\nContent-Length: {}\r\n{}\r\n",
-            self.content_type,
+            "Content-Length: {}\r\n{}\r\n",
             part.end - part.start,
             self.content_range(part)
         );
-        assemble([own.as_bytes(), self.shared()], common, body)
+        assemble([PARTIAL.as_bytes(), self.kind(), own.as_bytes(), self.shared()], common, body)
     }
 
     /// 206 with several parts: its head, and what stands before each part and behind the last one
-    /// (RFC 9110 14.6, RFC 2046 5.1.1). `boundary` must not occur in the file.
+    /// (RFC 9110 14.6, RFC 2046 5.1.1). `boundary` must not occur in the file. A coding stands in
+    /// each part: it is the parts that are encoded, and not what holds them together.
     pub fn parts(
         &self,
         parts: &[Range<u64>],
         boundary: &str,
         common: Common<'_>,
     ) -> (Bytes, Vec<Bytes>, Bytes) {
+        let start = format!("\r\n--{boundary}\r\n");
         let leads: Vec<Bytes> = parts
             .iter()
             .map(|part| {
-                let lead = format!(
-                    "\r\n--{boundary}\r\nContent-Type: {}\r\n{}\r\n\r\n",
-                    self.content_type,
-                    self.content_range(part)
-                );
-                Bytes::from(lead)
+                let range = format!("{}\r\n\r\n", self.content_range(part));
+                Bytes::from([start.as_bytes(), self.kind(), range.as_bytes()].concat())
             })
             .collect();
         let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
         let octets: u64 = parts.iter().map(|part| part.end - part.start).sum();
         let len = octets + leads.iter().chain([&end]).map(|lines| lines.len() as u64).sum::<u64>();
         let own = format!(
-            "HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; \
-             boundary={boundary}\r\nContent-Length: {len}\r\n"
+            "{PARTIAL}Content-Type: multipart/byteranges; boundary={boundary}\r\n\
+             Content-Length: {len}\r\n"
         );
         (assemble([own.as_bytes(), self.shared()], common, b""), leads, end)
     }
@@ -247,8 +292,13 @@ impl FileHead {
 
     /// 416: there is nothing of what was asked for (RFC 9110 15.5.17).
     pub fn unsatisfiable(&self, common: Common<'_>) -> Bytes {
-        let field = format!("Content-Range: bytes */{}\r\n", self.len);
-        small("416 Range Not Satisfiable", &field, common, true)
+        let fields = format!("Content-Range: bytes */{}\r\n{}", self.len, self.vary());
+        small("416 Range Not Satisfiable", &fields, common, true)
+    }
+
+    /// 412: the client wanted another one.
+    pub fn precondition_failed(&self, common: Common<'_>, with_body: bool) -> Bytes {
+        small(Status::PreconditionFailed.text(), self.vary(), common, with_body)
     }
 }
 
@@ -297,13 +347,22 @@ mod tests {
 
     const DATE: &[u8; DATE_LINE] = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 
+    const PLAIN: Entity<'static> = Entity {
+        content_type: "text/plain; charset=utf-8",
+        coding: None,
+        len: 5,
+        modified: 784_111_777,
+        etag: "\"x\"",
+        varies: false,
+    };
+
     fn common(persistence: Persistence) -> Common<'static> {
         Common { date: DATE, persistence }
     }
 
     #[test]
     fn a_file_has_one_head_for_each_answer() {
-        let head = FileHead::new("text/plain; charset=utf-8", 5, 784_111_777, "\"x\"", "A: b\r\n");
+        let head = FileHead::new(&PLAIN, "A: b\r\n");
         let site = "Server: tagwire\r\nA: b\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: \
                     close\r\n\r\n";
         let shared =
@@ -340,8 +399,33 @@ mod tests {
     }
 
     #[test]
+    fn every_answer_says_how_it_is_encoded_and_that_it_was_chosen() {
+        let encoded = Entity { coding: Some(Coding::Brotli), varies: true, ..PLAIN };
+        let head = FileHead::new(&encoded, "");
+        let common = common(Persistence::Keep);
+        let (whole, parts) =
+            (assemble([head.whole()], common, b""), head.parts(&[0..1, 3..4], "b", common));
+        for (answer, coding) in [
+            (whole, true),
+            (head.part(&(1..3), common, b"el"), true),
+            (head.error(Status::NotFound, common), true),
+            (head.not_modified(common), false),
+            (parts.0, false),
+            (head.unsatisfiable(common), false),
+            (head.precondition_failed(common, true), false),
+        ] {
+            let text = std::str::from_utf8(&answer).unwrap();
+            assert_eq!(text.matches("\r\nVary: Accept-Encoding\r\n").count(), 1, "{text}");
+            assert_eq!(text.contains("\r\nContent-Encoding: br\r\n"), coding, "{text}");
+        }
+        let lead = "\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Encoding: br\r\n\
+                    Content-Range: bytes 0-0/5\r\n\r\n";
+        assert_eq!(parts.1[0], lead);
+    }
+
+    #[test]
     fn several_parts_are_as_long_as_they_say() {
-        let head = FileHead::new("text/plain", 9, 0, "\"x\"", "");
+        let head = FileHead::new(&Entity { content_type: "text/plain", len: 9, ..PLAIN }, "");
         let (head, leads, end) = head.parts(&[0..1, 7..9], "b", common(Persistence::Keep));
         let text = std::str::from_utf8(&head).unwrap();
         assert!(text.contains("\r\nContent-Type: multipart/byteranges; boundary=b\r\n"));

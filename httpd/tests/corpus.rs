@@ -21,6 +21,11 @@ fn http_range() {
 }
 
 #[test]
+fn http_accept_encoding() {
+    replay("http_accept_encoding", tagwire::encoding::fuzz_accept_encoding);
+}
+
+#[test]
 fn http_chunked() {
     replay("http_chunked", tagwire::chunked::fuzz_chunked);
 }

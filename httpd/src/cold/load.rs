@@ -12,8 +12,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::files::{Found, complain, identity_of};
 use super::runtime::{ReadFile, spawn};
+use super::siblings::{sibling_path, siblings, unfit};
 use super::{Command, LoadError, Loaded, Waiter};
-use crate::cache::{Answer, Cache, Entry, File, FileId, Key};
+use crate::cache::{Answer, Cache, Entry, File, FileId, Key, Source};
 use crate::limits::{
     CHUNK, COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS, OPEN_FILE_IDLE,
     OPEN_FILES,
@@ -141,7 +142,9 @@ impl Loader {
     /// Whether `entry` is still the answer to `path`; it is known as compared then.
     fn is_same(&self, site: &Site, path: &[u8], entry: &Entry) -> bool {
         let same = match (&entry.answer, resolve(site, path)) {
-            (Answer::File(file), Ok(Resolved::File(at, id))) => file.id == id && *file.path == *at,
+            (Answer::File(file), Ok(Resolved::File(at, id))) => {
+                file.id == id && *file.path == *at && *siblings(site, &at) == *file.siblings()
+            }
             (Answer::Redirect(_), Ok(Resolved::Redirect)) => true,
             _ => false,
         };
@@ -165,11 +168,29 @@ impl Loader {
     }
 
     async fn file(&self, site: &Site, path: &[u8]) -> Result<File, Status> {
+        let plain = self.read(site, path).await?;
+        let siblings = siblings(site, path);
+        let mut encoded = Vec::new();
+        for &(coding, _) in &siblings {
+            self.cache.count_load();
+            let path = sibling_path(path, coding);
+            let sibling = self.read(site, &path).await;
+            match sibling.map(|source| unfit(&source.id, &plain.id).map_or(Ok(source), Err)) {
+                Ok(Ok(source)) => encoded.push((coding, source)),
+                Ok(Err(why)) => complain("sent encoded", &path, &why),
+                Err(status) => complain("sent encoded", &path, &status.text()),
+            }
+        }
+        Ok(File::new(site, plain, siblings, encoded, SystemTime::now()))
+    }
+
+    /// Reads a file, but for what comes in chunks.
+    async fn read(&self, site: &Site, path: &[u8]) -> Result<Source, Status> {
         for _ in 0..READ_ATTEMPTS {
             let (fd, id) = site.root.open_file(path)?;
             let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
             if id.len > CHUNK as u64 {
-                return Ok(File::new(site, path, id, None, SystemTime::now()));
+                return Ok(Source { path: path.into(), id, body: None });
             }
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
@@ -178,7 +199,7 @@ impl Loader {
             })?;
             // Half an old and half a new file would pass for whole otherwise.
             if octets.len() as u64 == id.len && identity_of(file.as_fd()) == Ok(id) {
-                return Ok(File::new(site, path, id, Some(Bytes::from(octets)), SystemTime::now()));
+                return Ok(Source { path: path.into(), id, body: Some(Bytes::from(octets)) });
             }
         }
         Err(Status::Unavailable)

@@ -8,6 +8,7 @@ mod control;
 mod files;
 mod load;
 mod runtime;
+mod siblings;
 
 use std::fmt;
 use std::io;

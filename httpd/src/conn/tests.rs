@@ -20,6 +20,7 @@ use crate::limits::{CHUNK, MAX_HEAD, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
+mod encodings;
 mod ranges;
 mod sites;
 
