@@ -18,18 +18,18 @@ pub enum Verdict {
     Failed,
 }
 
-/// What a condition compares our entity tag, quotes included, with.
+/// How a condition compares our entity tag with those that it lists (RFC 9110 8.8.3.2).
 #[derive(Clone, Copy)]
 enum Comparison {
-    /// RFC 9110 8.8.3.2: a weak tag matches nothing.
+    /// A weak tag, theirs or ours, matches nothing.
     Strong,
     /// Weak tags are as good as others.
     Weak,
 }
 
-/// Evaluates the conditions. `etag` is ours with its quotes, `modified` in seconds since 1970 as
-/// Last-Modified shows it.
-pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: u64) -> Verdict {
+/// Evaluates the conditions. `etag` is ours with its quotes, and `W/` if it is weak; `modified` in
+/// seconds since 1970 as Last-Modified shows it, if it does.
+pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: Option<u64>) -> Verdict {
     let (mut matches, mut none_match) = (None, None);
     let (mut unmodified_since, mut modified_since) = (None, None);
     for field in fields {
@@ -44,13 +44,12 @@ pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: u64) -> Verdict {
             unmodified_since = Some(field.value);
         }
     }
+    // Dates say nothing about what has none (13.1.3, 13.1.4).
+    let not_later = |date: Option<&[u8]>| Some(modified? <= date.and_then(seconds)?);
     // Steps 1 and 2: with If-Match, If-Unmodified-Since is not evaluated.
-    let same = matches.unwrap_or_else(|| {
-        unmodified_since.and_then(seconds).is_none_or(|since| modified <= since)
-    });
+    let same = matches.unwrap_or_else(|| not_later(unmodified_since).unwrap_or(true));
     // Steps 3 and 4: likewise.
-    let known = none_match
-        .unwrap_or_else(|| modified_since.and_then(seconds).is_some_and(|since| modified <= since));
+    let known = none_match.unwrap_or_else(|| not_later(modified_since).unwrap_or(false));
     match (same, known) {
         (false, _) => Verdict::Failed,
         (true, true) => Verdict::NotModified,
@@ -61,6 +60,7 @@ pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: u64) -> Verdict {
 /// `*`, or a list of entity tags one of which is ours. Reading ends at the first thing that is no
 /// tag.
 fn lists(value: &[u8], etag: &[u8], comparison: Comparison) -> bool {
+    let own = etag.strip_prefix(b"W/");
     let mut rest = value.trim_ascii();
     if rest == b"*" {
         return true;
@@ -78,7 +78,8 @@ fn lists(value: &[u8], etag: &[u8], comparison: Comparison) -> bool {
             return false;
         };
         let (tag, more) = tag.split_at(quote + 2);
-        if tag == etag && (weak.is_none() || matches!(comparison, Comparison::Weak)) {
+        let strong = weak.is_none() && own.is_none();
+        if tag == own.unwrap_or(etag) && (strong || matches!(comparison, Comparison::Weak)) {
             return true;
         }
         rest = more;
@@ -91,9 +92,45 @@ fn seconds(date: &[u8]) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
+/// Any octets as the value of each condition: no panic; what matches strongly matches weakly; other
+/// tags before and behind change nothing; each condition alone comes to what RFC 9110 13.1 says.
+pub fn fuzz_conditional(data: &[u8]) {
+    const OWN: &[u8] = b"\"5f-3e8\"";
+    const OTHER: &[u8] = b"\"other\"";
+    for own in [OWN, &[b"W/", OWN].concat()] {
+        let listed = |comparison| lists(data, own, comparison);
+        let (strong, weak) = (listed(Comparison::Strong), listed(Comparison::Weak));
+        assert!(weak || !strong, "strong is stricter");
+        let any = data.trim_ascii() == b"*";
+        assert!(!strong || any || own == OWN, "nothing is strongly equal to a weak tag");
+        if !any {
+            let behind = lists(&[OTHER, b", ", data].concat(), own, Comparison::Weak);
+            let before = lists(&[data, b", ", OTHER].concat(), own, Comparison::Weak);
+            assert_eq!((behind, before), (weak, weak), "other tags do not matter");
+        }
+        for (name, expected) in [
+            ("If-Match", if strong { Verdict::Proceed } else { Verdict::Failed }),
+            ("If-None-Match", if weak { Verdict::NotModified } else { Verdict::Proceed }),
+            ("If-Modified-Since", Verdict::Proceed),
+            ("If-Unmodified-Since", Verdict::Proceed),
+        ] {
+            assert_eq!(evaluate(&[Header { name, value: data }], own, None), expected, "{name}");
+        }
+    }
+    let later = |name, modified| evaluate(&[Header { name, value: data }], OWN, Some(modified));
+    if seconds(data).is_some() {
+        assert_eq!(later("If-Modified-Since", 0), Verdict::NotModified);
+        assert_eq!(later("If-Unmodified-Since", u64::MAX), Verdict::Failed);
+    } else {
+        assert_eq!(later("If-Modified-Since", 0), Verdict::Proceed);
+        assert_eq!(later("If-Unmodified-Since", u64::MAX), Verdict::Proceed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const ETAG: &[u8] = b"\"5f-3e8\"";
     /// Sun, 06 Nov 1994 08:49:37 GMT.
@@ -102,7 +139,7 @@ mod tests {
     fn verdict(fields: &[(&str, &str)]) -> Verdict {
         let fields: Vec<_> =
             fields.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
-        evaluate(&fields, ETAG, MODIFIED)
+        evaluate(&fields, ETAG, Some(MODIFIED))
     }
 
     fn answer(fields: &[(&str, &str)]) -> bool {
@@ -173,6 +210,50 @@ mod tests {
             (&[("If-Unmodified-Since", later), ("If-Modified-Since", later)], Verdict::NotModified),
         ] {
             assert_eq!(verdict(fields), expected, "{fields:?}");
+        }
+    }
+    #[test]
+    fn what_has_a_weak_tag_and_no_date() {
+        let weak = [b"W/", ETAG].concat();
+        for (name, value, expected) in [
+            ("If-None-Match", "W/\"5f-3e8\"", Verdict::NotModified),
+            ("If-None-Match", "\"5f-3e8\"", Verdict::NotModified),
+            ("If-None-Match", "\"a\"", Verdict::Proceed),
+            ("If-Match", "W/\"5f-3e8\"", Verdict::Failed),
+            ("If-Match", "\"5f-3e8\"", Verdict::Failed),
+            ("If-Match", "*", Verdict::Proceed),
+            ("If-Modified-Since", "Sun, 06 Nov 2094 08:49:37 GMT", Verdict::Proceed),
+            ("If-Unmodified-Since", "Sun, 06 Nov 1994 08:49:37 GMT", Verdict::Proceed),
+        ] {
+            let fields = [Header { name, value: value.as_bytes() }];
+            assert_eq!(evaluate(&fields, &weak, None), expected, "{name}: {value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_has_the_tags_that_it_was_made_of(
+            tags in prop::collection::vec(
+                (any::<bool>(), prop::sample::select(vec!["5f-3e8", "", "a", ",", "*", "W/", " "])),
+                0..5,
+            ),
+            separator in prop::sample::select(vec![",", ", ", " ,\t", ",,"]),
+        ) {
+            let text = |&(weak, tag): &(bool, &str)| {
+                format!("{}\"{tag}\"", if weak { "W/" } else { "" })
+            };
+            let list = tags.iter().map(text).collect::<Vec<_>>().join(separator);
+            let has = |strong: bool| tags.iter().any(|&(weak, tag)| {
+                tag == "5f-3e8" && !(strong && weak)
+            });
+            prop_assert_eq!(lists(list.as_bytes(), ETAG, Comparison::Weak), has(false));
+            prop_assert_eq!(lists(list.as_bytes(), ETAG, Comparison::Strong), has(true));
+            fuzz_conditional(list.as_bytes());
+        }
+
+        #[test]
+        fn any_octets_are_survived(data in prop::collection::vec(any::<u8>(), 0..40)) {
+            fuzz_conditional(&data);
         }
     }
 }

@@ -452,7 +452,7 @@ fn represent(entry: Arc<Entry>, fields: &[Header<'_>]) -> Arc<Entry> {
 
 fn verdict(head: &Head<'_, '_>, file: &File) -> Verdict {
     if head.conditional {
-        conditional::evaluate(head.fields, file.etag.as_bytes(), file.modified)
+        conditional::evaluate(head.fields, file.etag.as_bytes(), Some(file.modified))
     } else {
         Verdict::Proceed
     }

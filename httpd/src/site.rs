@@ -242,7 +242,7 @@ impl Sites {
             if !here && !settings.addresses.is_empty() {
                 continue;
             }
-            let rank = (settings.match_len(&name), here);
+            let rank = (settings.match_len(name), here);
             if best.is_none_or(|(_, known)| rank > known) {
                 best = Some((site, rank));
             }
@@ -267,13 +267,16 @@ impl SiteSettings {
     }
 
     /// How well `name` fits: 0 not at all, 1 as any name does, more the more of it is named.
-    fn match_len(&self, name: &str) -> usize {
+    fn match_len(&self, name: &[u8]) -> usize {
         if self.hosts.is_empty() {
             return 1;
         }
-        let fit = |host: &String| match host.strip_prefix('*') {
-            Some(suffix) if name.len() > suffix.len() && name.ends_with(suffix) => 1 + suffix.len(),
-            None if host == name => usize::MAX,
+        let fit = |host: &String| match host.as_bytes() {
+            [b'*', suffix @ ..] => match name.len().checked_sub(suffix.len()) {
+                Some(at @ 1..) if name[at..].eq_ignore_ascii_case(suffix) => 1 + suffix.len(),
+                _ => 0,
+            },
+            host if host.eq_ignore_ascii_case(name) => usize::MAX,
             _ => 0,
         };
         self.hosts.iter().map(fit).max().unwrap_or(0)
@@ -290,15 +293,14 @@ pub(crate) fn glob(pattern: &str) -> Result<GlobMatcher, String> {
         .map_err(|error| format!("{pattern:?} is no pattern: {}", error.kind()))
 }
 
-/// The name in a Host field: without port and final dot, in lower case.
-fn host_name(host: &[u8]) -> String {
+/// The name in a Host field: without port and final dot, in the letters that it was sent in.
+fn host_name(host: &[u8]) -> &[u8] {
     // An IPv6 address in its brackets has colons of its own.
     let end = match host.iter().position(|&octet| octet == b']') {
         Some(bracket) => bracket + 1,
         None => host.iter().position(|&octet| octet == b':').unwrap_or(host.len()),
     };
-    let name = host[..end].strip_suffix(b".").unwrap_or(&host[..end]);
-    String::from_utf8_lossy(name).to_ascii_lowercase()
+    host[..end].strip_suffix(b".").unwrap_or(&host[..end])
 }
 
 #[cfg(test)]

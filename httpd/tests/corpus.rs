@@ -26,6 +26,11 @@ fn http_accept_encoding() {
 }
 
 #[test]
+fn http_conditional() {
+    replay("http_conditional", tagwire::conditional::fuzz_conditional);
+}
+
+#[test]
 fn http_chunked() {
     replay("http_chunked", tagwire::chunked::fuzz_chunked);
 }
