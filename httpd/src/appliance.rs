@@ -24,14 +24,14 @@ use tagwire_core::worker::{Port, Worker, WorkerConfig};
 use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
-use crate::cli;
-use crate::cold::{ColdConfig, ColdError, ColdHandle, ColdSide, StatusSource};
+use crate::cold::{Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::content::Content;
 use crate::net::gather::Part;
 use crate::net::post::Post;
 use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
+use crate::reload::Reloader;
 use crate::site::{SiteError, Sites};
 
 /// Octets of two VLAN tags.
@@ -100,9 +100,26 @@ impl Crew {
     }
 }
 
-impl StatusSource for Crew {
-    fn request(&self, reply: oneshot::Sender<Value>) {
-        self.tell(Part::for_each(self.workers.len(), reply).map(Message::Status));
+/// What the control socket's commands and signals reach.
+struct Controls {
+    crew: Crew,
+    reloader: Arc<Reloader>,
+}
+
+impl Appliance for Controls {
+    fn status(&self, reply: oneshot::Sender<Value>) {
+        self.crew.tell(Part::for_each(self.crew.workers.len(), reply).map(Message::Status));
+    }
+
+    fn reload(&self, reply: oneshot::Sender<Result<usize, String>>) {
+        let reloader = Arc::clone(&self.reloader);
+        let reload = move || {
+            // A client that has gone finds it in the log.
+            let _ = reply.send(reloader.reload());
+        };
+        if let Err(error) = thread::Builder::new().name("tagwire-reload".to_owned()).spawn(reload) {
+            tracing::error!(%error, "not reloaded: no thread can be had for it");
+        }
     }
 }
 
@@ -139,13 +156,18 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let crew = Crew { workers: senders.into_iter().zip(wakers.iter().cloned()).collect() };
     let cache = Arc::new(Cache::new(config.cache_size));
     let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
+    let all = crew.clone();
+    let reloader = Reloader::new(config.clone(), Arc::clone(&sites), move |sites| {
+        all.tell(iter::repeat_with(|| Message::Sites(Arc::clone(sites))));
+    });
+    let controls = Arc::new(Controls { crew: crew.clone(), reloader: Arc::new(reloader) });
     let cold = ColdSide::start(ColdConfig {
         control: config.control.clone(),
-        status: Arc::new(crew.clone()),
+        appliance: Arc::clone(&controls) as _,
         cache: Arc::clone(&cache),
     })
     .map_err(StartError::Cold)?;
-    let signals = watch_signals(crew.clone(), config.clone(), Arc::clone(&sites))?;
+    let signals = watch_signals(controls)?;
 
     let stack = stack_config(config, &interface, mtu)?;
     let identity = identity(config, &interface, mtu);
@@ -366,11 +388,7 @@ fn www_roots(config: &Config) -> Vec<String> {
 
 /// Starts the thread that turns SIGTERM and SIGINT into an orderly end, and SIGHUP into the sites
 /// that the configuration file has by then.
-fn watch_signals(
-    crew: Crew,
-    config: Config,
-    mut sites: Arc<Sites>,
-) -> Result<signal_hook::iterator::Handle, StartError> {
+fn watch_signals(controls: Arc<Controls>) -> Result<signal_hook::iterator::Handle, StartError> {
     let failed = |error| StartError::System("signals", error);
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
     let handle = signals.handle();
@@ -378,33 +396,16 @@ fn watch_signals(
         .name("tagwire-signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                if signal != SIGHUP {
+                if signal == SIGHUP {
+                    // What comes of it is in the log. A disk that takes its time does not keep
+                    // the end waiting.
+                    controls.reload(oneshot::channel().0);
+                } else {
                     tracing::info!(signal, "shutting down: finishing what is being sent");
-                    crew.tell(iter::repeat_with(|| Message::Drain));
-                    continue;
-                }
-                match reload(&config, &sites) {
-                    Ok(new) => {
-                        sites = Arc::new(new);
-                        tracing::info!(sites = sites.iter().count(), "reloaded");
-                        crew.tell(iter::repeat_with(|| Message::Sites(Arc::clone(&sites))));
-                    }
-                    Err(error) => {
-                        tracing::error!(error, "not reloaded: all is served as before");
-                    }
+                    controls.crew.tell(iter::repeat_with(|| Message::Drain));
                 }
             }
         })
         .map_err(failed)?;
     Ok(handle)
-}
-
-/// The sites as the configuration file has them now, or, without one, the same directories opened
-/// anew: they may have been replaced.
-fn reload(config: &Config, before: &Sites) -> Result<Sites, String> {
-    let settings = match &config.file {
-        Some(file) => cli::read_sites(file, config.www_root.as_deref())?,
-        None => config.sites.clone(),
-    };
-    Sites::open(&settings, Some(before)).map_err(|error| error.to_string())
 }

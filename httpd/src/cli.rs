@@ -44,6 +44,11 @@ pub enum Command {
         /// Print the answer as it comes.
         json: bool,
     },
+    /// Have a running one read its sites again.
+    Reload {
+        /// Its control socket.
+        control: PathBuf,
+    },
 }
 
 /// Why there is no command.
@@ -74,6 +79,9 @@ enum Verb {
     /// Show what a running appliance says of itself
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Have a running appliance read the sites of its configuration file again, as SIGHUP does
+    #[command(after_help = RELOAD_EXAMPLES)]
+    Reload(ReloadArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -95,6 +103,11 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   tagwire status --control /run/tagwire/control
   tagwire status --control /run/tagwire/control --json | jq .cache";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  tagwire reload --control /run/tagwire/control
+  tagwire check /etc/tagwire.toml && tagwire reload --control /run/tagwire/control";
 
 #[derive(Debug, Args)]
 struct ServeArgs {
@@ -155,7 +168,7 @@ struct ServeArgs {
     /// Floor of TCP's retransmission timeout in milliseconds
     #[arg(long, env = "RTO_MIN", value_name = "MS", value_parser = rto_min, default_value = "200")]
     rto_min: Duration,
-    /// Unix socket to make for `tagwire status`
+    /// Unix socket to make for `tagwire status` and `tagwire reload`
     #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = optional_path)]
     control: Option<Maybe<PathBuf>>,
     /// Shape of the log on stderr: text or json
@@ -183,6 +196,13 @@ struct StatusArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct ReloadArgs {
+    /// Control socket of the appliance
+    #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = path)]
+    control: PathBuf,
+}
+
 /// An option whose empty value means that it is not given: manifests set variables to "".
 #[derive(Debug, Clone)]
 struct Maybe<T>(Option<T>);
@@ -208,6 +228,7 @@ where
             Ok(Command::Check { file, found: (options.len(), sites.len()) })
         }
         Verb::Status(StatusArgs { control, json }) => Ok(Command::Status { control, json }),
+        Verb::Reload(ReloadArgs { control }) => Ok(Command::Reload { control }),
     }
 }
 
@@ -683,8 +704,10 @@ mod tests {
     }
 
     #[test]
-    fn status_takes_its_socket() {
+    fn status_and_reload_take_its_socket() {
         let command = parse(["tagwire", "status", "--control", "/run/c", "--json"]);
         assert_eq!(command.unwrap(), Command::Status { control: "/run/c".into(), json: true });
+        let command = parse(["tagwire", "reload", "--control", "/run/c"]);
+        assert_eq!(command.unwrap(), Command::Reload { control: "/run/c".into() });
     }
 }

@@ -341,8 +341,17 @@ fn plan<T: Transport>(
         (true, false) => Persistence::Keep,
         (true, true) => Persistence::KeepOld,
     };
+    // RFC 9112 3.2.4: the server as a whole is asked.
+    let all = head.method == Method::Options && head.target == b"*";
+    let target = if all { Ok(Target::default()) } else { target::resolve(head.target) };
+    let sites = content.sites();
+    // RFC 9112 3.2.2: the host in the target goes before the field.
+    let host = target.as_ref().ok().and_then(|target| target.host).or(head.host);
+    let site = sites.pick(|| transport.local(), host);
+    let cors = site.cors.as_ref();
     let date = content.date_line();
-    let common = Common { date: &date, persistence };
+    let lines = cors.map_or(&[][..], |cors| cors.answer(head.fields));
+    let common = Common { date: &date, persistence, site: lines };
     let refused = match head.method {
         Method::Get | Method::Head | Method::Options => None,
         Method::NotAllowed => Some(Status::MethodNotAllowed),
@@ -352,9 +361,6 @@ fn plan<T: Transport>(
         let answer = respond::refusal(status, common, true);
         return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     }
-    // RFC 9112 3.2.4: the server as a whole is asked.
-    let all = head.method == Method::Options && head.target == b"*";
-    let target = if all { Ok(Target::default()) } else { target::resolve(head.target) };
     let Ok(target) = target else {
         // The head is whole and framed, so that an answer to HEAD goes without its body
         // (RFC 9110 9.3.2); who sends such targets is not worth keeping.
@@ -363,11 +369,10 @@ fn plan<T: Transport>(
         return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     };
     if head.method == Method::Options {
+        let preflight = cors.and_then(|cors| cors.preflight(head.fields));
+        let common = Common { site: preflight.unwrap_or(lines), ..common };
         return Plan::Reply(Reply::new(&head, common, respond::options(common), Body::Sent));
     }
-    let sites = content.sites();
-    // RFC 9112 3.2.2: the host in the target goes before the field.
-    let site = sites.pick(|| transport.local(), target.host.or(head.host));
     match find(content, site, &target.path, known) {
         Ok(found) => Plan::Reply(reply_to(&head, &target, site, found, common, content)),
         Err(miss) => Plan::Load(miss),
@@ -546,7 +551,8 @@ impl Reply {
 /// Answers what could not be framed; what follows it cannot be understood either.
 fn refuse<T: Transport>(transport: &mut T, content: &Content, status: Status) -> End {
     let date = content.date_line();
-    let common = Common { date: &date, persistence: Persistence::Close };
+    // Whose request it was is not known either.
+    let common = Common { date: &date, persistence: Persistence::Close, site: b"" };
     match transport.send(respond::refusal(status, common, true)) {
         Ok(()) => End::Linger,
         Err(_) => End::Abort,

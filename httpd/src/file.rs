@@ -119,6 +119,9 @@ pub fn parse(text: &str) -> Result<File, FileError> {
         if let Some(what) = rival {
             return Err(FileError { line, message: format!("{what} has a site already") });
         }
+        if let Some(message) = site.contradicts_itself() {
+            return Err(FileError { line, message });
+        }
         sites.push(site);
         if sites.len() > MAX_SITES {
             return Err(FileError { line, message: format!("more than {MAX_SITES} sites") });
@@ -128,7 +131,7 @@ pub fn parse(text: &str) -> Result<File, FileError> {
 }
 
 /// Each of a list, through `check`.
-fn each<'de, D: Deserializer<'de>, T>(
+pub(crate) fn each<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     check: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, D::Error> {
@@ -253,7 +256,7 @@ pub(crate) fn fields<'de, D: Deserializer<'de>>(
 }
 
 /// RFC 9110 5.6.2.
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     let fit = |octet: u8| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet);
     !text.is_empty() && text.bytes().all(fit)
 }
@@ -297,6 +300,10 @@ set = { Cache-Control = "public, max-age=31536000, immutable" }
 hosts = ["Example.org", "*.example.org"]
 www-root = "/other"
 dotfiles = true
+
+[site.cors]
+origins = ["https://app.example"]
+credentials = true
 "#;
 
     #[test]
@@ -343,6 +350,8 @@ dotfiles = true
             (17, "set = { A = \"x\\ny\" }", "no field may have"),
             (20, "hosts = [\"a:80\"]", "no host"),
             (22, "dotfiles = 1", "invalid type"),
+            (25, "origins = [\"app.example\"]", "is no origin"),
+            (25, "origin = \"*\"", "unknown field `origin`"),
         ] {
             let mut lines: Vec<_> = GOOD.lines().collect();
             lines[line - 1] = with;
@@ -353,8 +362,13 @@ dotfiles = true
         }
         let without = parse(&GOOD.replace("www-root = \"/www\"", "")).unwrap_err();
         assert_eq!((without.line, &*without.message), (8, "missing field `www-root`"));
+        let error = parse(&GOOD.replace("[\"https://app.example\"]", "\"*\"")).unwrap_err();
+        assert!(error.line == 24 && error.message.contains("name the origins"), "{error}");
+        let set = "[[site.headers]]\npath = \"/**\"\nset = { access-control-max-age = \"9\" }\n";
+        let error = parse(&format!("{GOOD}{set}")).unwrap_err();
+        assert!(error.line == 19 && error.message.contains("by [site.cors] and by"), "{error}");
         let twice = format!("{GOOD}\n[[site]]\nhosts = [\"example.ORG\"]\nwww-root = \"/x\"\n");
         let error = parse(&twice).unwrap_err();
-        assert!(error.line == 24 && error.message == "example.org has a site already", "{error}");
+        assert!(error.line == 28 && error.message == "example.org has a site already", "{error}");
     }
 }

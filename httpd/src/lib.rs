@@ -10,9 +10,10 @@
 //!    side, a thread of its own, so that a disk that stalls never stalls a packet.
 //! 6. [`encoding`]: in which form the client is sent it; [`conditional`] and [`range`]: 304 where it has
 //!    that already, 206 where it wants a part.
-//! 7. [`respond`]: prebuilt head lines, [`date`], and the cached body go to the send queue.
+//! 7. [`respond`]: prebuilt head lines, [`date`], [`cors`], and the cached body go to the send queue.
 //!
-//! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`] and [`config`] for `tagwire serve`, [`status`] for `tagwire status`.
+//! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`] and [`config`]
+//! for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
 #![forbid(unsafe_code)]
 
 pub mod appliance;
@@ -24,6 +25,8 @@ pub mod conditional;
 pub mod config;
 pub mod conn;
 pub mod content;
+pub mod control;
+pub mod cors;
 pub mod date;
 pub mod encoding;
 pub mod file;
@@ -31,6 +34,7 @@ pub mod limits;
 pub mod mime;
 pub mod net;
 pub mod range;
+pub mod reload;
 pub mod request;
 pub mod respond;
 pub mod site;

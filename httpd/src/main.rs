@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use tagwire::appliance;
 use tagwire::cli::{self, CliError, Command};
 use tagwire::config::{Config, LogFormat};
+use tagwire::control;
 use tagwire::status;
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         }
         Ok(Command::Status { control, json }) => match status::ask(&control, json) {
             Ok(answer) => print(&answer),
+            Err(error) => fail(FAILED, &error),
+        },
+        Ok(Command::Reload { control }) => match control::reload(&control) {
+            Ok(done) => print(&done),
             Err(error) => fail(FAILED, &error),
         },
         Err(CliError::Asked(text)) => print(&text),

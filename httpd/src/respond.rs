@@ -113,19 +113,22 @@ pub struct Common<'a> {
     pub date: &'a [u8; DATE_LINE],
     /// The connection's fate.
     pub persistence: Persistence,
+    /// Whole lines that each answer of the site has, see [`crate::cors`].
+    pub site: &'a [u8],
 }
 
-/// Puts a response together: prebuilt lines, Date, Connection, the blank line, and `body`, which
+/// Puts a response together: prebuilt lines, the site's, Date, Connection, the blank line, and `body`, which
 /// may be empty. The hit path's only allocation.
 pub fn assemble<const N: usize>(prebuilt: [&[u8]; N], common: Common<'_>, body: &[u8]) -> Bytes {
     let connection = common.persistence.field();
     let lines: usize = prebuilt.iter().map(|lines| lines.len()).sum();
-    let len = lines + DATE_LINE + connection.len() + 2 + body.len();
+    let len = lines + common.site.len() + DATE_LINE + connection.len() + 2 + body.len();
     // Exactly `len`: Bytes takes over a full Vec without another allocation.
     let mut response = Vec::with_capacity(len);
     for lines in prebuilt {
         response.extend_from_slice(lines);
     }
+    response.extend_from_slice(common.site);
     response.extend_from_slice(common.date);
     response.extend_from_slice(connection);
     response.extend_from_slice(b"\r\n");
@@ -357,7 +360,7 @@ mod tests {
     };
 
     fn common(persistence: Persistence) -> Common<'static> {
-        Common { date: DATE, persistence }
+        Common { date: DATE, persistence, site: b"" }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 
 use crate::cold::Root;
+use crate::cors::{Cors, CorsSettings};
 use crate::file;
 use crate::mime;
 
@@ -55,6 +56,9 @@ pub struct SiteSettings {
     /// Send `X-Content-Type-Options: nosniff`.
     #[serde(default = "yes")]
     pub safe_headers: bool,
+    /// Let pages of other origins read the answers.
+    #[serde(default)]
+    pub cors: Option<CorsSettings>,
 }
 
 fn usual_index() -> Vec<String> {
@@ -79,6 +83,7 @@ impl SiteSettings {
             types: BTreeMap::new(),
             headers: Vec::new(),
             safe_headers: yes(),
+            cors: None,
         }
     }
 }
@@ -108,6 +113,8 @@ pub struct Site {
     pub settings: SiteSettings,
     /// The patterns of [`SiteSettings::headers`], in their order.
     patterns: Vec<GlobMatcher>,
+    /// The lines of [`SiteSettings::cors`].
+    pub(crate) cors: Option<Cors>,
     /// www-root, open.
     pub(crate) root: Root,
 }
@@ -123,8 +130,9 @@ impl Site {
             .map_err(|error| SiteError::WwwRoot(settings.www_root.clone(), error))?;
         let patterns = settings.headers.iter().map(|rule| glob(&rule.path));
         let patterns = patterns.collect::<Result<_, _>>().map_err(SiteError::Pattern)?;
+        let cors = settings.cors.as_ref().map(Cors::new);
         let id = SiteId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { id, settings, patterns, root })
+        Ok(Self { id, settings, patterns, cors, root })
     }
 
     /// The media type of the file at `path`, relative to www-root.
@@ -264,6 +272,15 @@ impl SiteSettings {
             (true, true) => Some("every name".to_owned()),
             _ => self.hosts.iter().find(|host| other.hosts.contains(host)).cloned(),
         }
+    }
+
+    /// What is said twice, and not alike.
+    pub(crate) fn contradicts_itself(&self) -> Option<String> {
+        const CORS: &str = "access-control-";
+        let own = |name: &String| name.to_ascii_lowercase().starts_with(CORS);
+        let set = self.headers.iter().flat_map(|rule| &rule.set).find(|(name, _)| own(name));
+        let (name, _) = set.filter(|_| self.cors.is_some())?;
+        Some(format!("{name} is set by [site.cors] and by [[site.headers]]; leave one out"))
     }
 
     /// How well `name` fits: 0 not at all, 1 as any name does, more the more of it is named.

@@ -1,66 +1,18 @@
-//! `tagwire status`: asks a running appliance over its control socket.
+//! `tagwire status`: what a running appliance says of itself, for people and for programs.
 
-use std::fmt;
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
-/// How long the appliance may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Why there is no status; the text says what to do.
-#[derive(Debug)]
-pub enum StatusError {
-    /// Nobody answers at the socket, or not in time.
-    Unreachable(PathBuf, io::Error),
-    /// What answers there is no appliance.
-    Foreign(PathBuf, serde_json::Error),
-}
-
-impl fmt::Display for StatusError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(path, error) => write!(
-                f,
-                "no appliance answers at {}: {error}; give the path that it was started with \
-                 (--control), as the same user",
-                path.display()
-            ),
-            Self::Foreign(path, error) => write!(
-                f,
-                "{} answers with something else than a status: {error}; give the control socket of \
-                 tagwire",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for StatusError {}
+use crate::control::{self, ControlError};
 
 /// The answer of the appliance behind `control`: a table, or the JSON as it came.
 ///
 /// # Errors
-/// [`StatusError`]; nothing was printed then.
-pub fn ask(control: &Path, json: bool) -> Result<String, StatusError> {
-    let answer =
-        exchange(control).map_err(|error| StatusError::Unreachable(control.to_owned(), error))?;
-    let status: Value = serde_json::from_str(&answer)
-        .map_err(|error| StatusError::Foreign(control.to_owned(), error))?;
+/// [`ControlError`]; nothing was printed then.
+pub fn ask(control: &Path, json: bool) -> Result<String, ControlError> {
+    let (answer, status) = control::ask(control, "status")?;
     Ok(if json { answer } else { table(&status) })
-}
-
-fn exchange(control: &Path) -> io::Result<String> {
-    let mut stream = UnixStream::connect(control)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(b"status\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// The status for people: grouped, in human units, without counters that stand at zero. Each line
@@ -412,12 +364,5 @@ ips.1               b
             (grouped(0), grouped(999), grouped(1000)),
             ("0".into(), "999".into(), "1,000".into())
         );
-    }
-
-    #[test]
-    fn nobody_there_is_one_line() {
-        let error = ask(Path::new("/nonexistent/socket"), false).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/socket") && error.contains("--control"));
-        assert!(!error.contains('\n'));
     }
 }

@@ -1,7 +1,8 @@
 //! The control socket: a Unix stream that answers one line with one JSON object.
 //!
-//! `status` is the command that there is. Only the own user may connect (mode 0600).
+//! `status` and `reload` are the commands that there are. Only the own user may connect (mode 0600).
 
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
@@ -20,15 +21,20 @@ use tokio::sync::Semaphore;
 use super::runtime::spawn;
 use crate::cache::Cache;
 
-/// What the rest of the appliance has to say in `status`.
-pub trait StatusSource: Send + Sync {
-    /// Gathers a JSON object and sends it, from any thread, at any time soon. Its members stand
-    /// beside `version` and `cache` in the answer. Must not block: the cold side calls it.
-    fn request(&self, reply: oneshot::Sender<Value>);
+/// The rest of the appliance, as commands reach it. Neither may block: the cold side calls them;
+/// the answer comes from any thread, at any time soon.
+pub trait Appliance: Send + Sync {
+    /// Gathers a JSON object. Its members stand beside `version` and `cache` in `status`.
+    fn status(&self, reply: oneshot::Sender<Value>);
+
+    /// Reads the sites again and serves them: how many there are, or in one line why not.
+    fn reload(&self, reply: oneshot::Sender<Result<usize, String>>);
 }
 
-/// How long the status may take to gather, and a client to send its line.
+/// How long the status may take to gather, and a client to send its line and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long reading the sites again may take, before the client is told to look at the log.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(7);
 /// Octets of a command line.
 const MAX_LINE: usize = 256;
 /// Clients at one time: some that say nothing do not keep the others waiting.
@@ -93,7 +99,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Answers clients until it is dropped.
-pub(super) async fn serve(listener: Listener, status: Arc<dyn StatusSource>, cache: Arc<Cache>) {
+pub(super) async fn serve(listener: Listener, appliance: Arc<dyn Appliance>, cache: Arc<Cache>) {
     let clients = match listener.socket.try_clone().and_then(UnixListener::from_std) {
         Ok(clients) => clients,
         Err(error) => {
@@ -107,10 +113,9 @@ pub(super) async fn serve(listener: Listener, status: Arc<dyn StatusSource>, cac
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match clients.accept().await {
             Ok((client, _)) => {
-                let (status, cache) = (Arc::clone(&status), Arc::clone(&cache));
+                let (appliance, cache) = (Arc::clone(&appliance), Arc::clone(&cache));
                 spawn(async move {
-                    let served = answer(client, status.as_ref(), &cache);
-                    if let Ok(Err(error)) = tokio::time::timeout(2 * PATIENCE, served).await {
+                    if let Err(error) = answer(client, appliance.as_ref(), &cache).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -127,16 +132,25 @@ pub(super) async fn serve(listener: Listener, status: Arc<dyn StatusSource>, cac
 
 async fn answer(
     mut client: UnixStream,
-    status: &dyn StatusSource,
+    appliance: &dyn Appliance,
     cache: &Cache,
 ) -> io::Result<()> {
-    let line = read_line(&mut client).await?;
+    let line = in_time(read_line(&mut client)).await?;
     let answer = match line.trim_ascii() {
-        b"status" => gather(status, cache).await,
-        _ => json!({ "error": "unknown command; there is: status" }),
+        b"status" => gather(appliance, cache).await,
+        b"reload" => reload(appliance).await,
+        _ => json!({ "error": "unknown command; there are: status, reload" }),
     };
-    client.write_all(format!("{answer}\n").as_bytes()).await?;
-    client.shutdown().await
+    let answer = format!("{answer}\n");
+    in_time(async {
+        client.write_all(answer.as_bytes()).await?;
+        client.shutdown().await
+    })
+    .await
+}
+
+async fn in_time<T>(exchange: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PATIENCE, exchange).await?
 }
 
 async fn read_line(client: &mut UnixStream) -> io::Result<Vec<u8>> {
@@ -149,9 +163,20 @@ async fn read_line(client: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-async fn gather(status: &dyn StatusSource, cache: &Cache) -> Value {
+async fn reload(appliance: &dyn Appliance) -> Value {
     let (reply, answered) = oneshot::channel();
-    status.request(reply);
+    appliance.reload(reply);
+    match tokio::time::timeout(RELOAD_PATIENCE, answered).await {
+        Ok(Ok(Ok(sites))) => json!({ "reloaded": { "sites": sites } }),
+        Ok(Ok(Err(why))) => json!({ "error": why }),
+        Ok(Err(oneshot::Canceled)) => json!({ "error": "no thread can be had for it" }),
+        Err(_) => json!({ "error": "not yet; a disk takes its time, the log will say" }),
+    }
+}
+
+async fn gather(appliance: &dyn Appliance, cache: &Cache) -> Value {
+    let (reply, answered) = oneshot::channel();
+    appliance.status(reply);
     let mut object = match tokio::time::timeout(PATIENCE, answered).await {
         Ok(Ok(Value::Object(object))) => object,
         // The cache's figures are of use even when the worker does not answer.

@@ -27,7 +27,7 @@ use crate::content::Wake;
 use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
 use crate::site::Site;
 
-pub use control::StatusSource;
+pub use control::Appliance;
 pub(crate) use files::Root;
 
 /// How long its end may take.
@@ -37,8 +37,8 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 pub struct ColdConfig {
     /// Where the control socket is made, if at all.
     pub control: Option<PathBuf>,
-    /// What `status` shows besides the cache.
-    pub status: Arc<dyn StatusSource>,
+    /// Whom the control socket's commands are for.
+    pub appliance: Arc<dyn Appliance>,
     /// The cache that it fills.
     pub cache: Arc<Cache>,
 }
@@ -69,7 +69,7 @@ impl ColdSide {
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std::sync::mpsc::channel();
         let (running, ended) = std::sync::mpsc::channel::<()>();
-        let ColdConfig { status, cache, .. } = config;
+        let ColdConfig { appliance, cache, .. } = config;
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
             .spawn(move || {
@@ -85,7 +85,7 @@ impl ColdSide {
                 let _ = started.send(Ok(()));
                 runtime.block_on(async move {
                     let served = control.map(|listener| {
-                        runtime::spawn(control::serve(listener, status, Arc::clone(&cache)))
+                        runtime::spawn(control::serve(listener, appliance, Arc::clone(&cache)))
                     });
                     tokio::select! {
                         () = load::run(cache, queue) => {}

@@ -17,14 +17,22 @@ use crate::site::SiteSettings;
 
 struct Answers;
 
-impl StatusSource for Answers {
-    fn request(&self, reply: oneshot::Sender<Value>) {
+impl Appliance for Answers {
+    fn status(&self, reply: oneshot::Sender<Value>) {
         reply.send(json!({ "connections": 7 })).unwrap();
+    }
+
+    fn reload(&self, reply: oneshot::Sender<Result<usize, String>>) {
+        reply.send(Err("line 7: nonsense".to_owned())).unwrap();
     }
 }
 
 fn config(cache_size: u64) -> ColdConfig {
-    ColdConfig { control: None, status: Arc::new(Answers), cache: Arc::new(Cache::new(cache_size)) }
+    ColdConfig {
+        control: None,
+        appliance: Arc::new(Answers),
+        cache: Arc::new(Cache::new(cache_size)),
+    }
 }
 
 fn site(root: &Path) -> Arc<Site> {
@@ -236,6 +244,7 @@ fn the_control_socket_tells_the_status() {
     assert_eq!(status["connections"], 7);
     assert_eq!(status["cache"]["capacity"], 1 << 20);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(ask(&path, "reload\n")["error"], "line 7: nonsense");
     assert!(ask(&path, "reboot\n")["error"].is_string());
     let second = ColdSide::start(with_control()).err().unwrap().to_string();
     assert!(second.contains("another process listens there"), "{second}");
@@ -281,11 +290,13 @@ fn clients_that_say_nothing_do_not_keep_the_others_waiting() {
 /// Stands for a disk that does not answer.
 struct Stuck(std::sync::mpsc::Sender<()>);
 
-impl StatusSource for Stuck {
-    fn request(&self, _: oneshot::Sender<Value>) {
+impl Appliance for Stuck {
+    fn status(&self, _: oneshot::Sender<Value>) {
         self.0.send(()).unwrap();
         std::thread::sleep(Duration::from_secs(60));
     }
+
+    fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
 }
 
 #[test]
@@ -293,8 +304,8 @@ fn a_stuck_thread_does_not_stop_the_end() {
     let root = TempDir::new().unwrap();
     let control = root.path().join("control");
     let (stuck, reached) = std::sync::mpsc::channel();
-    let status = Arc::new(Stuck(stuck));
-    let config = ColdConfig { control: Some(control.clone()), status, ..config(0) };
+    let appliance = Arc::new(Stuck(stuck));
+    let config = ColdConfig { control: Some(control.clone()), appliance, ..config(0) };
     let cold = ColdSide::start(config).unwrap();
     UnixStream::connect(&control).unwrap().write_all(b"status\n").unwrap();
     reached.recv().unwrap();

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::Cache;
-use crate::cold::{ColdConfig, ColdSide, StatusSource};
+use crate::cold::{Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
 use crate::limits::{CHUNK, MAX_HEAD, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::site::{SiteSettings, Sites};
@@ -24,10 +24,11 @@ mod encodings;
 mod ranges;
 mod sites;
 
-struct NoStatus;
+struct NoAppliance;
 
-impl StatusSource for NoStatus {
-    fn request(&self, _: oneshot::Sender<Value>) {}
+impl Appliance for NoAppliance {
+    fn status(&self, _: oneshot::Sender<Value>) {}
+    fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
 }
 
 /// A site on a directory of its own, a worker's executor, and a clock that tests move.
@@ -52,7 +53,7 @@ impl Bench {
         let sites = Arc::new(Sites::open(&[settings(root.path())], None).unwrap());
         let cold = ColdSide::start(ColdConfig {
             control: None,
-            status: Arc::new(NoStatus),
+            appliance: Arc::new(NoAppliance),
             cache: Arc::clone(&cache),
         })
         .unwrap();

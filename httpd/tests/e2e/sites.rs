@@ -67,6 +67,51 @@ pub(crate) fn a_file_names_sites_and_sighup_reads_it_again() {
 }
 
 #[test]
+pub(crate) fn the_control_socket_has_them_read_again() {
+    let Some(mut bed) = Bed::down(Lab::builder()) else { return };
+    let config = bed.lab().scratch().join("tagwire.toml");
+    let text = format!(
+        "[[site]]\nwww-root = \"{}\"\n\n[site.cors]\norigins = [\"https://app.example\"]\n",
+        bed.www().display()
+    );
+    fs::write(&config, &text).unwrap();
+    bed.start(&["--config", config.to_str().unwrap()]);
+    let mut client = Client::connect(&bed);
+    let mut allowed = |bed: &Bed| {
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\n\r\n");
+        let answer = client.answer();
+        bed.assert_serves();
+        answer.field("Access-Control-Allow-Origin").map(str::to_owned)
+    };
+    assert_eq!(allowed(&bed).as_deref(), Some("https://app.example"));
+    let control = bed.control();
+    let reload = |bed: &Bed| bed.command(&["reload", "--control"]).arg(&control).output().unwrap();
+
+    // A mistake is said to who asks, and changes nothing.
+    fs::write(&config, format!("{text}credentials = 1\n")).unwrap();
+    let output = reload(&bed);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("tagwire.toml: line 6: invalid type"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert_eq!(allowed(&bed).as_deref(), Some("https://app.example"));
+
+    // Once it says that it is done, all workers were told.
+    fs::write(&config, text.replace("[\"https://app.example\"]", "\"*\"")).unwrap();
+    let output = reload(&bed);
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"reloaded: 1 sites\n"[..]));
+    wait_until("the new sites are served", Duration::from_secs(10), || {
+        allowed(&bed).as_deref() == Some("*")
+    });
+    let fields =
+        ["-X", "OPTIONS", "-H", "Origin: null", "-H", "Access-Control-Request-Method: GET"];
+    let (status, head) = curl(&bed, "x", "/", &[&fields[..], &["-D", "-"]].concat());
+    let head = String::from_utf8(head).unwrap();
+    assert!(status == "204" && head.contains("Access-Control-Allow-Methods: GET"), "{head}");
+    bed.finish();
+}
+
+#[test]
 pub(crate) fn downloads_are_resumed() {
     let Some(bed) = Bed::up() else { return };
     let octets = content(7, 3_000_000);

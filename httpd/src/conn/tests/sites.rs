@@ -72,3 +72,47 @@ fn the_host_leads_to_a_site() {
         assert_eq!(split_answers(&answer)[0].1, expected, "{target} {host}");
     }
 }
+
+#[test]
+fn pages_of_other_origins_may_read_each_answer() {
+    let bench = Bench::with(1 << 26, |root| SiteSettings {
+        cors: Some(toml::from_str("origins = [\"https://app.example\"]\nmax-age = 9").unwrap()),
+        ..SiteSettings::new(root.to_owned())
+    });
+    bench.file("a", "hello");
+    bench.file("dir/index.html", "x");
+    let send = |method: &str, path: &str, lines: &str| {
+        bench.text(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n"))
+    };
+    let count = |answer: &str, line: &str| answer.matches(&format!("\r\n{line}\r\n")).count();
+    for (method, path, lines, status) in [
+        ("GET", "/a", "", "200"),
+        ("HEAD", "/a", "", "200"),
+        ("GET", "/a", "If-None-Match: *\r\n", "304"),
+        ("GET", "/a", "Range: bytes=0-1\r\n", "206"),
+        ("GET", "/a", "Range: bytes=0-0,4-4\r\n", "206"),
+        ("GET", "/a", "Range: bytes=9-\r\n", "416"),
+        ("GET", "/a", "If-Match: \"x\"\r\n", "412"),
+        ("GET", "/dir", "", "301"),
+        ("GET", "/none", "", "404"),
+        ("GET", "/..", "", "400"),
+        ("POST", "/a", "", "405"),
+        ("OPTIONS", "/a", "", "204"),
+        ("OPTIONS", "/a", "Access-Control-Request-Method: GET\r\n", "204"),
+    ] {
+        for (origin, granted) in [("app.example", 1), ("app.example.evil", 0)] {
+            let answer = send(method, path, &format!("Origin: https://{origin}\r\n{lines}"));
+            let case = format!("{method} {path} {lines}{origin}: {answer}");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{case}");
+            let allowed = count(&answer, "Access-Control-Allow-Origin: https://app.example");
+            assert_eq!((allowed, count(&answer, "Vary: Origin")), (granted, 1), "{case}");
+            let asked = lines.starts_with("Access-Control") && granted == 1;
+            let told = count(&answer, "Access-Control-Allow-Methods: GET, HEAD, OPTIONS");
+            assert_eq!(told, usize::from(asked), "{case}");
+            assert_eq!(count(&answer, "Access-Control-Max-Age: 9"), usize::from(asked), "{case}");
+        }
+    }
+    // Without an origin it is a request like others, which a cache must not give to a page.
+    let answer = send("GET", "/a", "");
+    assert!(count(&answer, "Vary: Origin") == 1 && !answer.contains("Access-Control"), "{answer}");
+}
