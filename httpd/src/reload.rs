@@ -6,13 +6,15 @@ use crate::cli;
 use crate::config::Config;
 use crate::site::Sites;
 
+/// Has the workers serve these sites from now on.
+type Serve = dyn Fn(&Arc<Sites>) + Send + Sync;
+
 /// Reads the sites of an appliance again, one time after the other.
 pub struct Reloader {
     config: Config,
     /// What is served.
     sites: Mutex<Arc<Sites>>,
-    /// Has the workers serve others from now on.
-    serve: Box<dyn Fn(&Arc<Sites>) + Send + Sync>,
+    serve: Box<Serve>,
 }
 
 impl Reloader {

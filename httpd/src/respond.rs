@@ -117,8 +117,8 @@ pub struct Common<'a> {
     pub site: &'a [u8],
 }
 
-/// Puts a response together: prebuilt lines, the site's, Date, Connection, the blank line, and `body`, which
-/// may be empty. The hit path's only allocation.
+/// Puts a response together: prebuilt lines, the site's, Date, Connection, the blank line, and
+/// `body`, which may be empty. The hit path's only allocation.
 pub fn assemble<const N: usize>(prebuilt: [&[u8]; N], common: Common<'_>, body: &[u8]) -> Bytes {
     let connection = common.persistence.field();
     let lines: usize = prebuilt.iter().map(|lines| lines.len()).sum();
