@@ -7,8 +7,8 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use httparse::Header;
@@ -17,11 +17,13 @@ use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use crate::date::unix_seconds;
 use crate::encoding::{self, Coding};
-use crate::limits::{
-    CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, REFUSAL_LIFETIME, REVALIDATE_AFTER, STALE_AT_MOST,
-};
+use crate::limits::{CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER};
 use crate::respond::{Entity, FileHead, Status};
 use crate::site::{Site, SiteId};
+
+mod freshness;
+
+pub(crate) use freshness::{Age, Freshness, Millis};
 
 /// Which content a file had, and who might read it: it changes whenever either may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +51,15 @@ impl FileId {
     /// meanwhile has lost a link, and so was changed, without another content.
     pub fn same_content(&self, other: &Self) -> bool {
         Self { changed: other.changed, changed_ns: other.changed_ns, ..*self } == *other
+    }
+
+    /// How long it takes from `now` on until the next change is sure to have another time; `None`:
+    /// it is sure already.
+    pub(crate) fn settles_in(&self, now: SystemTime) -> Option<Duration> {
+        let since = Duration::new(u64::try_from(self.changed).ok()?, self.changed_ns);
+        // One that is ahead of our clock is another machine's, or from before the clock was set.
+        let age = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(since)?;
+        SETTLED_AFTER.checked_sub(age).filter(|left| !left.is_zero())
     }
 }
 
@@ -106,10 +117,8 @@ pub(crate) enum Cached {
 pub struct Entry {
     /// What is answered.
     pub answer: Answer,
-    /// When the file was last compared, in milliseconds since the cache was made.
-    checked: AtomicU64,
-    /// A worker has asked for the next comparison, and it is under way.
-    revalidating: AtomicBool,
+    /// How current it is.
+    pub(crate) freshness: Freshness,
 }
 
 /// What a path leads to.
@@ -255,41 +264,9 @@ impl File {
 }
 
 impl Entry {
-    /// An entry whose file was looked at `now`.
-    pub(crate) fn new(answer: Answer, now: Millis) -> Self {
-        Self { answer, checked: AtomicU64::new(now.0), revalidating: AtomicBool::new(false) }
-    }
-
-    /// Whether the caller shall have the file compared again; true for one caller only until
-    /// [`touch`](Self::touch) or [`give_up`](Self::give_up).
-    pub(crate) fn due(&self, now: Millis) -> bool {
-        self.age(now) > REVALIDATE_AFTER.as_millis() as u64
-            && !self.revalidating.swap(true, Ordering::Relaxed)
-    }
-
-    /// Whether the file must be compared before the entry is served again.
-    pub(crate) fn is_too_old(&self, now: Millis) -> bool {
-        self.age(now) > STALE_AT_MOST.as_millis() as u64
-    }
-
-    /// When the file was last compared.
-    pub(crate) fn checked(&self) -> Millis {
-        Millis(self.checked.load(Ordering::Relaxed))
-    }
-
-    /// The file is still the same.
-    pub(crate) fn touch(&self, now: Millis) {
-        self.checked.store(now.0, Ordering::Relaxed);
-        self.revalidating.store(false, Ordering::Relaxed);
-    }
-
-    /// The comparison could not be asked for; the next lookup tries again.
-    pub(crate) fn give_up(&self) {
-        self.revalidating.store(false, Ordering::Relaxed);
-    }
-
-    fn age(&self, now: Millis) -> u64 {
-        now.0.saturating_sub(self.checked.load(Ordering::Relaxed))
+    /// An entry whose file was looked at `checked`, or later.
+    pub(crate) fn new(answer: Answer, checked: Millis) -> Self {
+        Self { answer, freshness: Freshness::new(checked) }
     }
 
     /// Octets that the entry takes, bookkeeping included.
@@ -308,10 +285,6 @@ impl Entry {
         size_of::<Self>() + extra
     }
 }
-
-/// Milliseconds since the cache was made: the one clock of its entries.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Millis(pub(crate) u64);
 
 /// Key, value, list and hash slots of the cache, and the allocator's share.
 const SLOT_OVERHEAD: u64 = 160;
@@ -399,13 +372,13 @@ impl Cache {
         Millis(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
-    /// The answer to `path` that is known at `now`. Refusals are known for a short time.
-    pub(crate) fn entry(&self, site: SiteId, path: &[u8], now: Millis) -> Option<Arc<Entry>> {
-        if let Some(Cached::Entry(entry)) = self.content.get(&KeyRef::Path(site, path)) {
-            return Some(entry);
+    /// The answer to `path` that is known, of whatever age.
+    pub(crate) fn entry(&self, site: SiteId, path: &[u8]) -> Option<Arc<Entry>> {
+        let key = KeyRef::Path(site, path);
+        match self.content.get(&key) {
+            Some(Cached::Entry(entry)) => Some(entry),
+            _ => self.refusals.get(&key),
         }
-        let refused = self.refusals.get(&KeyRef::Path(site, path))?;
-        (refused.age(now) <= REFUSAL_LIFETIME.as_millis() as u64).then_some(refused)
     }
 
     /// A chunk, if it is there.
@@ -428,10 +401,9 @@ impl Cache {
 
     /// Takes the new answer to `path`, in place of the one before.
     pub(crate) fn put_entry(&self, site: SiteId, path: &[u8], entry: &Arc<Entry>) {
-        if let Answer::Refused(status) = entry.answer {
+        if let Answer::Refused(_) = entry.answer {
             self.content.remove(&KeyRef::Path(site, path));
-            // Overload says nothing about the file.
-            if path.len() <= MAX_REFUSAL_PATH && status != Status::Unavailable {
+            if path.len() <= MAX_REFUSAL_PATH {
                 self.refusals.insert(Key::Path(site, path.into()), Arc::clone(entry));
             }
         } else {
@@ -514,10 +486,7 @@ mod tests {
         let cache = Cache::new(64 * 1024);
         cache.put_entry(SITE, b"a", &file(b"a", 1000));
         cache.put_entry(SITE, b"a", &file(b"a", CHUNK));
-        assert!(
-            cache.entry(SITE, b"a", Millis(0)).is_none(),
-            "the former content must not be served"
-        );
+        assert!(cache.entry(SITE, b"a").is_none(), "the former content must not be served");
     }
 
     #[test]
@@ -525,7 +494,7 @@ mod tests {
         let cache = Cache::new(0);
         cache.put_entry(SITE, b"a", &file(b"a", 1));
         cache.put_chunk(id(1, 2 << 20), 0, Bytes::from_static(b"x"));
-        assert!(cache.entry(SITE, b"a", Millis(0)).is_none());
+        assert!(cache.entry(SITE, b"a").is_none());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert_eq!(cache.stats().bytes, 0);
     }
@@ -562,43 +531,44 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_this_moment_may_hide_the_next_one() {
+        let at = |seconds, nanos| SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
+        let file = |changed, changed_ns| FileId { changed, changed_ns, ..id(1, 1) };
+        assert_eq!(file(1000, 0).settles_in(at(1000, 0)), Some(SETTLED_AFTER));
+        let left = file(999, 999_000_000).settles_in(at(1000, 9_000_000));
+        assert_eq!(left, Some(SETTLED_AFTER - Duration::from_millis(10)));
+        assert_eq!(file(1000, 0).settles_in(at(1000, 20_000_000)), None);
+        assert_eq!(file(2000, 0).settles_in(at(1000, 0)), None, "a clock of its own");
+        assert_eq!(file(-1, 0).settles_in(at(1000, 0)), None);
+    }
+
+    #[test]
     fn paths_and_chunks_are_told_apart() {
         let cache = Cache::new(1 << 26);
         cache.put_entry(SITE, b"a", &file(b"a", 1));
         cache.put_chunk(id(1, 2 << 20), 1, Bytes::from_static(b"x"));
-        assert!(cache.entry(SITE, b"a", Millis(0)).is_some());
-        assert!(cache.entry(SITE, b"b", Millis(0)).is_none());
+        assert!(cache.entry(SITE, b"a").is_some());
+        assert!(cache.entry(SITE, b"b").is_none());
         assert!(cache.chunk(id(1, 2 << 20), 1).is_some());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert!(cache.chunk(id(2, 2 << 20), 1).is_none());
     }
 
     #[test]
-    fn refusals_are_short_lived_and_bounded() {
+    fn refusals_are_bounded_and_keep_nothing_from_its_place() {
         let cache = Cache::new(1 << 20);
-        let refused = |now| Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(now)));
+        let refused = Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(0)));
         cache.put_entry(SITE, b"a", &file(b"a", 1));
-        cache.put_entry(SITE, b"a", &refused(5000));
-        assert!(matches!(
-            cache.entry(SITE, b"a", Millis(6000)).unwrap().answer,
-            Answer::Refused(Status::NotFound)
-        ));
-        assert!(cache.entry(SITE, b"a", Millis(6001)).is_none());
+        cache.put_entry(SITE, b"a", &refused);
+        let answer = |path: &[u8]| cache.entry(SITE, path).unwrap();
+        assert!(matches!(answer(b"a").answer, Answer::Refused(Status::NotFound)));
+        assert_eq!(cache.stats().bytes, 0);
+        cache.put_entry(SITE, b"a", &file(b"a", 1));
+        assert!(matches!(answer(b"a").answer, Answer::File(_)));
         for n in 0..10 * MAX_REFUSALS {
-            cache.put_entry(SITE, n.to_string().as_bytes(), &refused(0));
+            cache.put_entry(SITE, n.to_string().as_bytes(), &refused);
         }
         assert!(cache.refusals.len() <= MAX_REFUSALS);
-        assert_eq!(cache.stats().bytes, 0);
-    }
-
-    #[test]
-    fn one_caller_revalidates() {
-        let entry = file(b"a", 1);
-        assert!(!entry.due(Millis(1000)));
-        assert!(entry.due(Millis(1001)));
-        assert!(!entry.due(Millis(1001)));
-        entry.touch(Millis(2000));
-        assert!(!entry.due(Millis(3000)));
-        assert!(entry.due(Millis(3001)));
+        assert!(matches!(answer(b"a").answer, Answer::File(_)));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::cache::{Answer, Cache, Entry, File, Millis};
+use crate::cache::{Age, Answer, Cache, Entry, File, Millis};
 use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
 use crate::limits::{READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES};
@@ -100,24 +100,21 @@ impl Content {
         self.sites.replace(sites);
     }
 
-    /// The hot path. An entry that has not been compared with its file for a second is served,
-    /// and compared in the background; one that has rested for longer is compared first.
+    /// The hot path. An entry that was not compared with its file for a while is served, and
+    /// compared alongside; one that has rested for longer is compared first.
     pub fn lookup(&self, site: &Arc<Site>, path: &[u8]) -> Lookup {
         let now = self.now.get();
-        let Some(entry) = self.cache.entry(site.id, path, now) else {
+        let known = self.cache.entry(site.id, path).map(|entry| (entry.freshness.age(now), entry));
+        let Some((age @ (Age::Fresh | Age::Due), entry)) = known else {
             self.misses.set(self.misses.get() + 1);
             return Lookup::Miss;
         };
-        if entry.is_too_old(now) {
-            self.misses.set(self.misses.get() + 1);
-            return Lookup::Miss;
-        }
         self.hits.set(self.hits.get() + 1);
-        if !matches!(entry.answer, Answer::Refused(_))
-            && entry.due(now)
+        if age == Age::Due
+            && entry.freshness.begin()
             && self.cold.revalidate(site, path, Arc::clone(&entry)).is_err()
         {
-            entry.give_up();
+            entry.freshness.give_up();
         }
         Lookup::Hit(entry)
     }
@@ -126,7 +123,7 @@ impl Content {
     /// the cache, however old, else 503. The future borrows neither the path nor the site.
     pub fn load(&self, site: &Arc<Site>, path: &[u8]) -> impl Future<Output = Arc<Entry>> + use<> {
         let now = self.now.get();
-        let known = self.cache.entry(site.id, path, now);
+        let known = self.cache.entry(site.id, path);
         let asked = self.cold.load(site, path, known.as_ref(), &self.wake);
         async move {
             match cold::answer(asked).await {

@@ -73,15 +73,22 @@ pub const CHUNK: usize = 1024 * 1024;
 pub const READ_AHEAD: u32 = 2;
 
 /// A cached entry is compared with the file again when its last comparison is older.
-pub const REVALIDATE_AFTER: Duration = Duration::from_secs(1);
+pub const REVALIDATE_AFTER: Duration = Duration::from_millis(400);
 
 /// How old a comparison may be at most. A request that comes later, after a rest, waits for the
-/// next one; requests that come all the time are served while it is made.
-pub const STALE_AT_MOST: Duration = Duration::from_secs(2);
+/// next one; requests that come all the time are served while it is made. With the worker's own
+/// clock tick and the load itself on top, what changes on disk takes effect within a second.
+pub const STALE_AT_MOST: Duration = Duration::from_millis(900);
 
-/// Answers other than files (404, 403) are kept that long at most: a file that appears is seen.
-pub const REFUSAL_LIFETIME: Duration = Duration::from_secs(1);
-/// How many of them are kept: a scan for random names must not grow us.
+/// How long a request waits for a comparison with a disk that does not answer, before it gets what
+/// is in the cache. Far more than a disk that works takes, and not yet a pause for people.
+pub const COMPARISON_PATIENCE: Duration = Duration::from_millis(50);
+
+/// A file that was changed less than that before it is read may change once more without showing
+/// it: kernels take the times of files from a clock that ticks every 1 to 10 ms.
+pub const SETTLED_AFTER: Duration = Duration::from_millis(20);
+
+/// Answers other than files (404, 403) that are kept: a scan for random names must not grow us.
 pub const MAX_REFUSALS: usize = 1024;
 /// Refusals of longer paths (octets) are not kept at all.
 pub const MAX_REFUSAL_PATH: usize = 256;

@@ -4,6 +4,9 @@
 //! 2. First with `O_PATH`, which opens nothing: FIFOs, devices and sockets are recognised
 //!    without being touched.
 //! 3. Only a regular file is then opened for reading, and compared with what step 2 saw.
+//!
+//! A look at a disk can take as long as the disk likes. What the kernel has in its memory is looked
+//! at on the spot ([`Walk::Plain`]); what it has not, on a thread of its own ([`Walk::Any`]).
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -12,7 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat2};
 use rustix::io::Errno;
 
 use crate::cache::FileId;
@@ -37,9 +40,55 @@ pub(super) fn complain(what: &str, path: &[u8], error: &dyn Display) {
     tracing::warn!(error = %error, path = %path.escape_ascii(), unsaid, "a file cannot be {what}");
 }
 
+/// How a path is gone along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walk {
+    /// Through what the kernel has in its memory, of one local file system and without symlinks:
+    /// it never waits, and cannot always tell.
+    Plain,
+    /// Wherever it leads, which may take its time.
+    Any,
+}
+
+/// Why a path leads to nothing that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// That is the answer.
+    Refused(Status),
+    /// Only [`Walk::Any`] can tell.
+    NotPlain,
+}
+
+/// Local file systems (statfs(2), linux/magic.h): they answer from the kernel's memory without
+/// asking anybody. Network file systems do not, nor does FUSE.
+const LOCAL: [u64; 15] = [
+    0x0000_ef53, // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x0102_1994, // tmpfs
+    0xf2f5_2010, // F2FS
+    0xca45_1a4e, // bcachefs
+    0x2fc1_2fc1, // ZFS
+    0x7371_7368, // SquashFS
+    0xe0f5_e1e2, // EROFS
+    0x0000_9660, // ISO 9660
+    0x0000_4d44, // FAT
+    0x2011_bab0, // exFAT
+    0x7366_746e, // NTFS
+    0x3153_464a, // JFS
+    OVERLAY,
+];
+
+/// Layers of other file systems, nearly always local ones: a container's image.
+const OVERLAY: u64 = 0x794c_7630;
+
 /// www-root, held open: it stays the same directory whatever its name leads to later.
 #[derive(Debug)]
-pub(crate) struct Root(OwnedFd);
+pub(crate) struct Root {
+    directory: OwnedFd,
+    /// It lies on a local file system.
+    local: bool,
+}
 
 /// What a path leads to.
 pub(super) enum Found {
@@ -50,9 +99,11 @@ pub(super) enum Found {
 impl Root {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = Self(rustix::fs::open(path, flags, Mode::empty())?);
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        let local = fstatfs(&directory).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u64)));
+        let root = Self { directory, local };
         // Says at start, not at the first request, whether openat2 is there and search allowed.
-        match root.open_beneath(b".", OFlags::PATH) {
+        match root.open_beneath(b".", OFlags::PATH, Walk::Any) {
             Err(Errno::NOSYS) => Err(io::Error::from(io::ErrorKind::Unsupported)),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(root),
@@ -61,44 +112,72 @@ impl Root {
 
     /// Whether both are the same directory.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let place = |root: &Self| fstat(&root.0).map(|stat| (stat.st_dev, stat.st_ino));
+        let place = |root: &Self| fstat(&root.directory).map(|stat| (stat.st_dev, stat.st_ino));
         place(self).is_ok_and(|here| place(other) == Ok(here))
     }
 
+    /// Whether open files can be asked for their state on the spot.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
+    }
+
+    /// As if it were not on a local file system.
+    #[cfg(test)]
+    pub(super) fn make_foreign(&mut self) {
+        self.local = false;
+    }
+
     /// Looks at `path` without opening it.
-    pub(super) fn find(&self, path: &[u8]) -> Result<Found, Status> {
+    pub(super) fn find(&self, path: &[u8], walk: Walk) -> Result<Found, Stop> {
         let path = if path.is_empty() { b"." } else { path };
-        let found = self.open_beneath(path, OFlags::PATH).map_err(|error| refusal(path, error))?;
-        let stat = fstat(&found).map_err(|error| refusal(path, error))?;
+        let found = self.go(path, OFlags::PATH, walk)?;
+        let stat = fstat(&found).map_err(|error| Stop::Refused(refusal(path, error)))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Found::File(identity(&stat))),
             FileType::Directory => Ok(Found::Directory),
-            _ => Err(Status::Forbidden),
+            _ => Err(Stop::Refused(Status::Forbidden)),
         }
     }
 
     /// Opens the regular file that [`find`](Self::find) has seen at `path`.
-    pub(super) fn open_file(&self, path: &[u8]) -> Result<(OwnedFd, FileId), Status> {
+    pub(super) fn open_file(&self, path: &[u8], walk: Walk) -> Result<(OwnedFd, FileId), Stop> {
         // NONBLOCK: should a FIFO have taken the file's place since, opening it does not hang.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self.open_beneath(path, flags).map_err(|error| refusal(path, error))?;
-        let stat = fstat(&file).map_err(|error| refusal(path, error))?;
+        let file = self.go(path, flags, walk)?;
+        let refused = |error| Stop::Refused(refusal(path, error));
+        let stat = fstat(&file).map_err(refused)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Status::Forbidden);
+            return Err(Stop::Refused(Status::Forbidden));
         }
         // io_uring would answer EAGAIN instead of waiting for the disk.
-        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(|error| refusal(path, error))?;
+        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(refused)?;
         Ok((file, identity(&stat)))
     }
 
-    fn open_beneath(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    fn go(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<OwnedFd, Stop> {
+        if walk == Walk::Plain && !self.local {
+            return Err(Stop::NotPlain);
+        }
+        self.open_beneath(path, flags, walk).map_err(|error| match (walk, error) {
+            // Not in memory; another mount, or out of www-root; a symlink.
+            (Walk::Plain, Errno::AGAIN | Errno::XDEV | Errno::LOOP) => Stop::NotPlain,
+            _ => Stop::Refused(refusal(path, error)),
+        })
+    }
+
+    fn open_beneath(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<OwnedFd, Errno> {
+        let fence = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let plain = ResolveFlags::CACHED | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         // A rename somewhere beneath the root at the same moment makes the kernel unsure whether
         // a `..` in a symlink got out: it says EAGAIN, and asks to be asked again.
-        const ATTEMPTS: usize = 16;
+        let (resolve, attempts) = match walk {
+            Walk::Plain => (fence | plain, 1),
+            Walk::Any => (fence, 16),
+        };
         let mut result = Err(Errno::AGAIN);
-        for _ in 0..ATTEMPTS {
-            result = openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+        for _ in 0..attempts {
+            let flags = flags | OFlags::CLOEXEC;
+            result = openat2(&self.directory, path, flags, Mode::empty(), resolve);
             if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
                 break;
             }

@@ -2,23 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 
-use super::files::{Found, complain, identity_of};
-use super::runtime::{ReadFile, spawn};
-use super::siblings::{sibling_path, siblings, unfit};
-use super::{Command, LoadError, Loaded, Waiter};
-use crate::cache::{Answer, Cache, Entry, File, FileId, Key, Source};
-use crate::limits::{
-    CHUNK, COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS, OPEN_FILE_IDLE,
-    OPEN_FILES,
-};
+use super::files::{Stop, Walk, complain, identity_of};
+use super::flights::Flights;
+use super::resolve::{Resolved, is_same, resolve};
+use super::runtime::{ReadFile, aside, spawn};
+use super::siblings::{sibling_path, unfit};
+use super::{Command, Known, LoadError, Loaded, Waiter};
+use crate::cache::{Answer, Cache, Entry, File, FileId, Key, Millis, Source};
+use crate::encoding::Coding;
+use crate::limits::{CHUNK, OPEN_FILE_IDLE, OPEN_FILES};
 use crate::respond::Status;
 use crate::site::Site;
 
@@ -26,15 +28,14 @@ use crate::site::Site;
 const LOCATION: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A file that changes while it is read is read again that often.
+/// A file that changes while it is read is read again that often, and as often waited for before.
 const READ_ATTEMPTS: usize = 3;
 
 /// Takes commands until every sender is gone.
 pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
     let loader = Rc::new(Loader {
         cache,
-        waiting: RefCell::default(),
-        permits: Semaphore::new(COLD_LOADS),
+        flights: Flights::new(),
         open: RefCell::default(),
         sweeping: Cell::new(false),
     });
@@ -45,9 +46,7 @@ pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
 
 struct Loader {
     cache: Arc<Cache>,
-    /// Loads that run or wait for a permit, and who waits for each.
-    waiting: RefCell<HashMap<Key, Vec<Waiter>>>,
-    permits: Semaphore,
+    flights: Rc<Flights>,
     /// Large files in use: a replaced file is sent to its end from the one that was opened.
     open: RefCell<HashMap<FileId, OpenFile>>,
     /// A task closes files that rest.
@@ -63,143 +62,175 @@ impl Loader {
     fn take(self: &Rc<Self>, command: Command) {
         match command {
             Command::Load { site, path, known, waiter } => {
-                // It may have come, or been compared, while the command was queued.
-                let now = self.cache.millis(Instant::now());
-                let old = |entry: &_| known.as_ref().is_some_and(|known| known.is(entry));
-                match self.cache.entry(site.id, &path, now) {
-                    Some(entry) if !old(&entry) || self.is_same(&site, &path, &entry) => {
-                        waiter.answer(Ok(Loaded::Entry(entry)));
-                    }
-                    _ => {
-                        self.load_entry(site, path, Some(waiter));
-                    }
-                }
+                self.take_load(site, path, known, waiter);
             }
-            Command::Revalidate { site, path, entry } => self.revalidate(site, path, &entry),
+            Command::Revalidate { site, path, entry } => self.revalidate(site, path, entry),
             Command::Chunk { site, entry, index, waiter } => {
                 self.load_chunk(site, entry, index, waiter);
             }
         }
     }
 
-    /// Starts `load` under `key`, unless it runs already; `waiter` is answered with its result.
-    /// False if too much is under way; `waiter` knows it then.
-    fn once<F>(self: &Rc<Self>, key: Key, waiter: Option<Waiter>, load: F) -> bool
-    where
-        F: AsyncFnOnce(&Rc<Self>) -> Result<Loaded, LoadError> + 'static,
-    {
-        let mut waiting = self.waiting.borrow_mut();
-        if let Some(waiters) = waiting.get_mut(&key) {
-            waiters.extend(waiter);
-            return true;
-        }
-        // As in the queue before it, a download's next chunk has places of its own.
-        let places = match (&key, &waiter) {
-            (Key::Chunk(..), Some(_)) => COLD_QUEUE,
-            (Key::Path(..), Some(_)) => COLD_QUEUE - COLD_QUEUE_FOR_CHUNKS,
-            (_, None) => COLD_QUEUE - COLD_QUEUE_FOR_WAITERS,
-        };
-        if waiting.len() >= places {
-            drop(waiting);
-            if let Some(waiter) = waiter {
-                waiter.answer(Err(LoadError::Overloaded));
-            }
-            return false;
-        }
-        waiting.insert(key.clone(), waiter.into_iter().collect());
-        drop(waiting);
-        let flight = Flight { loader: Rc::clone(self), key };
-        spawn(async move {
-            let permit = flight.loader.permits.acquire().await;
-            let result = load(&flight.loader).await;
-            drop(permit);
-            flight.land(&result);
-        });
-        true
+    fn now(&self) -> Millis {
+        self.cache.millis(Instant::now())
     }
 
+    fn take_load(
+        self: &Rc<Self>,
+        site: Arc<Site>,
+        path: Box<[u8]>,
+        known: Option<Known>,
+        waiter: Waiter,
+    ) {
+        // It may have come, or been compared, while the command was queued.
+        match self.cache.entry(site.id, &path) {
+            Some(entry)
+                if !known.as_ref().is_some_and(|known| known.is(&entry))
+                    || self.is_same_at_once(&site, &path, &entry) =>
+            {
+                waiter.answer(Ok(Loaded::Entry(entry)));
+            }
+            _ => {
+                let known = known.map(|known| known.entry);
+                self.load_entry(site, path, known, Some(waiter));
+            }
+        }
+    }
+
+    fn revalidate(self: &Rc<Self>, site: Arc<Site>, path: Box<[u8]>, entry: Arc<Entry>) {
+        if !self.is_same_at_once(&site, &path, &entry)
+            && !self.load_entry(site, path, Some(Arc::clone(&entry)), None)
+        {
+            // Nobody would ever ask again otherwise.
+            entry.freshness.give_up();
+        }
+    }
+
+    /// Brings the answer to `path` into the cache, unless `known` still is the answer.
     fn load_entry(
         self: &Rc<Self>,
         site: Arc<Site>,
         path: Box<[u8]>,
+        known: Option<Arc<Entry>>,
         waiter: Option<Waiter>,
     ) -> bool {
-        self.once(Key::Path(site.id, path.clone()), waiter, async move |loader: &Rc<Self>| {
-            let answer = loader.answer(&site, &path).await;
-            let entry = Arc::new(Entry::new(answer, loader.cache.millis(Instant::now())));
-            loader.cache.put_entry(site.id, &path, &entry);
-            Ok(Loaded::Entry(entry))
+        let (loader, old) = (Rc::clone(self), known.clone());
+        self.flights.board(Key::Path(site.id, path.clone()), known, waiter, async move {
+            Ok(Loaded::Entry(loader.entry(&site, &path, old.as_ref()).await))
         })
     }
 
-    fn revalidate(self: &Rc<Self>, site: Arc<Site>, path: Box<[u8]>, entry: &Arc<Entry>) {
-        if !self.is_same(&site, &path, entry) && !self.load_entry(site, path, None) {
-            // Nobody would ever ask again otherwise.
-            entry.give_up();
+    async fn entry(&self, site: &Arc<Site>, path: &[u8], old: Option<&Arc<Entry>>) -> Arc<Entry> {
+        let checked = self.now();
+        let found = self.look(site, path).await;
+        if let Some(old) = old.filter(|old| is_same(old, &found)) {
+            old.freshness.touch(checked);
+            return Arc::clone(old);
         }
+        self.cache.count_load();
+        let (answer, settled) = match found {
+            Ok(Resolved::File(at, _, siblings)) => match self.file(site, &at, siblings).await {
+                Ok((file, settled)) => (Answer::File(file), settled),
+                Err(status) => (Answer::Refused(status), true),
+            },
+            Ok(Resolved::Redirect) => {
+                (Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into()), true)
+            }
+            Err(status) => (Answer::Refused(status), true),
+        };
+        if matches!(answer, Answer::Refused(Status::Unavailable)) {
+            // That says nothing about the file.
+            let unavailable = || Arc::new(Entry::new(answer, checked));
+            return old.map_or_else(unavailable, Arc::clone);
+        }
+        let entry = Arc::new(Entry::new(answer, checked));
+        if settled {
+            self.cache.put_entry(site.id, path, &entry);
+        }
+        entry
     }
 
-    /// Whether `entry` is still the answer to `path`; it is known as compared then.
-    fn is_same(&self, site: &Site, path: &[u8], entry: &Entry) -> bool {
-        let same = match (&entry.answer, resolve(site, path)) {
-            (Answer::File(file), Ok(Resolved::File(at, id))) => {
-                file.id == id && *file.path == *at && *siblings(site, &at) == *file.siblings()
-            }
-            (Answer::Redirect(_), Ok(Resolved::Redirect)) => true,
-            _ => false,
-        };
+    /// Whether `entry` is known to be the answer to `path` without waiting; it counts as compared
+    /// then.
+    fn is_same_at_once(&self, site: &Site, path: &[u8], entry: &Entry) -> bool {
+        let checked = self.now();
+        let found = at_once(resolve(site, path, Walk::Plain));
+        let same = found.is_some_and(|found| is_same(entry, &found));
         if same {
-            entry.touch(self.cache.millis(Instant::now()));
+            entry.freshness.touch(checked);
         }
         same
     }
 
-    async fn answer(&self, site: &Site, path: &[u8]) -> Answer {
-        self.cache.count_load();
-        match resolve(site, path) {
-            Ok(Resolved::File(at, _)) => {
-                self.file(site, &at).await.map_or_else(Answer::Refused, Answer::File)
-            }
-            Ok(Resolved::Redirect) => {
-                Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into())
-            }
-            Err(status) => Answer::Refused(status),
+    async fn look(&self, site: &Arc<Site>, path: &[u8]) -> Result<Resolved, Status> {
+        match at_once(resolve(site, path, Walk::Plain)) {
+            Some(found) => found,
+            None => with_patience(site, path, resolve).await,
         }
     }
 
-    async fn file(&self, site: &Site, path: &[u8]) -> Result<File, Status> {
-        let plain = self.read(site, path).await?;
-        let siblings = siblings(site, path);
+    async fn open(&self, site: &Arc<Site>, path: &[u8]) -> Result<(OwnedFd, FileId), Status> {
+        let open = |site: &Site, path: &[u8], walk| site.root.open_file(path, walk);
+        match at_once(open(site, path, Walk::Plain)) {
+            Some(opened) => opened,
+            None => with_patience(site, path, open).await,
+        }
+    }
+
+    /// The file at `path` with its siblings, and whether their times tell them from what they may
+    /// become.
+    async fn file(
+        &self,
+        site: &Arc<Site>,
+        path: &[u8],
+        siblings: Vec<(Coding, FileId)>,
+    ) -> Result<(File, bool), Status> {
+        let (plain, mut settled) = self.read(site, path).await?;
         let mut encoded = Vec::new();
         for &(coding, _) in &siblings {
             self.cache.count_load();
             let path = sibling_path(path, coding);
-            let sibling = self.read(site, &path).await;
-            match sibling.map(|source| unfit(&source.id, &plain.id).map_or(Ok(source), Err)) {
-                Ok(Ok(source)) => encoded.push((coding, source)),
-                Ok(Err(why)) => complain("sent encoded", &path, &why),
+            match self.read(site, &path).await {
+                Ok((source, settles)) => {
+                    settled &= settles;
+                    match unfit(&source.id, &plain.id) {
+                        None => encoded.push((coding, source)),
+                        Some(why) => complain("sent encoded", &path, &why),
+                    }
+                }
                 Err(status) => complain("sent encoded", &path, &status.text()),
             }
         }
-        Ok(File::new(site, plain, siblings, encoded, SystemTime::now()))
+        Ok((File::new(site, plain, siblings, encoded, SystemTime::now()), settled))
     }
 
-    /// Reads a file, but for what comes in chunks.
-    async fn read(&self, site: &Site, path: &[u8]) -> Result<Source, Status> {
-        for _ in 0..READ_ATTEMPTS {
-            let (fd, id) = site.root.open_file(path)?;
-            let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
-            if id.len > CHUNK as u64 {
-                return Ok(Source { path: path.into(), id, body: None });
+    /// Reads a file, but for what comes in chunks; and whether its times tell it from what it may
+    /// become.
+    async fn read(&self, site: &Arc<Site>, path: &[u8]) -> Result<(Source, bool), Status> {
+        let (mut reads, mut waits) = (READ_ATTEMPTS, READ_ATTEMPTS);
+        while reads > 0 {
+            let (fd, id) = self.open(site, path).await?;
+            let unsettled = id.settles_in(SystemTime::now());
+            if let Some(time) = unsettled.filter(|_| waits > 0) {
+                waits -= 1;
+                sleep(time).await;
+                continue;
             }
+            reads -= 1;
+            let settled = unsettled.is_none();
+            if id.len > CHUNK as u64 {
+                return Ok((Source { path: path.into(), id, body: None }, settled));
+            }
+            let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
                 complain("read", path, &error);
                 Status::Internal
             })?;
             // Half an old and half a new file would pass for whole otherwise.
-            if octets.len() as u64 == id.len && identity_of(file.as_fd()) == Ok(id) {
-                return Ok(Source { path: path.into(), id, body: Some(Bytes::from(octets)) });
+            if octets.len() as u64 == id.len && identity(site, &file).await == Some(id) {
+                let body = Some(Bytes::from(octets));
+                return Ok((Source { path: path.into(), id, body }, settled));
             }
         }
         Err(Status::Unavailable)
@@ -223,7 +254,8 @@ impl Loader {
             }
             return;
         }
-        self.once(Key::Chunk(id, index), waiter, async move |loader: &Rc<Self>| {
+        let loader = Rc::clone(self);
+        self.flights.board(Key::Chunk(id, index), None, waiter, async move {
             let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
             let octets = loader.chunk(&site, file, index).await?;
             loader.cache.put_chunk(id, index, octets.clone());
@@ -233,11 +265,11 @@ impl Loader {
 
     async fn chunk(
         self: &Rc<Self>,
-        site: &Site,
+        site: &Arc<Site>,
         file: &File,
         index: u32,
     ) -> Result<Bytes, LoadError> {
-        let open = self.opened(site, file)?;
+        let open = self.opened(site, file).await?;
         self.cache.count_load();
         let offset = u64::from(index) * CHUNK as u64;
         // At most a chunk, so it fits.
@@ -246,7 +278,7 @@ impl Loader {
             complain("read", &file.path, &error);
             LoadError::Unreadable
         })?;
-        let same = identity_of(open.as_fd()).is_ok_and(|id| id.same_content(&file.id));
+        let same = identity(site, &open).await.is_some_and(|id| id.same_content(&file.id));
         if octets.len() == len && same {
             Ok(Bytes::from(octets))
         } else {
@@ -256,25 +288,29 @@ impl Loader {
     }
 
     /// The file as it was opened before, or opened now if it is still the same.
-    fn opened(self: &Rc<Self>, site: &Site, file: &File) -> Result<Rc<ReadFile>, LoadError> {
+    async fn opened(
+        self: &Rc<Self>,
+        site: &Arc<Site>,
+        file: &File,
+    ) -> Result<Rc<ReadFile>, LoadError> {
         let used = Instant::now();
-        let mut open = self.open.borrow_mut();
-        if let Some(known) = open.get_mut(&file.id) {
+        if let Some(known) = self.open.borrow_mut().get_mut(&file.id) {
             known.used = used;
             return Ok(Rc::clone(&known.file));
         }
-        let (fd, id) = site.root.open_file(&file.path).map_err(|status| match status {
+        let (fd, id) = self.open(site, &file.path).await.map_err(|status| match status {
             Status::Unavailable => LoadError::Overloaded,
             _ => LoadError::Changed,
         })?;
         if !id.same_content(&file.id) {
             return Err(LoadError::Changed);
         }
+        let opened = Rc::new(ReadFile::new(fd).map_err(|_| LoadError::Overloaded)?);
+        let mut open = self.open.borrow_mut();
         if open.len() >= OPEN_FILES {
             let oldest = open.iter().min_by_key(|(_, file)| file.used).map(|(id, _)| *id);
             oldest.and_then(|id| open.remove(&id));
         }
-        let opened = Rc::new(ReadFile::new(fd).map_err(|_| LoadError::Overloaded)?);
         open.insert(file.id, OpenFile { file: Rc::clone(&opened), used });
         drop(open);
         self.sweep();
@@ -297,57 +333,31 @@ impl Loader {
     }
 }
 
-/// Looks at `path`, through an index file where it is a directory.
-fn resolve(site: &Site, path: &[u8]) -> Result<Resolved, Status> {
-    if site.hides(path) {
-        return Err(Status::NotFound);
-    }
-    match site.root.find(path)? {
-        Found::File(id) => Ok(Resolved::File(path.into(), id)),
-        Found::Directory if path.is_empty() || path.ends_with(b"/") => {
-            for name in &site.settings.index {
-                let index = [path, name.as_bytes()].concat();
-                match site.root.find(&index) {
-                    Ok(Found::File(id)) => return Ok(Resolved::File(index.into(), id)),
-                    Ok(Found::Directory) | Err(Status::NotFound) => {}
-                    Err(status) => return Err(status),
-                }
-            }
-            // As nginx: there is a directory, and it is not listed.
-            Err(Status::Forbidden)
-        }
-        Found::Directory => Ok(Resolved::Redirect),
+/// What was found without waiting, if that can tell.
+fn at_once<T>(found: Result<T, Stop>) -> Option<Result<T, Status>> {
+    match found {
+        Ok(found) => Some(Ok(found)),
+        Err(Stop::Refused(status)) => Some(Err(status)),
+        Err(Stop::NotPlain) => None,
     }
 }
 
-/// Where a path leads.
-enum Resolved {
-    /// To a file, at this path.
-    File(Box<[u8]>, FileId),
-    /// To a directory that was named without its slash.
-    Redirect,
+/// Looks wherever `path` leads, however long that takes.
+async fn with_patience<T: Send + 'static>(
+    site: &Arc<Site>,
+    path: &[u8],
+    look: fn(&Site, &[u8], Walk) -> Result<T, Stop>,
+) -> Result<T, Status> {
+    let (site, path): (_, Box<[u8]>) = (Arc::clone(site), path.into());
+    let found = aside(move || at_once(look(&site, &path, Walk::Any))).await;
+    found.flatten().unwrap_or(Err(Status::Internal))
 }
 
-/// A load under way. However it ends, even by a panic, its waiters are let go.
-struct Flight {
-    loader: Rc<Loader>,
-    key: Key,
-}
-
-impl Flight {
-    fn land(self, result: &Result<Loaded, LoadError>) {
-        let waiters = self.loader.waiting.borrow_mut().remove(&self.key);
-        for waiter in waiters.into_iter().flatten() {
-            waiter.answer(result.clone());
-        }
+/// The identity of an open file as it is now.
+async fn identity(site: &Site, file: &ReadFile) -> Option<FileId> {
+    if site.root.is_local() {
+        return identity_of(file.descriptor().as_fd()).ok();
     }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        let waiters = self.loader.waiting.borrow_mut().remove(&self.key);
-        for waiter in waiters.into_iter().flatten() {
-            waiter.answer(Err(LoadError::Unreadable));
-        }
-    }
+    let descriptor = Arc::clone(file.descriptor());
+    aside(move || identity_of(descriptor.as_fd())).await?.ok()
 }

@@ -6,7 +6,9 @@
 
 mod control;
 mod files;
+mod flights;
 mod load;
+mod resolve;
 mod runtime;
 mod siblings;
 
@@ -222,7 +224,7 @@ pub(crate) struct Known {
 impl Known {
     /// Whether `entry` is the same one, and was not compared since.
     fn is(&self, entry: &Arc<Entry>) -> bool {
-        Arc::ptr_eq(&self.entry, entry) && self.checked == entry.checked()
+        Arc::ptr_eq(&self.entry, entry) && self.checked == entry.freshness.checked()
     }
 }
 
@@ -255,7 +257,8 @@ impl ColdHandle {
             return None;
         }
         let (waiter, reply) = waiter(wake);
-        let known = known.map(|entry| Known { entry: Arc::clone(entry), checked: entry.checked() });
+        let known = known
+            .map(|entry| Known { entry: Arc::clone(entry), checked: entry.freshness.checked() });
         let (site, path) = (Arc::clone(site), path.into());
         self.commands.try_send(Command::Load { site, path, known, waiter }).ok()?;
         Some(reply)

@@ -6,7 +6,8 @@
 use std::fs::File as StdFile;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tokio_uring::buf::BoundedBuf;
@@ -35,11 +36,18 @@ pub(super) fn spawn<F: Future<Output = ()> + 'static>(task: F) -> JoinHandle<()>
     tokio_uring::spawn(task)
 }
 
+/// Runs `work`, which may wait for a disk, on a thread beside this one. `None`: it panicked.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// A file that is read at offsets.
 pub(super) struct ReadFile {
     ring: tokio_uring::fs::File,
     /// The same open file, for fstat: tokio-uring lends its descriptor as a bare number only.
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
 }
 
 impl ReadFile {
@@ -47,11 +55,11 @@ impl ReadFile {
     /// No descriptor is left.
     pub(super) fn new(file: OwnedFd) -> io::Result<Self> {
         let ring = tokio_uring::fs::File::from_std(StdFile::from(file.try_clone()?));
-        Ok(Self { ring, file })
+        Ok(Self { ring, file: Arc::new(file) })
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    pub(super) fn descriptor(&self) -> &Arc<OwnedFd> {
+        &self.file
     }
 
     /// Reads `len` octets at `offset`, or as many as there are before the end of the file.

@@ -4,22 +4,30 @@
 //! That it decodes to its file is the deployer's word, as with nginx's `gzip_static`; but what
 //! cannot be right is not sent, see [`unfit`].
 
-use super::files::Found;
+use super::files::{Found, Stop, Walk};
 use crate::cache::FileId;
 use crate::encoding::Coding;
 use crate::site::Site;
 
 /// The siblings that there are of the file at `path`.
-pub(super) fn siblings(site: &Site, path: &[u8]) -> Vec<(Coding, FileId)> {
+pub(super) fn siblings(
+    site: &Site,
+    path: &[u8],
+    walk: Walk,
+) -> Result<Vec<(Coding, FileId)>, Stop> {
+    let mut found = Vec::new();
     // They have none themselves.
     if Coding::ALL.iter().any(|coding| path.ends_with(coding.suffix().as_bytes())) {
-        return Vec::new();
+        return Ok(found);
     }
-    let find = |coding| match site.root.find(&sibling_path(path, coding)) {
-        Ok(Found::File(id)) => Some((coding, id)),
-        _ => None,
-    };
-    Coding::ALL.into_iter().filter_map(find).collect()
+    for coding in Coding::ALL {
+        match site.root.find(&sibling_path(path, coding), walk) {
+            Ok(Found::File(id)) => found.push((coding, id)),
+            Ok(Found::Directory) | Err(Stop::Refused(_)) => {}
+            Err(Stop::NotPlain) => return Err(Stop::NotPlain),
+        }
+    }
+    Ok(found)
 }
 
 /// Where the sibling of the file at `path` is.

