@@ -12,9 +12,13 @@ use crate::wire::tcp::{MAX_SACK_BLOCKS, SackBlocks};
 /// is dropped here is sent again.
 const MAX_RUNS: usize = 64;
 
-/// Runs of received octets, in order, with a gap before each.
+/// Runs of received octets, in order, with a gap before each. In a box, while there are any: most
+/// connections never have one.
 #[derive(Debug, Default)]
-pub(crate) struct Assembler {
+pub(crate) struct Assembler(Option<Box<Runs>>);
+
+#[derive(Debug, Default)]
+struct Runs {
     runs: Vec<Run>,
     /// Counts segments; see [`Run::touched`].
     clock: u32,
@@ -49,27 +53,80 @@ impl Run {
 
 impl Assembler {
     pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.0.is_none()
+    }
+
+    fn runs(&self) -> &[Run] {
+        self.0.as_ref().map_or(&[], |held| &held.runs)
     }
 
     /// Octets held.
     pub(crate) fn held(&self) -> usize {
-        self.held as usize
+        self.0.as_ref().map_or(0, |held| held.held as usize)
     }
 
     /// The first octet held.
     pub(crate) fn start(&self) -> Option<SeqNum> {
-        self.runs.first().map(|run| run.start)
+        self.runs().first().map(|run| run.start)
     }
 
     /// One past the last octet held.
     pub(crate) fn end(&self) -> Option<SeqNum> {
-        self.runs.last().map(Run::end)
+        self.runs().last().map(Run::end)
     }
 
     /// Keeps what of `data` is not held yet; the first copy of an octet wins. The caller has
     /// cut `data` to the window.
     pub(crate) fn insert(&mut self, seq: SeqNum, data: &[u8]) -> Inserted {
+        if data.is_empty() {
+            return Inserted { complete: true, duplicate: None };
+        }
+        self.0.get_or_insert_default().insert(seq, data)
+    }
+
+    /// Adds what is held to `blocks`, runs that touch as one block, that with the newest
+    /// segment first (RFC 2018 4), as far as there is room.
+    pub(crate) fn newest(&self, blocks: &mut SackBlocks) {
+        let mut newest: [Option<(u32, SeqNum, SeqNum)>; MAX_SACK_BLOCKS] = [None; _];
+        let mut runs = self.runs().iter().peekable();
+        while let Some(run) = runs.next() {
+            let (start, mut end, mut touched) = (run.start, run.end(), run.touched);
+            while let Some(next) = runs.next_if(|next| next.start == end) {
+                end = next.end();
+                touched = touched.max(next.touched);
+            }
+            let newer = |place: &Option<(u32, SeqNum, SeqNum)>| {
+                place.is_none_or(|(other, ..)| other < touched)
+            };
+            if let Some(at) = newest.iter().position(newer) {
+                newest[at..].rotate_right(1);
+                newest[at] = Some((touched, start, end));
+            }
+        }
+        for (_, start, end) in newest.into_iter().flatten() {
+            blocks.push(start, end);
+        }
+    }
+
+    /// Takes the first run if it begins at `next` or before: its octets from `next` on.
+    pub(crate) fn take(&mut self, next: SeqNum) -> Option<Vec<u8>> {
+        let held = self.0.as_mut()?;
+        if held.runs.first()?.start.after(next) {
+            return None;
+        }
+        let mut run = held.runs.remove(0);
+        held.held -= run.octets.len() as u32;
+        if held.runs.is_empty() {
+            self.0 = None;
+        }
+        let stale = (next.octets_since(run.start) as usize).min(run.octets.len());
+        run.octets.drain(..stale);
+        Some(run.octets)
+    }
+}
+
+impl Runs {
+    fn insert(&mut self, seq: SeqNum, data: &[u8]) -> Inserted {
         let (mut start, mut rest) = (seq, data);
         let mut duplicate = None;
         self.clock = self.clock.wrapping_add(1);
@@ -113,45 +170,6 @@ impl Assembler {
             }
         }
         Inserted { complete: true, duplicate }
-    }
-
-    /// Adds what is held to `blocks`, runs that touch as one block, that with the newest
-    /// segment first (RFC 2018 4), as far as there is room.
-    pub(crate) fn newest(&self, blocks: &mut SackBlocks) {
-        let mut newest: [Option<(u32, SeqNum, SeqNum)>; MAX_SACK_BLOCKS] = [None; _];
-        let mut runs = self.runs.iter().peekable();
-        while let Some(run) = runs.next() {
-            let (start, mut end, mut touched) = (run.start, run.end(), run.touched);
-            while let Some(next) = runs.next_if(|next| next.start == end) {
-                end = next.end();
-                touched = touched.max(next.touched);
-            }
-            let newer = |place: &Option<(u32, SeqNum, SeqNum)>| {
-                place.is_none_or(|(other, ..)| other < touched)
-            };
-            if let Some(at) = newest.iter().position(newer) {
-                newest[at..].rotate_right(1);
-                newest[at] = Some((touched, start, end));
-            }
-        }
-        for (_, start, end) in newest.into_iter().flatten() {
-            blocks.push(start, end);
-        }
-    }
-
-    /// Takes the first run if it begins at `next` or before: its octets from `next` on.
-    pub(crate) fn take(&mut self, next: SeqNum) -> Option<Vec<u8>> {
-        if self.runs.first()?.start.after(next) {
-            return None;
-        }
-        let mut run = self.runs.remove(0);
-        self.held -= run.octets.len() as u32;
-        if self.runs.is_empty() {
-            self.runs = Vec::new();
-        }
-        let stale = (next.octets_since(run.start) as usize).min(run.octets.len());
-        run.octets.drain(..stale);
-        Some(run.octets)
     }
 }
 

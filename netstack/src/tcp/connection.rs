@@ -216,7 +216,7 @@ pub(crate) struct Connection {
     pub(super) charged: u32,
     pub(super) charged_reassembly: u32,
     /// Tell the application when the queue is this short.
-    low_water: Option<usize>,
+    low_water: Option<u32>,
     pub(super) events: Events,
     /// The application has let go of it.
     pub(super) released: bool,
@@ -225,6 +225,15 @@ pub(crate) struct Connection {
     pub(super) in_ready: bool,
     /// In the stack's list of connections with events.
     pub(super) in_events: bool,
+}
+
+/// There are as many as the memory has room for, and most of them rest.
+const _: () = assert!(size_of::<Connection>() <= 664);
+
+impl AsRef<FourTuple> for Connection {
+    fn as_ref(&self) -> &FourTuple {
+        &self.tuple
+    }
 }
 
 impl Connection {
@@ -393,12 +402,12 @@ impl Connection {
     /// Asks for a writable event once at most `octets` are queued; true if that is so now.
     pub(crate) fn notify_below(&mut self, octets: usize) -> bool {
         let now = self.send.len() <= octets;
-        self.low_water = (!now).then_some(octets);
+        self.low_water = (!now).then(|| u32::try_from(octets).unwrap_or(u32::MAX));
         now
     }
 
     pub(super) fn check_low_water(&mut self) {
-        if self.low_water.is_some_and(|mark| self.send.len() <= mark) {
+        if self.low_water.is_some_and(|mark| self.send.len() <= mark as usize) {
             self.low_water = None;
             self.events.writable = true;
         }

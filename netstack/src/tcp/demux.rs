@@ -1,16 +1,17 @@
 //! From a segment's addresses and ports to what handles it, in one hash lookup.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+
+use hashbrown::HashTable;
 
 use crate::entropy::Keys;
 
 /// An address of either family with a port.
 ///
 /// Not [`SocketAddr`], which keeps a flow label and a scope beside them: every connection
-/// and every record holds a pair of these, and the table of connections as well.
+/// and every record holds a pair of these.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The address.
@@ -150,6 +151,12 @@ impl<T> Slab<T> {
         }
     }
 
+    /// What is in a slot, and its name.
+    fn at(&self, index: u32) -> Option<(ConnId, &T)> {
+        let (generation, value) = self.slots.get(index as usize)?;
+        value.as_deref().map(|value| (ConnId { index, generation: *generation }, value))
+    }
+
     pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
         match self.slots.get_mut(id.index as usize) {
             Some((generation, Some(value))) if *generation == id.generation => Some(value),
@@ -194,8 +201,81 @@ impl<T> Slab<T> {
     }
 }
 
-/// Connections by their ends.
-pub(crate) type Demux = HashMap<FourTuple, ConnId, Keys>;
+/// A place in [`Demux`]: where the connection is, and what of its hash tells it from most
+/// others without a look at it.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    tag: u32,
+    index: u32,
+}
+
+/// 100,000 connections have 131,072 places: each octet of one is more than an octet for each
+/// connection.
+const _: () = assert!(size_of::<Place>() == 8);
+
+/// Connections by their ends. A place does not keep the ends, which the connection has: two
+/// whose tags are the same are told apart by a look at both, and by the secret no peer can
+/// find such.
+#[derive(Debug)]
+pub(crate) struct Demux {
+    places: HashTable<Place>,
+    keys: Keys,
+}
+
+impl Demux {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { places: HashTable::new(), keys }
+    }
+
+    fn tag(&self, tuple: &FourTuple) -> u32 {
+        self.keys.hash_one(tuple) as u32
+    }
+
+    /// The connection of these ends, one of `connections`.
+    #[inline]
+    pub(crate) fn find<T: AsRef<FourTuple>>(
+        &self,
+        connections: &Slab<T>,
+        tuple: &FourTuple,
+    ) -> Option<ConnId> {
+        let tag = self.tag(tuple);
+        let mut found = None;
+        self.places.find(spread(tag), |place| {
+            if place.tag == tag
+                && let Some((id, connection)) = connections.at(place.index)
+                && connection.as_ref() == tuple
+            {
+                found = Some(id);
+            }
+            found.is_some()
+        });
+        found
+    }
+
+    /// Adds a connection. No other one that was added has its ends.
+    pub(crate) fn insert(&mut self, tuple: &FourTuple, id: ConnId) {
+        let tag = self.tag(tuple);
+        let place = Place { tag, index: id.index };
+        self.places.insert_unique(spread(tag), place, |place| spread(place.tag));
+    }
+
+    /// Forgets a connection. To be called before its slot is free for another.
+    pub(crate) fn remove(&mut self, tuple: &FourTuple, id: ConnId) {
+        let tag = self.tag(tuple);
+        let found = self
+            .places
+            .find_entry(spread(tag), |place| place.tag == tag && place.index == id.index);
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+}
+
+/// A hash of 64 bits from one of 32: the table takes the place from the lowest of them and
+/// from the highest seven what it compares first. They have nothing in common up to 2^25 places.
+fn spread(tag: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(tag)
+}
 
 #[cfg(test)]
 mod tests {
@@ -210,5 +290,63 @@ mod tests {
         assert_eq!(a.index, b.index);
         assert_eq!((slab.get(a), slab.get(b), slab.len()), (None, Some(&'b'), 1));
         assert!(slab.remove(a).is_none());
+    }
+
+    /// What has ends and nothing else.
+    struct Ends(FourTuple);
+
+    impl AsRef<FourTuple> for Ends {
+        fn as_ref(&self) -> &FourTuple {
+            &self.0
+        }
+    }
+
+    fn tuples() -> impl Iterator<Item = FourTuple> {
+        let address = |n: u32| [10, 1, (n >> 24) as u8, (n >> 16) as u8];
+        (0..).map(move |n: u32| FourTuple::new(([10, 0, 0, 2], 80), (address(n), n as u16)))
+    }
+
+    #[test]
+    fn two_with_the_same_tag_are_told_apart() {
+        let mut demux = Demux::new(Keys::new([9; 16]));
+        let mut seen = std::collections::HashMap::new();
+        let (first, second) = tuples()
+            .find_map(|tuple| seen.insert(demux.tag(&tuple), tuple).map(|other| (other, tuple)))
+            .expect("some hundred thousand have two with the same 32 bits");
+        let mut slab = Slab::default();
+        let a = slab.insert(Box::new(Ends(first)));
+        demux.insert(&first, a);
+        assert_eq!(demux.find(&slab, &second), None);
+        let b = slab.insert(Box::new(Ends(second)));
+        demux.insert(&second, b);
+        assert_eq!((demux.find(&slab, &first), demux.find(&slab, &second)), (Some(a), Some(b)));
+        demux.remove(&first, a);
+        assert_eq!((demux.find(&slab, &first), demux.find(&slab, &second)), (None, Some(b)));
+        // The ends may be another's while the slot is still the old one's.
+        let c = slab.insert(Box::new(Ends(first)));
+        demux.insert(&first, c);
+        demux.remove(&first, a);
+        assert_eq!(demux.find(&slab, &first), Some(c));
+    }
+
+    #[test]
+    fn all_are_found_however_the_table_grows() {
+        let mut demux = Demux::new(Keys::new([9; 16]));
+        let mut slab = Slab::default();
+        let mut add = |tuple| {
+            let id = slab.insert(Box::new(Ends(tuple)));
+            demux.insert(&tuple, id);
+            (tuple, id)
+        };
+        let all: Vec<_> = tuples().take(5000).map(&mut add).collect();
+        for (tuple, id) in &all {
+            assert_eq!(demux.find(&slab, tuple), Some(*id));
+        }
+        for (tuple, id) in all.iter().step_by(2) {
+            demux.remove(tuple, *id);
+        }
+        for (index, (tuple, id)) in all.iter().enumerate() {
+            assert_eq!(demux.find(&slab, tuple), (index % 2 == 1).then_some(*id));
+        }
     }
 }

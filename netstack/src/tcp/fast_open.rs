@@ -111,7 +111,7 @@ impl Tcp {
             && !flags.has(Flags::SYN)
             && segment.ack.after(record.iss)
             && self.connections.get(id).is_some_and(|it| segment.ack.at_or_before(it.snd_nxt));
-        if answered || self.demux.get(&tuple) != Some(&id) {
+        if answered || self.find(&tuple) != Some(id) {
             self.half_open.remove(&tuple);
         }
     }

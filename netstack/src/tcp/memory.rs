@@ -87,7 +87,7 @@ impl Tcp {
             }
             if let Some(tuple) = self.half_open.give_up_one() {
                 env.stats.tcp_memory_half_open += 1;
-                if let Some(id) = self.demux.get(&tuple).copied() {
+                if let Some(id) = self.find(&tuple) {
                     // By Fast Open there is a connection, whose SYN nobody would answer any more.
                     self.step(env, id, |_, _| Outcome::Abort(CloseReason::Aborted));
                 }

@@ -147,7 +147,7 @@ impl Tcp {
             mss,
             segmentation,
             listeners: Vec::new(),
-            demux: Demux::with_hasher(keys),
+            demux: Demux::new(keys),
             connections: Slab::default(),
             half_open: HalfOpenTable::new(keys),
             cookies: SynCookies::new(keys),
@@ -206,8 +206,14 @@ impl Tcp {
         }
     }
 
+    /// The connection of these ends.
+    #[inline]
+    fn find(&self, tuple: &FourTuple) -> Option<ConnId> {
+        self.demux.find(&self.connections, tuple)
+    }
+
     fn dispatch(&mut self, env: &mut Env<'_>, tuple: FourTuple, segment: &Segment<'_>) {
-        if let Some(&id) = self.demux.get(&tuple) {
+        if let Some(id) = self.find(&tuple) {
             if self.half_open.fast_open() > 0 && self.half_open.get(&tuple).is_some() {
                 self.on_fast_open(env, id, tuple, segment);
                 return;
@@ -308,7 +314,7 @@ impl Tcp {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if let Some(reason) = connection.closed() {
             if !was_closed {
-                self.demux.remove(&tuple);
+                self.demux.remove(&tuple, id);
                 if self.half_open.fast_open() > 0 {
                     // By Fast Open the handshake may not be over, and now never will be: its ACK
                     // must not open a second connection, without what the SYN brought.
@@ -421,7 +427,7 @@ impl Tcp {
                 }
                 Due::GivenUp(tuple) => {
                     // By Fast Open there may be a connection, which counts itself.
-                    match self.demux.get(&tuple).copied() {
+                    match self.find(&tuple) {
                         Some(id) => {
                             self.step(env, id, |_, _| Outcome::Close(CloseReason::TimedOut));
                         }

@@ -138,13 +138,14 @@ impl Tcp {
         record: &HalfOpen,
         segment: &Segment<'_>,
     ) {
+        debug_assert!(self.find(&tuple).is_none(), "{tuple:?} has a connection");
         env.stats.tcp_accepted += 1;
         self.gate.remember(tuple.remote.ip, env.now);
         let mss = self.paths.mss(&tuple, self.mss.of(&tuple), env.now);
         let mut connection = Connection::establish(tuple, record, mss, env.now, &self.config);
         connection.flow_label = self.flow_label(&tuple);
         let id = self.connections.insert(Box::new(connection));
-        self.demux.insert(tuple, id);
+        self.demux.insert(&tuple, id);
         self.step(env, id, |connection, cx| connection.on_segment(cx, segment));
     }
 
@@ -196,7 +197,7 @@ impl Tcp {
         if segment.ack != record.iss + 1 {
             if !self.on_cookie(env, tuple, segment) {
                 self.send_reset(env, &tuple, segment);
-            } else if self.demux.contains_key(&tuple) {
+            } else if self.find(&tuple).is_some() {
                 // There was room for it.
                 self.half_open.remove(&tuple);
             }

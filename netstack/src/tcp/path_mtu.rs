@@ -111,7 +111,7 @@ impl Tcp {
             // RFC 5927 4.1: who does not know what is in flight is not on the path.
             seq.at_or_after(connection.snd_una) && seq.before(connection.snd_nxt)
         };
-        let id = self.demux.get(tuple).copied();
+        let id = self.find(tuple);
         let Some(connection) = id.and_then(|id| self.connections.get(id)).filter(in_flight) else {
             env.stats.tcp_icmp_ignored += 1;
             return;

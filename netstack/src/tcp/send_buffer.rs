@@ -25,8 +25,9 @@ pub(crate) struct SendBuffer {
     slices: VecDeque<Bytes>,
     len: usize,
     /// A slice's index and its offset: where the last gathering ended. Sending goes
-    /// forward, so the next one nearly always starts there, however many slices wait.
-    hint: (usize, usize),
+    /// forward, so the next one nearly always starts there, however many slices wait. What
+    /// a window reaches has an offset of 30 bits (RFC 7323 2.3).
+    hint: (u32, u32),
 }
 
 impl SendBuffer {
@@ -66,19 +67,34 @@ impl SendBuffer {
             self.slices.pop_front();
             gone += 1;
         }
-        self.hint = match (self.hint.0.checked_sub(gone), self.hint.1.checked_sub(octets)) {
-            (Some(index), Some(offset)) if index > 0 => (index, offset),
-            _ => (0, 0),
-        };
+        let (index, start) = self.hint();
+        match (index.checked_sub(gone), start.checked_sub(octets)) {
+            (Some(index), Some(start)) => self.set_hint(index, start),
+            _ => self.set_hint(0, 0),
+        }
         if self.slices.is_empty() && self.slices.capacity() > KEPT {
             // An idle connection keeps no memory of its busiest moment.
             self.slices = VecDeque::new();
         }
     }
 
+    fn hint(&self) -> (usize, usize) {
+        (self.hint.0 as usize, self.hint.1 as usize)
+    }
+
+    /// Without one the search begins at the front.
+    fn set_hint(&mut self, index: usize, start: usize) {
+        // No slice is empty: the index is not beyond the offset.
+        let fits = index > 0 && start <= u32::MAX as usize;
+        self.hint = if fits { (index as u32, start as u32) } else { (0, 0) };
+    }
+
     /// The index of the slice that holds `offset`, and the offset within it.
     fn seek(&mut self, offset: usize) -> (usize, usize) {
-        let (mut index, mut start) = if self.hint.1 <= offset { self.hint } else { (0, 0) };
+        let (mut index, mut start) = self.hint();
+        if start > offset {
+            (index, start) = (0, 0);
+        }
         while let Some(slice) = self.slices.get(index) {
             if start + slice.len() > offset {
                 break;
@@ -86,7 +102,7 @@ impl SendBuffer {
             start += slice.len();
             index += 1;
         }
-        self.hint = (index, start);
+        self.set_hint(index, start);
         (index, offset - start)
     }
 

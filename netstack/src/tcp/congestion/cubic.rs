@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::hystart::{Growth, HyStart};
-use super::{Acked, Congestion, Idle, Start, initial_window};
+use super::{Acked, Congestion, Idle, RoundTrip, Start, initial_window};
 use crate::time::Instant;
 
 /// RFC 9438 4.1.3: aggressiveness, in segments per second cubed.
@@ -48,7 +48,12 @@ struct State {
     /// When this congestion-avoidance epoch began; unarmed between a loss and the first
     /// acknowledgement after it.
     epoch: Instant,
-    /// No loss has told since the start, or since a timeout, what the path can carry.
+}
+
+/// What a reduction may have been wrong about.
+#[derive(Debug)]
+struct Undo {
+    state: State,
     blind: bool,
 }
 
@@ -63,24 +68,29 @@ struct Usage {
 /// RFC 9438's state for one connection.
 #[derive(Debug)]
 pub struct Cubic {
-    mss: f64,
+    mss: u32,
     state: State,
-    /// What the last reduction may have been wrong about.
-    undo: Option<Box<State>>,
+    /// No loss has told since the start, or since a timeout, what the path can carry.
+    blind: bool,
     phase: Phase,
+    /// What was before the last reduction. In a box: most connections lose nothing.
+    undo: Option<Box<Undo>>,
     hystart: HyStart,
     usage: Usage,
     /// Since when the window has not been what held the sender back.
     unused_since: Instant,
-    rtt: Option<Duration>,
+    rtt: Option<RoundTrip>,
 }
+
+/// Every connection has one, also one that rests.
+const _: () = assert!(size_of::<Cubic>() <= 152);
 
 impl Cubic {
     /// A controller in slow start with the initial window of RFC 6928.
     pub fn new(start: Start) -> Self {
         let mss = start.mss.max(1);
         Self {
-            mss: f64::from(mss),
+            mss,
             state: State {
                 window: f64::from(initial_window(mss)),
                 threshold: f64::INFINITY,
@@ -89,15 +99,25 @@ impl Cubic {
                 prior: 0.0,
                 k: 0.0,
                 epoch: Instant::NEVER,
-                blind: true,
             },
-            undo: None,
+            blind: true,
             phase: Phase::Open,
+            undo: None,
             hystart: HyStart::new(),
             usage: Usage { since: Instant::from_nanos(0), current: 0, previous: 0 },
             unused_since: Instant::NEVER,
-            rtt: start.rtt,
+            rtt: start.rtt.map(RoundTrip::from),
         }
+    }
+
+    /// Octets of a full segment.
+    fn mss(&self) -> f64 {
+        f64::from(self.mss)
+    }
+
+    /// Notes what a reduction will change.
+    fn remember(&mut self) {
+        self.undo = Some(Box::new(Undo { state: self.state, blind: self.blind }));
     }
 
     fn in_slow_start(&self) -> bool {
@@ -105,13 +125,14 @@ impl Cubic {
     }
 
     fn begin_epoch(&mut self, now: Instant) {
+        let mss = self.mss();
         let state = &mut self.state;
         state.epoch = now;
         state.w_est = state.window;
         // RFC 9438 4.2, K = cbrt((W_max − cwnd_epoch) / C), in segments. 4.8 and 4.10: from here
         // upwards after a timeout, and when slow start ended without a loss.
         state.k = if state.w_max > state.window {
-            ((state.w_max - state.window) / self.mss / C).cbrt()
+            ((state.w_max - state.window) / mss / C).cbrt()
         } else {
             state.w_max = state.window;
             0.0
@@ -120,23 +141,24 @@ impl Cubic {
 
     /// W_cubic(t) of RFC 9438 4.2, in octets; `t` in seconds.
     fn curve(&self, t: f64) -> f64 {
-        (C * (t - self.state.k).powi(3)) * self.mss + self.state.w_max
+        (C * (t - self.state.k).powi(3)) * self.mss() + self.state.w_max
     }
 
     /// RFC 9438 4.6 and 4.7: multiplicative decrease with fast convergence.
     fn reduce(&mut self, in_flight: u32) {
         self.hystart.finish();
         let used = f64::from(self.usage.current.max(self.usage.previous).max(in_flight));
+        let mss = self.mss();
         let state = &mut self.state;
         // From the window and not from what is in flight, as Linux: at a loss a small window is
         // not quite full, and to count that too halves it each time. But RFC 7661 4.4.1: a
         // window of which not half was used proves nothing, and only what was used counts.
-        let base = if used * 2.0 < state.window { used.max(self.mss) } else { state.window };
+        let base = if used * 2.0 < state.window { used.max(mss) } else { state.window };
         state.prior = base;
         state.w_max = if base < state.w_max { base * (1.0 + BETA) / 2.0 } else { base };
-        state.threshold = (base * BETA).max(2.0 * self.mss);
+        state.threshold = (base * BETA).max(2.0 * mss);
         state.epoch = Instant::NEVER;
-        state.blind = false;
+        self.blind = false;
         self.unused_since = Instant::NEVER;
     }
 
@@ -161,13 +183,14 @@ impl Cubic {
         // 4.4 and 4.5: towards the curve one round trip ahead.
         let ahead = self.curve(t + rtt);
         let here = self.curve(t);
+        let (mss, blind) = (self.mss(), self.blind);
         let state = &mut self.state;
         // 4.3: as Reno, and once what was lost is regained, as fast as Reno. (Linux stays at the
         // lower slope, and counts W_est at most each 31 ms where the window does not
         // change; both cost it on short and lossy paths.)
         let alpha = if state.w_est >= state.prior { 1.0 } else { ALPHA };
-        state.w_est = (state.w_est + alpha * octets / state.window * self.mss).min(WINDOW_MAX);
-        let least = if state.blind { state.window * (1.0 + BLIND_GROWTH) } else { state.window };
+        state.w_est = (state.w_est + alpha * octets / state.window * mss).min(WINDOW_MAX);
+        let least = if blind { state.window * (1.0 + BLIND_GROWTH) } else { state.window };
         let target = ahead.clamp(state.window, 1.5 * state.window).max(least);
         let grown = state.window + (target - state.window) * octets / state.window;
         state.window = if here < state.w_est { grown.max(state.w_est) } else { grown };
@@ -185,7 +208,7 @@ impl Congestion for Cubic {
         // only add to the round trip, and that of a small window holds delayed ACKs.
         // Twice that, sent as the first round of slow start is acknowledged, leaves as much in a
         // queue, and tells what the path carries.
-        let unpaced = initial_window(self.mss as u32) * if self.hystart.is_done() { 1 } else { 2 };
+        let unpaced = initial_window(self.mss) * if self.hystart.is_done() { 1 } else { 2 };
         if window <= f64::from(unpaced) {
             return None;
         }
@@ -206,14 +229,14 @@ impl Congestion for Cubic {
     }
 
     fn set_mss(&mut self, mss: u32) {
-        self.mss = f64::from(mss.max(1));
-        self.state.window = self.state.window.max(self.mss);
-        self.state.threshold = self.state.threshold.max(2.0 * self.mss);
+        self.mss = mss.max(1);
+        self.state.window = self.state.window.max(self.mss());
+        self.state.threshold = self.state.threshold.max(2.0 * self.mss());
     }
 
     fn on_send(&mut self, _now: Instant, _in_flight: u32, idle: Option<Idle>) {
         let Some(idle) = idle else { return };
-        let restart = f64::from(initial_window(self.mss as u32)).min(self.state.window);
+        let restart = f64::from(initial_window(self.mss)).min(self.state.window);
         // RFC 9438 5.8: idle time does not count. Where the window was not used before
         // either, that time ends with the next acknowledgement.
         if self.state.epoch.is_armed() && !self.unused_since.is_armed() {
@@ -236,10 +259,11 @@ impl Congestion for Cubic {
     fn on_ack(&mut self, acked: &Acked) {
         // One outlier, an acknowledgement that waited for a link to come back, would slow pacing
         // down for many round trips: the latest counts where it is less.
-        self.rtt = match (acked.smoothed_rtt, acked.rtt) {
+        let rtt = match (acked.smoothed_rtt, acked.rtt) {
             (Some(smoothed), Some(latest)) => Some(smoothed.min(latest)),
-            (smoothed, latest) => smoothed.or(latest).or(self.rtt),
+            (smoothed, latest) => smoothed.or(latest),
         };
+        self.rtt = rtt.map(RoundTrip::from).or(self.rtt);
         self.note_usage(acked);
         if !acked.in_recovery {
             self.phase = Phase::Open;
@@ -248,7 +272,7 @@ impl Congestion for Cubic {
             return;
         }
         let growth = if self.in_slow_start() {
-            self.hystart.note_train(acked.ack, acked.now, acked.octets, self.mss as u32);
+            self.hystart.note_train(acked.ack, acked.now, acked.octets, self.mss);
             self.hystart.on_ack(acked.ack, acked.sent_end, acked.rtt)
         } else {
             Growth::By(1.0)
@@ -294,7 +318,7 @@ impl Congestion for Cubic {
     }
 
     fn on_loss(&mut self, _now: Instant, in_flight: u32) {
-        self.undo = Some(Box::new(self.state));
+        self.remember();
         self.reduce(in_flight);
         self.state.window = self.state.threshold;
         self.phase = Phase::Recovery;
@@ -306,7 +330,7 @@ impl Congestion for Cubic {
 
     fn on_timeout(&mut self, _now: Instant, in_flight: u32, repeated: bool) {
         if !repeated {
-            self.undo = Some(Box::new(self.state));
+            self.remember();
             // RFC 5681 3.1 would reduce once more when a recovery ends in a timeout. As Linux: it
             // is the same loss, and was counted.
             if self.phase != Phase::Recovery {
@@ -314,11 +338,11 @@ impl Congestion for Cubic {
             }
         }
         // RFC 5681 3.1: the loss window.
-        self.state.window = self.mss;
+        self.state.window = self.mss();
         // RFC 9438 4.8: the next epoch begins where slow start ends.
         self.state.epoch = Instant::NEVER;
         self.state.w_max = 0.0;
-        self.state.blind = true;
+        self.blind = true;
         self.unused_since = Instant::NEVER;
         self.phase = Phase::Timeout;
     }
@@ -335,9 +359,10 @@ impl Congestion for Cubic {
     fn on_spurious(&mut self, _now: Instant) {
         if let Some(before) = self.undo.take() {
             let now = self.state;
-            self.state = *before;
-            self.state.window = before.window.max(now.window);
-            self.state.threshold = before.threshold.max(now.threshold);
+            self.state = before.state;
+            self.state.window = self.state.window.max(now.window);
+            self.state.threshold = self.state.threshold.max(now.threshold);
+            self.blind = before.blind;
         }
         self.phase = Phase::Open;
     }
@@ -561,7 +586,7 @@ mod tests {
     fn paces_at_twice_the_rate_in_slow_start_and_a_fifth_above_it_afterwards() {
         let mut cubic = at_window(100_000);
         assert_eq!(cubic.pacing_rate(), None);
-        cubic.rtt = Some(Duration::from_millis(100));
+        cubic.rtt = Some(Duration::from_millis(100).into());
         assert_eq!(cubic.pacing_rate(), Some(2_000_000));
         cubic.on_loss(Instant::from_millis(0), 100_000);
         assert_eq!(cubic.pacing_rate(), Some(840_000));

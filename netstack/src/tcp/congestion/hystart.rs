@@ -6,17 +6,18 @@
 
 use std::time::Duration;
 
+use super::RoundTrip;
 use crate::tcp::seq::SeqNum;
 use crate::time::Instant;
 
-/// RFC 9406 4.2: MIN_RTT_THRESH, an increase that is never a sign.
-const MIN_THRESHOLD: Duration = Duration::from_millis(4);
-/// RFC 9406 4.2: MAX_RTT_THRESH, an increase that always is one.
-const MAX_THRESHOLD: Duration = Duration::from_millis(16);
+/// RFC 9406 4.2: MIN_RTT_THRESH, an increase that is never a sign, in nanoseconds.
+const MIN_THRESHOLD: u32 = 4_000_000;
+/// RFC 9406 4.2: MAX_RTT_THRESH, an increase that always is one, in nanoseconds.
+const MAX_THRESHOLD: u32 = 16_000_000;
 /// RFC 9406 4.2: MIN_RTT_DIVISOR.
 const THRESHOLD_DIVISOR: u32 = 8;
 /// RFC 9406 4.2: N_RTT_SAMPLE, how many make the minimum of a round.
-const SAMPLES: u32 = 8;
+const SAMPLES: u8 = 8;
 /// RFC 9406 4.2: CSS_GROWTH_DIVISOR.
 const CONSERVATIVE_DIVISOR: f64 = 4.0;
 /// RFC 9406 4.2: CSS_ROUNDS.
@@ -27,7 +28,7 @@ enum Phase {
     SlowStart,
     /// The round trip that led here, and rounds that are left.
     Conservative {
-        baseline: Duration,
+        baseline: RoundTrip,
         rounds: u8,
     },
     /// Slow start is over for this connection (RFC 9406 4.3: only the first one is watched).
@@ -49,11 +50,9 @@ const TRAIN: u32 = 4;
 
 /// How fast the acknowledgements of a round follow each other: never faster than the narrowest
 /// hop of the path carries what they are for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Train {
-    /// When its first one came, ...
-    first: Instant,
-    /// ... and what has been acknowledged since, in octets.
+    /// Octets acknowledged since the first one.
     octets: u32,
     /// Octets per second so far; 0 is unknown.
     rate: u32,
@@ -67,11 +66,14 @@ pub(super) struct HyStart {
     phase: Phase,
     /// The round ends when this is acknowledged; none before the first acknowledgement.
     round_end: Option<SeqNum>,
-    last_round: Option<Duration>,
-    this_round: Option<Duration>,
-    samples: u32,
+    last_round: Option<RoundTrip>,
+    this_round: Option<RoundTrip>,
+    /// Of this round, as far as they are counted.
+    samples: u8,
     /// For pacing.
     train: Train,
+    /// When its first one came. (Not in it: its padding would be every connection's.)
+    train_began: Instant,
 }
 
 impl HyStart {
@@ -82,7 +84,8 @@ impl HyStart {
             last_round: None,
             this_round: None,
             samples: 0,
-            train: Train { first: Instant::from_nanos(0), octets: 0, rate: 0, best: 0 },
+            train: Train::default(),
+            train_began: Instant::from_nanos(0),
         }
     }
 
@@ -100,11 +103,12 @@ impl HyStart {
         }
         let train = &mut self.train;
         if self.round_end.is_none_or(|end| ack.at_or_after(end)) {
-            *train = Train { first: now, octets: 0, rate: 0, best: train.rate.max(train.best) };
+            *train = Train { octets: 0, rate: 0, best: train.rate.max(train.best) };
+            self.train_began = now;
             return;
         }
         train.octets = train.octets.saturating_add(octets);
-        let nanos = now.since(train.first).as_nanos() as u64;
+        let nanos = now.since(self.train_began).as_nanos() as u64;
         if nanos > 0 && train.octets >= TRAIN * mss {
             let rate = u64::from(train.octets) * 1_000_000_000 / nanos;
             train.rate = u32::try_from(rate).unwrap_or(u32::MAX);
@@ -153,7 +157,7 @@ impl HyStart {
                 }
             }
         }
-        if let Some(rtt) = rtt {
+        if let Some(rtt) = rtt.map(RoundTrip::from) {
             self.this_round = Some(self.this_round.map_or(rtt, |least| least.min(rtt)));
             self.samples = self.samples.saturating_add(1);
         }
@@ -162,9 +166,10 @@ impl HyStart {
         {
             match self.phase {
                 Phase::SlowStart => {
+                    let before = before.nanos();
                     let threshold =
                         (before / THRESHOLD_DIVISOR).clamp(MIN_THRESHOLD, MAX_THRESHOLD);
-                    if now >= before.saturating_add(threshold) {
+                    if now.nanos() >= before.saturating_add(threshold) {
                         self.phase =
                             Phase::Conservative { baseline: now, rounds: CONSERVATIVE_ROUNDS };
                     }

@@ -5,6 +5,7 @@
 //! recovery (PRR) unless the controller says that it does so itself.
 
 use std::fmt::{self, Debug};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -68,6 +69,33 @@ impl FromStr for Algorithm {
             "bbr" => Ok(Self::Bbr),
             _ => Err(UnknownAlgorithm),
         }
+    }
+}
+
+/// A round trip in four octets, as every connection has some: in nanoseconds, of which they
+/// hold more than four seconds. A longer one counts as that long: on Earth a path has less, and
+/// what a controller does with it, to tell a queue by its growth and to spread a window over it,
+/// has no use beyond. None counts as zero, so that `Option` takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RoundTrip(NonZeroU32);
+
+impl RoundTrip {
+    fn nanos(self) -> u32 {
+        self.0.get()
+    }
+
+    fn as_secs_f64(self) -> f64 {
+        f64::from(self.nanos()) / 1e9
+    }
+}
+
+impl From<Duration> for RoundTrip {
+    fn from(time: Duration) -> Self {
+        // Ten seconds are as good as longer, and 64 bits hold them: each acknowledgement has some
+        // of these.
+        let nanos = time.as_secs().min(10) * 1_000_000_000 + u64::from(time.subsec_nanos());
+        let nanos = nanos.min(u32::MAX.into()) as u32;
+        Self(NonZeroU32::new(nanos).unwrap_or(NonZeroU32::MIN))
     }
 }
 
@@ -232,6 +260,18 @@ pub fn initial_window(mss: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_trip_is_exact_to_four_seconds_and_then_that_long() {
+        let nanos = |time| RoundTrip::from(time).nanos();
+        assert_eq!(nanos(Duration::from_nanos(3_999_999_999)), 3_999_999_999);
+        assert_eq!(nanos(Duration::from_nanos(u32::MAX.into())), u32::MAX);
+        for long in [Duration::from_nanos((1 << 32) + 7), Duration::MAX] {
+            assert_eq!(nanos(long), u32::MAX);
+        }
+        assert_eq!(nanos(Duration::ZERO), 1);
+        assert_eq!(size_of::<Option<RoundTrip>>(), 4);
+    }
 
     #[test]
     fn the_names_of_the_controllers_are_read_as_they_are_written() {

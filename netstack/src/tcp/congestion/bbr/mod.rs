@@ -42,7 +42,7 @@ mod version1;
 use std::time::Duration;
 
 use self::model::{ExtraAcked, MaxBandwidth, OwnLoss};
-use super::{Acked, Congestion, Idle, LostSegment, RateSample, Start, initial_window};
+use super::{Acked, Congestion, Idle, LostSegment, RateSample, RoundTrip, Start, initial_window};
 use crate::time::Instant;
 
 /// 2.77 = 4 ln 2: the least that lets the rate double in each round.
@@ -64,7 +64,7 @@ const HEADROOM: f64 = 0.15;
 /// BBR.MinPipeCwnd, in segments: so that a receiver that acknowledges every other one is heard.
 const MIN_PIPE: f64 = 4.0;
 /// BBRStartupFullLossCnt.
-const STARTUP_LOSS_COUNT: u32 = 6;
+const STARTUP_LOSS_COUNT: u8 = 6;
 const MIN_RTT_FILTER: Duration = Duration::from_secs(10);
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
 const PROBE_RTT_DURATION: Duration = Duration::from_millis(200);
@@ -136,14 +136,13 @@ struct Undo {
 /// The draft's state for one connection.
 #[derive(Debug)]
 pub struct Bbr {
-    mss: f64,
+    mss: u32,
     random: u64,
     state: State,
 
     cwnd: f64,
     prior_cwnd: f64,
     pacing_rate: f64,
-    send_quantum: f64,
     /// The pacing rate rests on a round trip that was measured.
     has_seen_rtt: bool,
 
@@ -157,16 +156,16 @@ pub struct Bbr {
 
     max_bw: MaxBandwidth,
     bw: f64,
-    min_rtt: Option<Duration>,
+    min_rtt: Option<RoundTrip>,
     min_rtt_stamp: Instant,
     extra_acked: ExtraAcked,
     own_loss: OwnLoss,
     /// The least round trip of the round that is under way, and of the one before.
-    round_rtt: [Option<Duration>; 2],
+    round_rtt: [Option<RoundTrip>; 2],
 
     // CheckFullBWReached.
     full_bw: f64,
-    full_bw_count: u32,
+    full_bw_count: u8,
     full_bw_now: bool,
     full_bw_reached: bool,
     /// It was a loss that ended Startup.
@@ -177,7 +176,7 @@ pub struct Bbr {
     lost: f64,
     is_loss_in_round: bool,
     is_mark_in_round: bool,
-    loss_events_in_round: u32,
+    loss_events_in_round: u8,
     loss_round_delivered: f64,
     loss_round_start: bool,
     /// `delivered` and `lost` when this loss round began.
@@ -189,16 +188,18 @@ pub struct Bbr {
     inflight_longterm: f64,
     in_recovery: bool,
     recovery_round: u32,
-    undo: Option<Undo>,
+    /// In a box: most connections lose nothing.
+    undo: Option<Box<Undo>>,
 
     // ProbeBW.
     ack_phase: AckPhase,
-    cycle_stamp: Instant,
-    bw_probe_wait: Duration,
-    rounds_since_probe_up: u32,
+    /// The draft's cycle_stamp and bw_probe_wait.
+    probe_at: Instant,
+    /// As far as they are counted.
+    rounds_since_probe_up: u8,
     /// UP has ended by a loss; the acknowledgement that showed it begins DOWN.
     leave_probe_up: bool,
-    bw_probe_up_rounds: u32,
+    bw_probe_up_rounds: u8,
     bw_probe_up_acked: f64,
     probe_up_acked_per_inc: f64,
     is_bw_probe_sample: bool,
@@ -206,19 +207,23 @@ pub struct Bbr {
     prev_probe_precautionary: bool,
 
     // ProbeRTT.
-    probe_rtt_min: Option<Duration>,
+    probe_rtt_min: Option<RoundTrip>,
     probe_rtt_min_stamp: Instant,
     probe_rtt_expired: bool,
-    probe_rtt_done: Option<Instant>,
+    probe_rtt_done: Instant,
     probe_rtt_round_done: bool,
     idle_restart: bool,
 }
 
+/// Every connection has one, also one that rests.
+const _: () = assert!(size_of::<Bbr>() <= 312);
+
 impl Bbr {
     /// A controller in Startup with the initial window of RFC 6928.
     pub fn new(start: Start) -> Self {
-        let mss = f64::from(start.mss.max(1));
-        let cwnd = f64::from(initial_window(start.mss.max(1)));
+        let mss = start.mss.max(1);
+        let cwnd = f64::from(initial_window(mss));
+        let rtt = start.rtt.map(RoundTrip::from);
         let mut bbr = Self {
             mss,
             random: start.seed,
@@ -226,7 +231,6 @@ impl Bbr {
             cwnd,
             prior_cwnd: 0.0,
             pacing_rate: 0.0,
-            send_quantum: 2.0 * mss,
             has_seen_rtt: start.rtt.is_some(),
             delivered: 0.0,
             next_round_delivered: 0.0,
@@ -235,7 +239,7 @@ impl Bbr {
             app_limited_until: 0.0,
             max_bw: MaxBandwidth::default(),
             bw: 0.0,
-            min_rtt: start.rtt,
+            min_rtt: rtt,
             // Set by the first acknowledgement: there is no clock here.
             min_rtt_stamp: Instant::NEVER,
             extra_acked: ExtraAcked::default(),
@@ -263,8 +267,7 @@ impl Bbr {
             recovery_round: 0,
             undo: None,
             ack_phase: AckPhase::Init,
-            cycle_stamp: Instant::from_nanos(0),
-            bw_probe_wait: Duration::ZERO,
+            probe_at: Instant::from_nanos(0),
             rounds_since_probe_up: 0,
             leave_probe_up: false,
             bw_probe_up_rounds: 0,
@@ -273,10 +276,10 @@ impl Bbr {
             is_bw_probe_sample: false,
             prev_probe_too_high: false,
             prev_probe_precautionary: false,
-            probe_rtt_min: start.rtt,
+            probe_rtt_min: rtt,
             probe_rtt_min_stamp: Instant::NEVER,
             probe_rtt_expired: false,
-            probe_rtt_done: None,
+            probe_rtt_done: Instant::NEVER,
             probe_rtt_round_done: false,
             idle_restart: false,
         };
@@ -288,11 +291,15 @@ impl Bbr {
     fn init_pacing_rate(&mut self, rtt: Option<Duration>) {
         let rtt = rtt.unwrap_or(Duration::from_millis(1)).as_secs_f64().max(1e-6);
         self.pacing_rate = STARTUP_PACING_GAIN * self.cwnd / rtt;
-        self.set_send_quantum();
+    }
+
+    /// Octets of a full segment.
+    fn mss(&self) -> f64 {
+        f64::from(self.mss)
     }
 
     fn min_pipe(&self) -> f64 {
-        MIN_PIPE * self.mss
+        MIN_PIPE * self.mss()
     }
 
     fn start_round(&mut self) {
@@ -335,7 +342,7 @@ impl Bbr {
             // path that loses by itself goes on delivering more each round, at the same
             // round trip.
             // The one alone may be noise.
-            let congested = self.full_bw_count > u32::from(!self.is_queue_standing());
+            let congested = self.full_bw_count > u8::from(!self.is_queue_standing());
             let lossy = self.in_recovery
                 && self.round_count.wrapping_sub(self.recovery_round) >= 1
                 && self.loss_events_in_round >= STARTUP_LOSS_COUNT
@@ -372,7 +379,7 @@ impl Bbr {
 
     // ---- ProbeRTT ------------------------------------------------------------------------
 
-    fn update_min_rtt(&mut self, now: Instant, rtt: Option<Duration>) {
+    fn update_min_rtt(&mut self, now: Instant, rtt: Option<RoundTrip>) {
         if !self.min_rtt_stamp.is_armed() {
             self.min_rtt_stamp = now;
             self.probe_rtt_min_stamp = now;
@@ -400,16 +407,16 @@ impl Bbr {
             // rounds long, a rate that is gone is believed for many of these searches.
             self.max_bw.advance();
             self.state = State::ProbeRtt;
-            self.probe_rtt_done = None;
+            self.probe_rtt_done = Instant::NEVER;
             self.ack_phase = AckPhase::ProbeStopping;
             self.start_round();
         }
         if self.state == State::ProbeRtt {
             // MarkConnectionAppLimited.
             self.app_limited_until = self.delivered + in_flight;
-            if self.probe_rtt_done.is_none() {
+            if !self.probe_rtt_done.is_armed() {
                 if in_flight <= self.probe_rtt_cwnd() {
-                    self.probe_rtt_done = Some(now + PROBE_RTT_DURATION);
+                    self.probe_rtt_done = now + PROBE_RTT_DURATION;
                     self.probe_rtt_round_done = false;
                     self.start_round();
                 }
@@ -424,7 +431,7 @@ impl Bbr {
     }
 
     fn check_probe_rtt_done(&mut self, now: Instant) {
-        if self.probe_rtt_done.is_none_or(|done| now <= done) {
+        if now <= self.probe_rtt_done {
             return;
         }
         self.probe_rtt_min_stamp = now;
@@ -449,7 +456,7 @@ impl Bbr {
     fn bdp_of(&self, bw: f64, gain: f64) -> f64 {
         match self.min_rtt {
             Some(rtt) if bw > 0.0 => gain * bw * rtt.as_secs_f64(),
-            _ => f64::from(initial_window(self.mss as u32)),
+            _ => f64::from(initial_window(self.mss)),
         }
     }
 
@@ -459,15 +466,15 @@ impl Bbr {
 
     /// QuantizationBudget.
     fn with_quantization(&self, volume: f64) -> f64 {
-        let volume = volume.max(3.0 * self.send_quantum).max(self.min_pipe());
-        if self.state == State::ProbeUp { volume + 2.0 * self.mss } else { volume }
+        let volume = volume.max(3.0 * self.send_quantum()).max(self.min_pipe());
+        if self.state == State::ProbeUp { volume + 2.0 * self.mss() } else { volume }
     }
 
     /// What the window has beyond its rate's while a queue stands (see the module's doc): a window
     /// of twice the product, in a queue that makes the round trip longer than that, measures no
     /// more than it holds, so that whoever adds nothing to it loses a little each round.
     fn standing_ground(&self) -> f64 {
-        if self.is_queue_standing() { 3.0 * self.send_quantum } else { 0.0 }
+        if self.is_queue_standing() { 3.0 * self.send_quantum() } else { 0.0 }
     }
 
     /// Inflight: what is in flight at this rate and gain.
@@ -485,7 +492,7 @@ impl Bbr {
         if self.inflight_longterm.is_infinite() {
             return f64::INFINITY;
         }
-        let headroom = (HEADROOM * self.inflight_longterm).max(self.mss);
+        let headroom = (HEADROOM * self.inflight_longterm).max(self.mss());
         (self.inflight_longterm - headroom).max(self.min_pipe())
     }
 
@@ -496,8 +503,9 @@ impl Bbr {
         }
     }
 
-    fn set_send_quantum(&mut self) {
-        self.send_quantum = (self.pacing_rate * 1e-3).min(QUANTUM_MAX).max(2.0 * self.mss);
+    /// SetSendQuantum: a millisecond's worth.
+    fn send_quantum(&self) -> f64 {
+        (self.pacing_rate * 1e-3).min(QUANTUM_MAX).max(2.0 * self.mss())
     }
 
     fn save_cwnd(&mut self) {
@@ -518,9 +526,7 @@ impl Bbr {
         let max_inflight = self.with_quantization(volume);
         if self.full_bw_reached {
             self.cwnd = (self.cwnd + newly_acked).min(max_inflight);
-        } else if self.cwnd < max_inflight
-            || self.delivered < f64::from(initial_window(self.mss as u32))
-        {
+        } else if self.cwnd < max_inflight || self.delivered < f64::from(initial_window(self.mss)) {
             self.cwnd += newly_acked;
         }
         self.bound_cwnd();
@@ -553,7 +559,7 @@ impl Bbr {
 
 impl Congestion for Bbr {
     fn window(&self) -> u32 {
-        self.cwnd.max(self.mss) as u32
+        self.cwnd.max(self.mss()) as u32
     }
 
     fn pacing_rate(&self) -> Option<u64> {
@@ -565,9 +571,8 @@ impl Congestion for Bbr {
     }
 
     fn set_mss(&mut self, mss: u32) {
-        self.mss = f64::from(mss.max(1));
-        self.cwnd = self.cwnd.max(self.mss);
-        self.set_send_quantum();
+        self.mss = mss.max(1);
+        self.cwnd = self.cwnd.max(self.mss());
     }
 
     /// HandleRestartFromIdle.
@@ -587,6 +592,7 @@ impl Congestion for Bbr {
     /// UpdateOnACK.
     fn on_ack(&mut self, acked: &Acked) {
         let now = acked.now;
+        let rtt = acked.rtt.map(RoundTrip::from);
         let octets = f64::from(acked.octets);
         let in_flight = f64::from(acked.in_flight);
         self.delivered = acked.delivered as f64;
@@ -605,11 +611,12 @@ impl Congestion for Bbr {
         });
         let sample = sample.as_ref();
         // C.is_cwnd_limited: less than one more burst would have gone.
-        let cwnd_limited =
-            f64::from(acked.prior_in_flight) + self.send_quantum.min(self.cwnd / 4.0) >= self.cwnd;
+        let cwnd_limited = f64::from(acked.prior_in_flight)
+            + self.send_quantum().min(self.cwnd / 4.0)
+            >= self.cwnd;
 
         self.update_latest_delivery_signals(sample);
-        self.update_max_bw(sample, acked.rtt);
+        self.update_max_bw(sample, rtt);
         self.update_congestion_signals(now);
         self.extra_acked.update(
             now,
@@ -626,13 +633,12 @@ impl Congestion for Bbr {
         self.check_startup_done();
         self.check_drain_done(now, in_flight);
         self.update_probe_bw(now, sample, octets, in_flight, cwnd_limited);
-        self.update_min_rtt(now, acked.rtt);
+        self.update_min_rtt(now, rtt);
         self.check_probe_rtt(now, in_flight);
         self.advance_latest_delivery_signals(sample);
         self.bound_bw();
 
         self.set_pacing_rate(self.state.pacing_gain());
-        self.set_send_quantum();
         self.set_cwnd(octets);
     }
 
@@ -676,7 +682,7 @@ impl Congestion for Bbr {
         }
         self.in_recovery = true;
         self.recovery_round = self.round_count;
-        self.cwnd = self.mss;
+        self.cwnd = self.mss();
     }
 
     /// The draft says nothing of marks. RFC 3168 5 wants them answered as a loss: here as one that

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{BETA, Bbr, LOSS_THRESHOLD, State, Undo};
-use crate::tcp::congestion::RateSample;
+use crate::tcp::congestion::{RateSample, RoundTrip};
 use crate::time::Instant;
 
 /// BBR.ExtraAckedFilterLen, in rounds.
@@ -24,9 +24,10 @@ const TRIAL_LOST: f64 = 8.0;
 const TRIAL_RATE: f64 = 0.5;
 /// So much of the losses has to be left for them to be the path's own.
 const TRIAL_LOSS: f64 = 0.8;
-/// A round trip this much longer than the shortest, and by at least [`QUEUE_MIN`], is a queue.
+/// A round trip this much longer than the shortest, and by at least [`QUEUE_MIN`] nanoseconds,
+/// is a queue.
 const QUEUE_DIVISOR: u32 = 4;
-const QUEUE_MIN: Duration = Duration::from_millis(2);
+const QUEUE_MIN: u32 = 2_000_000;
 
 /// BBR.max_bw: the highest rate of this cycle of ProbeBW and of the last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,12 +53,22 @@ impl MaxBandwidth {
 }
 
 /// BBR.extra_acked: how far acknowledgements run ahead of the rate when they come in bunches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct ExtraAcked {
     interval_start: Instant,
     delivered: f64,
-    rounds: [f64; EXTRA_ACKED_ROUNDS],
-    round: usize,
+    /// The most of the round that is under way.
+    this_round: f64,
+    /// Those of the rounds before it. In a box: most connections end in Startup, which remembers
+    /// none.
+    earlier: Option<Box<EarlierRounds>>,
+}
+
+/// What the rounds before had, in a ring.
+#[derive(Debug, Default)]
+struct EarlierRounds {
+    extra: [f64; EXTRA_ACKED_ROUNDS - 1],
+    oldest: usize,
 }
 
 impl Default for ExtraAcked {
@@ -65,8 +76,8 @@ impl Default for ExtraAcked {
         Self {
             interval_start: Instant::from_nanos(0),
             delivered: 0.0,
-            rounds: [0.0; EXTRA_ACKED_ROUNDS],
-            round: 0,
+            this_round: 0.0,
+            earlier: None,
         }
     }
 }
@@ -77,7 +88,8 @@ impl ExtraAcked {
     }
 
     pub(super) fn max(&self) -> f64 {
-        self.rounds.iter().fold(0.0, |most, &extra| most.max(extra))
+        let earlier = self.earlier.iter().flat_map(|earlier| &earlier.extra);
+        earlier.fold(self.this_round, |most, &extra| most.max(extra))
     }
 
     /// UpdateACKAggregation.
@@ -91,10 +103,12 @@ impl ExtraAcked {
         full_bw_reached: bool,
     ) {
         if round_start {
-            // In Startup only one round is remembered.
-            self.round =
-                if full_bw_reached { (self.round + 1) % EXTRA_ACKED_ROUNDS } else { self.round };
-            self.rounds[self.round] = 0.0;
+            if full_bw_reached {
+                let earlier = self.earlier.get_or_insert_default();
+                earlier.extra[earlier.oldest] = self.this_round;
+                earlier.oldest = (earlier.oldest + 1) % earlier.extra.len();
+            }
+            self.this_round = 0.0;
         }
         let mut expected = bw * now.since(self.interval_start).as_secs_f64();
         if self.delivered <= expected {
@@ -104,7 +118,7 @@ impl ExtraAcked {
         }
         self.delivered += newly_acked;
         let extra = (self.delivered - expected).min(cwnd);
-        self.rounds[self.round] = self.rounds[self.round].max(extra);
+        self.this_round = self.this_round.max(extra);
     }
 }
 
@@ -114,8 +128,13 @@ impl ExtraAcked {
 ///
 /// Flows that crowd a bottleneck all yield, and the losses go away before there is a trial; and
 /// while some hold on, half the rate of one of eight still takes a third of them away.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OwnLoss {
+///
+/// In a box, and only while there is something to know: most connections never see congestion.
+#[derive(Debug, Default)]
+pub(super) struct OwnLoss(Option<Box<Trials>>);
+
+#[derive(Debug, Default)]
+struct Trials {
     share: f64,
     /// When that was found.
     found: Option<Instant>,
@@ -139,13 +158,42 @@ enum Stage {
 
 impl OwnLoss {
     /// 0 to [`OWN_LOSS_MAX`].
-    #[cfg(test)]
     pub(super) fn share(&self) -> f64 {
-        self.share
+        self.0.as_ref().map_or(0.0, |trials| trials.share)
     }
 
     pub(super) fn is_trial(&self) -> bool {
-        matches!(self.stage, Stage::Trial { .. })
+        matches!(self.stage(), Stage::Trial { .. })
+    }
+
+    fn stage(&self) -> Stage {
+        self.0.as_ref().map_or(Stage::Calm, |trials| trials.stage)
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        let is_calm = matches!(stage, Stage::Calm);
+        match &mut self.0 {
+            None if is_calm => {}
+            Some(trials) if is_calm && trials.found.is_none() => self.0 = None,
+            trials => trials.get_or_insert_default().stage = stage,
+        }
+    }
+
+    /// A trial has found this share.
+    fn believe(&mut self, share: f64, now: Instant) {
+        let share = share.min(OWN_LOSS_MAX);
+        self.0 = Some(Box::new(Trials { share, found: Some(now), stage: Stage::Calm }));
+    }
+
+    /// Forgets a share that was found too long ago.
+    fn expire(&mut self, now: Instant) {
+        if let Some(trials) = &mut self.0
+            && trials.found.is_some_and(|found| now.since(found) > OWN_LOSS_LIFETIME)
+        {
+            let stage = trials.stage;
+            self.0 = None;
+            self.set_stage(stage);
+        }
     }
 }
 
@@ -168,18 +216,19 @@ impl Bbr {
             return false;
         };
         let rtt = self.round_rtt[0].map_or(rtt, |this| this.min(rtt));
-        rtt > least + (least / QUEUE_DIVISOR).max(QUEUE_MIN)
+        let least = least.nanos();
+        rtt.nanos() > least.saturating_add((least / QUEUE_DIVISOR).max(QUEUE_MIN))
     }
 
     /// So much loss among so much sent is what the path loses by itself and the share `tolerance`,
     /// a standard deviation of that many segments allowed for, as far as [`CHANCE_MAX`].
     fn loss_limit(&self, sent: f64, tolerance: f64) -> f64 {
-        let expected = sent * (self.own_loss.share + tolerance);
-        expected + (expected * self.mss).sqrt().min(CHANCE_MAX * sent)
+        let expected = sent * (self.own_loss.share() + tolerance);
+        expected + (expected * self.mss()).sqrt().min(CHANCE_MAX * sent)
     }
 
     /// UpdateRound and UpdateMaxBw.
-    pub(super) fn update_max_bw(&mut self, sample: Option<&RateSample>, rtt: Option<Duration>) {
+    pub(super) fn update_max_bw(&mut self, sample: Option<&RateSample>, rtt: Option<RoundTrip>) {
         self.round_start = false;
         if let Some(sample) = sample {
             if sample.prior_delivered as f64 >= self.next_round_delivered {
@@ -232,10 +281,7 @@ impl Bbr {
         if !self.loss_round_start {
             return;
         }
-        if self.own_loss.found.is_some_and(|found| now.since(found) > OWN_LOSS_LIFETIME) {
-            self.own_loss.share = 0.0;
-            self.own_loss.found = None;
-        }
+        self.own_loss.expire(now);
         if !self.state.is_probing() {
             let congested = self.is_loss_in_round && self.is_loss_congestion();
             if congested && !self.own_loss.is_trial() {
@@ -269,17 +315,17 @@ impl Bbr {
     /// One more round of yielding, or of a trial.
     fn advance_trial(&mut self, now: Instant, congested: bool) {
         let counts = (self.delivered, self.lost);
-        match self.own_loss.stage {
+        match self.own_loss.stage() {
             Stage::Calm if congested => {
                 let sums = self.since(self.loss_round_base);
-                self.own_loss.stage = Stage::Yielding { rounds: 1, sums };
+                self.own_loss.set_stage(Stage::Yielding { rounds: 1, sums });
             }
             Stage::Yielding { rounds, sums } => {
                 let (delivered, lost) = self.since(self.loss_round_base);
                 let sums = (sums.0 + delivered, sums.1 + lost);
                 let rounds = rounds + u32::from(congested);
                 let before = share(sums);
-                self.own_loss.stage = if before < LOSS_THRESHOLD {
+                let stage = if before < LOSS_THRESHOLD {
                     Stage::Calm
                 } else if !congested || rounds <= YIELDING_ROUNDS {
                     Stage::Yielding { rounds, sums }
@@ -290,22 +336,21 @@ impl Bbr {
                     self.bw_shortterm = TRIAL_RATE * self.max_bw.get();
                     Stage::Trial { began: now, rounds: 0, base: counts, before, resume }
                 };
+                self.own_loss.set_stage(stage);
             }
             Stage::Trial { began, rounds, base, before, resume } => {
                 let rounds = rounds + 1;
                 let since = self.since(base);
                 let found = share(since);
-                self.own_loss.stage = if rounds <= 2 {
+                let stage = if rounds <= 2 {
                     // These losses are still those of the old rate.
                     Stage::Trial { began, rounds, base: counts, before, resume }
-                } else if since.1 >= TRIAL_LOST * self.mss
+                } else if since.1 >= TRIAL_LOST * self.mss()
                     && found >= LOSS_THRESHOLD.max(TRIAL_LOSS * before)
                 {
-                    self.own_loss.share = found.min(OWN_LOSS_MAX);
-                    self.own_loss.found = Some(now);
+                    self.own_loss.believe(found, now);
                     self.reset_shortterm_model();
                     // What those losses have led to was a mistake as well.
-                    self.own_loss.stage = Stage::Calm;
                     self.inflight_longterm = f64::INFINITY;
                     if std::mem::take(&mut self.startup_cut_short) {
                         self.full_bw_reached = false;
@@ -319,6 +364,7 @@ impl Bbr {
                     self.bw_shortterm = resume;
                     Stage::Over
                 };
+                self.own_loss.set_stage(stage);
             }
             Stage::Calm | Stage::Over => {}
         }
@@ -327,8 +373,8 @@ impl Bbr {
     pub(super) fn reset_shortterm_model(&mut self) {
         self.bw_shortterm = f64::INFINITY;
         self.inflight_shortterm = f64::INFINITY;
-        if !matches!(self.own_loss.stage, Stage::Yielding { .. }) {
-            self.own_loss.stage = Stage::Calm;
+        if !matches!(self.own_loss.stage(), Stage::Yielding { .. }) {
+            self.own_loss.set_stage(Stage::Calm);
         }
     }
 
@@ -349,12 +395,12 @@ impl Bbr {
     /// recovery, as what is undone is all that the recovery did.
     pub(super) fn save_state_upon_loss(&mut self) {
         if !self.in_recovery && !self.is_loss_in_round {
-            self.undo = Some(Undo {
+            self.undo = Some(Box::new(Undo {
                 state: None,
                 bw_shortterm: self.bw_shortterm,
                 inflight_shortterm: self.inflight_shortterm,
                 inflight_longterm: self.inflight_longterm,
-            });
+            }));
         }
     }
 
@@ -367,7 +413,7 @@ impl Bbr {
 
     /// InflightAtLoss: at what volume did the losses cross the threshold?
     pub(super) fn inflight_at_loss(&self, size: f64, tx_in_flight: f64, lost: f64) -> f64 {
-        let threshold = LOSS_THRESHOLD + self.own_loss.share;
+        let threshold = LOSS_THRESHOLD + self.own_loss.share();
         let inflight_prev = (tx_in_flight - size).max(0.0);
         let lost_prev = (lost - size).max(0.0);
         let prefix = ((threshold * inflight_prev - lost_prev) / (1.0 - threshold)).max(0.0);

@@ -62,10 +62,9 @@ impl Bbr {
         self.probe_up_acked_per_inc = f64::INFINITY;
         // PickProbeWait: at random, so that flows do not probe together.
         let random = self.next_random();
-        self.rounds_since_probe_up = (random & 1) as u32;
-        self.bw_probe_wait = Duration::from_secs(2)
-            + Duration::from_secs_f64((random >> 11) as f64 / (1u64 << 53) as f64);
-        self.cycle_stamp = now;
+        self.rounds_since_probe_up = (random & 1) as u8;
+        let fraction = Duration::from_secs_f64((random >> 11) as f64 / (1u64 << 53) as f64);
+        self.probe_at = now + Duration::from_secs(2) + fraction;
         self.ack_phase = AckPhase::ProbeStopping;
         self.start_round();
         self.state = State::ProbeDown;
@@ -92,9 +91,8 @@ impl Bbr {
 
     /// IsTimeToProbeBW.
     fn check_time_to_probe(&mut self, now: Instant) -> bool {
-        let rounds = (self.target_inflight() / self.mss).min(RENO_ROUNDS);
-        let due = now > self.cycle_stamp + self.bw_probe_wait
-            || f64::from(self.rounds_since_probe_up) >= rounds;
+        let rounds = (self.target_inflight() / self.mss()).min(RENO_ROUNDS);
+        let due = now > self.probe_at || f64::from(self.rounds_since_probe_up) >= rounds;
         // Half the rate is on trial for a few rounds: not to be mixed with a probe.
         let due = due && !self.own_loss.is_trial();
         if due {
@@ -131,7 +129,7 @@ impl Bbr {
     fn raise_inflight_longterm_slope(&mut self) {
         let growth = f64::from(1u32 << self.bw_probe_up_rounds);
         self.bw_probe_up_rounds = (self.bw_probe_up_rounds + 1).min(30);
-        self.probe_up_acked_per_inc = (self.cwnd / growth).max(self.mss);
+        self.probe_up_acked_per_inc = (self.cwnd / growth).max(self.mss());
     }
 
     fn probe_inflight_longterm_upward(&mut self, octets: f64, cwnd_limited: bool) {
@@ -143,7 +141,7 @@ impl Bbr {
         if self.bw_probe_up_acked >= self.probe_up_acked_per_inc {
             let steps = (self.bw_probe_up_acked / self.probe_up_acked_per_inc).floor();
             self.bw_probe_up_acked -= steps * self.probe_up_acked_per_inc;
-            self.inflight_longterm += steps * self.mss;
+            self.inflight_longterm += steps * self.mss();
         }
         if self.round_start {
             self.raise_inflight_longterm_slope();

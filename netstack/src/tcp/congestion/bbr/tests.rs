@@ -192,9 +192,11 @@ fn the_same_seed_decides_the_same_and_another_one_otherwise() {
         let mut bbr = Bbr::new(Start { mss: MSS, rtt: None, seed });
         (0..8)
             .map(|_| {
-                bbr.start_probe_down(Instant::from_millis(1));
-                assert!((2.0..=3.0).contains(&bbr.bw_probe_wait.as_secs_f64()));
-                bbr.bw_probe_wait
+                let now = Instant::from_millis(1);
+                bbr.start_probe_down(now);
+                let wait = bbr.probe_at.since(now);
+                assert!((2.0..=3.0).contains(&wait.as_secs_f64()));
+                wait
             })
             .collect::<Vec<_>>()
     };
