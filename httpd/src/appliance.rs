@@ -27,6 +27,8 @@ use crate::cache::Cache;
 use crate::cold::{Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::content::Content;
+use crate::limits::{Limits, MAX_TURNED_AWAY};
+use crate::net::admission::{Census, Door};
 use crate::net::gather::Part;
 use crate::net::post::Post;
 use crate::net::syn_flood::SynFlood;
@@ -155,10 +157,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let (senders, inboxes): (Vec<_>, Vec<_>) = ports.iter().map(|_| mpsc::channel()).unzip();
     let crew = Crew { workers: senders.into_iter().zip(wakers.iter().cloned()).collect() };
     let cache = Arc::new(Cache::new(config.cache_size));
+    let census = Arc::new(Census::default());
     let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
     let all = crew.clone();
-    let reloader = Reloader::new(config.clone(), Arc::clone(&sites), move |sites| {
-        all.tell(iter::repeat_with(|| Message::Sites(Arc::clone(sites))));
+    let reloader = Reloader::new(config.clone(), Arc::clone(&sites), move |sites, limits| {
+        all.tell(iter::repeat_with(|| Message::Settings(Arc::clone(sites), limits)));
     });
     let controls = Arc::new(Controls { crew: crew.clone(), reloader: Arc::new(reloader) });
     let cold = ColdSide::start(ColdConfig {
@@ -183,6 +186,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             sites: Arc::clone(&sites),
             cache: Arc::clone(&cache),
             cold: cold.handle(),
+            limits: config.limits,
+            census: Arc::clone(&census),
             identity: identity.clone(),
             listen: config.port,
         },
@@ -253,6 +258,8 @@ struct Berth {
     sites: Arc<Sites>,
     cache: Arc<Cache>,
     cold: ColdHandle,
+    limits: Limits,
+    census: Arc<Census>,
     identity: Value,
     listen: u16,
 }
@@ -263,14 +270,13 @@ impl Berth {
         let worker = Worker::open(self.port).map_err(StartError::Open)?;
         let waker = worker.waker();
         let now = Instant::from_nanos(clock::now().0);
+        let wake = Arc::new(move || waker.wake());
+        let content = Content::new(self.sites, self.cache, self.cold, wake);
+        content.set_limits(self.limits);
         let parts = Parts {
             stack: Stack::new(self.stack, now),
-            content: Content::new(
-                self.sites,
-                self.cache,
-                self.cold,
-                Arc::new(move || waker.wake()),
-            ),
+            content,
+            door: Door::new(self.census),
             messages: self.messages,
             post: self.post,
             groups: worker.groups().map_err(StartError::Open)?,
@@ -354,6 +360,8 @@ fn stack_config(
             fast_open: config.fast_open,
             // Connections are spread evenly, and so is what they may take.
             memory_budget: config.memory_budget / config.workers,
+            // Those that are turned away need room, too, to be told.
+            max_connections: Limits::CONNECTIONS.end() + MAX_TURNED_AWAY,
             congestion: config.congestion.constructor(),
             ..TcpConfig::default()
         },
@@ -387,7 +395,7 @@ fn www_roots(config: &Config) -> Vec<String> {
 }
 
 /// Starts the thread that turns SIGTERM and SIGINT into an orderly end, and SIGHUP into the sites
-/// that the configuration file has by then.
+/// and limits that the configuration file has by then.
 fn watch_signals(controls: Arc<Controls>) -> Result<signal_hook::iterator::Handle, StartError> {
     let failed = |error| StartError::System("signals", error);
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,9 @@ use crate::config::{
 };
 use crate::site::SiteSettings;
 
+use self::limits::LimitArgs;
+
+mod limits;
 mod merge;
 
 /// Own addresses at the most: each costs a look at every frame.
@@ -111,7 +114,8 @@ Examples:
 
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Configuration file (TOML): these options in [serve], and sites; what is given here goes first
+    /// Configuration file (TOML): these options in [serve] and [limits], and sites; what is given
+    /// here goes first
     #[arg(long, env = "CONFIG", value_name = "FILE", value_parser = path)]
     config: Option<PathBuf>,
     /// Layer-2 interface whose frames are taken
@@ -177,6 +181,8 @@ struct ServeArgs {
     /// error, warn, info, debug or trace
     #[arg(long, env = "LOG_LEVEL", value_parser = log_level, default_value = "info")]
     log_level: String,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -216,11 +222,11 @@ where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
-    let arguments = arguments.into_iter().map(Into::into).collect();
-    let (arguments, sites) = merge::merge(arguments)?;
+    let given: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let (arguments, sites) = merge::merge(given.clone())?;
     match Cli::try_parse_from(arguments).map_err(|error| explain(&error))?.command {
         Verb::Serve(serve) => {
-            let config = serve.check(sites).map_err(CliError::Usage)?;
+            let config = serve.check(sites, given).map_err(CliError::Usage)?;
             Ok(Command::Serve(Box::new(config)))
         }
         Verb::Check(CheckArgs { file }) => {
@@ -233,8 +239,13 @@ where
 }
 
 impl ServeArgs {
-    /// What concerns more than one option, and the sites of a file.
-    fn check(self, mut sites: Vec<SiteSettings>) -> Result<Config, String> {
+    /// What concerns more than one option, and the sites of a file; `arguments` are what all of it
+    /// was read from.
+    fn check(
+        self,
+        mut sites: Vec<SiteSettings>,
+        arguments: Vec<OsString>,
+    ) -> Result<Config, String> {
         let addresses: Vec<IpCidr> = self.address.into_iter().filter_map(|one| one.0).collect();
         let gateways: Vec<IpAddr> = self.gateway.into_iter().filter_map(|one| one.0).collect();
         if addresses.is_empty() && !self.slaac {
@@ -251,8 +262,12 @@ impl ServeArgs {
             }
         }
         check_gateways(&addresses, &gateways)?;
-        let www_root = self.www_root.and_then(|path| path.0);
-        prefer_root(&mut sites, www_root.as_deref());
+        // What the command line says goes before the file.
+        match (self.www_root.and_then(|path| path.0), sites.first_mut()) {
+            (Some(path), Some(first)) => first.www_root = path,
+            (Some(path), None) => sites.push(SiteSettings::new(path)),
+            (None, _) => {}
+        }
         if sites.is_empty() {
             return Err(
                 "--www-root <DIRECTORY> is missing; give the directory whose files are to \
@@ -270,8 +285,7 @@ impl ServeArgs {
             slaac: self.slaac,
             port: self.port,
             sites,
-            file: self.config,
-            www_root,
+            limits: self.limits.into(),
             cache_size: self.cache_size,
             workers: self.workers,
             busy_poll: self.busy_poll,
@@ -284,6 +298,7 @@ impl ServeArgs {
             control: self.control.and_then(|control| control.0),
             log_format: self.log_format,
             log_level: self.log_level,
+            arguments,
         };
         match config.mtu {
             Some(mtu) if mtu < MIN_MTU_IPV6 && config.speaks_ipv6() => Err(format!(
@@ -295,22 +310,16 @@ impl ServeArgs {
     }
 }
 
-/// Reads the sites of a configuration file again; `www_root` goes before its first one's.
+/// Reads again what `config` was read from: its configuration file may have changed.
 ///
 /// # Errors
 /// One line that names the file and the line of a mistake.
-pub fn read_sites(file: &Path, www_root: Option<&Path>) -> Result<Vec<SiteSettings>, String> {
-    let (_, mut sites) = merge::read(file)?;
-    prefer_root(&mut sites, www_root);
-    Ok(sites)
-}
-
-/// What the command line says goes before the file.
-fn prefer_root(sites: &mut Vec<SiteSettings>, www_root: Option<&Path>) {
-    match (www_root, sites.first_mut()) {
-        (Some(path), Some(first)) => path.clone_into(&mut first.www_root),
-        (Some(path), None) => sites.push(SiteSettings::new(path.to_owned())),
-        (None, _) => {}
+pub fn read_again(config: &Config) -> Result<Config, String> {
+    match parse(config.arguments.clone()) {
+        Ok(Command::Serve(config)) => Ok(*config),
+        Err(CliError::Usage(line)) => Err(line),
+        // They were a line that serves.
+        _ => Ok(config.clone()),
     }
 }
 
@@ -488,6 +497,7 @@ fn log_level(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     const GOOD: [&str; 10] = [
         "tagwire",
@@ -528,8 +538,7 @@ mod tests {
                 slaac: false,
                 port: 80,
                 sites: vec![SiteSettings::new("/www".into())],
-                file: None,
-                www_root: Some("/www".into()),
+                limits: Limits::DEFAULT,
                 cache_size: 512 << 20,
                 workers: 1,
                 busy_poll: Duration::ZERO,
@@ -542,6 +551,7 @@ mod tests {
                 control: None,
                 log_format: LogFormat::Text,
                 log_level: "info".to_owned(),
+                arguments: GOOD.map(OsString::from).to_vec(),
             }
         );
     }

@@ -1,5 +1,6 @@
 //! What `tagwire serve` was told, checked and in types.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
+use crate::limits::Limits;
 use crate::site::SiteSettings;
 
 /// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
@@ -40,10 +42,8 @@ pub struct Config {
     pub port: u16,
     /// What is served, at least one; the first answers where no other does.
     pub sites: Vec<SiteSettings>,
-    /// The configuration file that they are from, read again by SIGHUP.
-    pub file: Option<PathBuf>,
-    /// `--www-root`, in place of what the file says of its first site.
-    pub www_root: Option<PathBuf>,
+    /// What peers may take.
+    pub limits: Limits,
     /// What the content cache may hold, in octets.
     pub cache_size: u64,
     /// Worker threads, 1 to [`MAX_WORKERS`].
@@ -68,6 +68,9 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged: a level, or directives as `tracing_subscriber::EnvFilter` takes them.
     pub log_level: String,
+    /// The command line that all of this was read from, with the files that it names; SIGHUP reads
+    /// it again.
+    pub arguments: Vec<OsString>,
 }
 
 impl Config {

@@ -1,6 +1,6 @@
 //! A connection: one future that reads a head, answers it, next.
 //!
-//! 1. Wait for a whole head, within [`HEAD_TIMEOUT`] of its first octet ([`next_answer`]).
+//! 1. Wait for a whole head, within [`Limits::head_timeout`] of its first octet ([`next_answer`]).
 //! 2. Parse it, contain its target, look it up ([`plan`]): plain functions, no await. A head
 //!    that cannot be framed is answered and ends the connection.
 //! 3. What the cache has not is loaded by the cold side; the head waits in the input and is read
@@ -9,7 +9,7 @@
 //! 5. Who holds a body back is told to send it, and it is thrown away first ([`Wait::Body`]).
 //! 6. Queue head and body; what is large part by part, as the queue drains ([`answer`], [`stream`]).
 //! 7. Throw a request's body away, and go on while both sides keep the connection.
-//! 8. At the end, see the last answer through to the peer, within [`SEND_TIMEOUT`] ([`serve`]).
+//! 8. At the end, see the last answer through to the peer, as long as it takes any of it ([`serve`]).
 //!
 //! A connection that rests holds no buffer, and its future has room for a rest and no more: what is
 //! rare or long is boxed while it lasts.
@@ -26,13 +26,13 @@ use crate::chunked::{BadBody, Chunked};
 use crate::conditional::{self, Verdict};
 use crate::content::{Content, Lookup};
 use crate::limits::{
-    BODY_TIMEOUT, CHUNK, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_OCTETS, LINGER_TIMEOUT, MAX_HEAD,
-    MERGED_RESPONSE, PIPELINE_QUEUE, SEND_TIMEOUT,
+    BODY_TIMEOUT, CHUNK, LINGER_OCTETS, LINGER_TIMEOUT, Limits, MERGED_RESPONSE, PIPELINE_QUEUE,
 };
 use crate::range::{self, Selection};
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
 use crate::site::Site;
+use crate::tally;
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
 
@@ -42,28 +42,48 @@ struct Session<T> {
     /// What was received and not used yet.
     input: BytesMut,
     content: Rc<Content>,
+    /// Requests that were answered.
+    served: u32,
+    /// The connection is one too many: what its first request is answered with.
+    turned_away: Option<Status>,
 }
 
 /// Serves the requests of one connection until it ends.
-///
+pub fn serve<T: Transport>(transport: T, content: Rc<Content>) -> impl Future<Output = ()> {
+    run(transport, content, None)
+}
+
+/// Answers the first request of a connection with `status`, and ends it.
+pub fn turn_away<T: Transport>(
+    transport: T,
+    content: Rc<Content>,
+    status: Status,
+) -> impl Future<Output = ()> {
+    run(transport, content, Some(status))
+}
+
 /// A block and no `async fn`, which would keep each of its arguments twice: as it was given, and
 /// as the body's own.
-pub fn serve<T: Transport>(transport: T, content: Rc<Content>) -> impl Future<Output = ()> {
-    let mut session = Session { transport, input: BytesMut::new(), content };
+fn run<T: Transport>(
+    transport: T,
+    content: Rc<Content>,
+    turned_away: Option<Status>,
+) -> impl Future<Output = ()> {
+    let input = BytesMut::new();
+    let mut session = Session { transport, input, content, served: 0, turned_away };
     async move {
         let end = requests(&mut session).await;
-        let Session { transport, input, .. } = &mut session;
         if end != End::Abort {
-            transport.close();
+            session.transport.close();
         }
         if end == End::Linger {
-            Box::pin(linger(transport, input)).await;
+            Box::pin(linger(&mut session.transport, &mut session.input)).await;
         }
         // TCP on its own would wait for a peer that answers its probes and takes nothing for as
         // long as the peer likes; and what comes once nobody reads any more resets the
         // connection, which must not happen before the last answer has arrived.
-        if end == End::Abort || Box::pin(drain(transport, 0)).await.is_err() {
-            transport.abort();
+        if end == End::Abort || Box::pin(drain(&mut session, 0)).await.is_err() {
+            session.transport.abort();
         }
     }
 }
@@ -180,7 +200,7 @@ async fn requests<T: Transport>(session: &mut Session<T>) -> End {
         }
         // A client that asks and never reads is not asked for more before it has read.
         if session.transport.queued() > PIPELINE_QUEUE
-            && let Err(end) = Box::pin(drain(&mut session.transport, PIPELINE_QUEUE / 4)).await
+            && let Err(end) = Box::pin(drain(session, PIPELINE_QUEUE / 4)).await
         {
             return end;
         }
@@ -189,15 +209,14 @@ async fn requests<T: Transport>(session: &mut Session<T>) -> End {
 
 /// What is left to do for a request that was answered, if anything is.
 async fn finish<T: Transport>(session: &mut Session<T>, sent: Sent) -> Result<(), End> {
-    let Session { transport, input, content } = session;
     if let Some(parts) = sent.parts {
-        stream(transport, content, *parts).await?;
+        stream(session, *parts).await?;
     }
     if !sent.keeps {
         return Err(End::Linger);
     }
     if !sent.discard.is_none() {
-        throw_away(transport, input, sent.discard).await?;
+        throw_away(session, sent.discard).await?;
     }
     Ok(())
 }
@@ -211,7 +230,7 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
         // Without another end of line there is no news, but that of a line without end: a
         // head that trickles in is not parsed again for every octet.
         let news = session.input.get(seen..).unwrap_or_default().contains(&b'\n');
-        if news || session.input.len() > MAX_HEAD {
+        if news || session.input.len() > session.content.limits().max_head {
             match answer(session, None) {
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
@@ -221,22 +240,31 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
         }
         seen = session.input.len();
         // Set when the wait becomes another one, not by every octet.
-        let idle = session.input.is_empty();
+        let idle = seen == 0;
         if rests != Some(idle) {
             rests = Some(idle);
-            let allowed = if idle { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+            let limits = session.content.limits();
+            let patient = idle && session.turned_away.is_none();
+            let allowed = if patient { limits.idle_timeout } else { limits.head_timeout };
             session.transport.set_deadline(Some(allowed));
         }
-        match session.transport.read(&mut session.input).await {
+        if seen > 0 && !session.content.keep_unfinished(seen) {
+            return Err(refuse(session, Status::Unavailable));
+        }
+        let read = session.transport.read(&mut session.input).await;
+        if seen > 0 {
+            session.content.release_unfinished(seen);
+        }
+        match read {
             // Half a request is none, and nobody waits for its answer.
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
             Ok(_) => {}
-            Err(TransportError::TimedOut) if session.input.is_empty() => {
+            Err(TransportError::TimedOut) if seen == 0 => {
+                tally::add(&session.content.tally.idle_timeout);
                 return Err(End::Close);
             }
             Err(TransportError::TimedOut) => {
-                let Session { transport, content, .. } = session;
-                return Err(refuse(transport, content, Status::RequestTimeout));
+                return Err(refuse(session, Status::RequestTimeout));
             }
             Err(TransportError::Closed) => return Err(End::Abort),
         }
@@ -253,7 +281,7 @@ async fn wait_and_answer<T: Transport>(
             Wait::Load(miss) => miss,
             Wait::Body(mut reply) => {
                 // So that what follows is a request for sure.
-                throw_away(&mut session.transport, &mut session.input, reply.discard).await?;
+                throw_away(session, reply.discard).await?;
                 reply.discard = request::Body::Length(0);
                 return send(&mut session.transport, *reply);
             }
@@ -273,13 +301,18 @@ async fn wait_and_answer<T: Transport>(
 /// Plans and carries out what needs no waiting, so that neither plan nor answer is kept in the
 /// connection's future.
 fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Page)>) -> Step {
-    let Session { transport, input, content } = session;
-    let reply = match plan(input, content, transport, known) {
+    let limits = session.content.limits();
+    let reply = match plan(session, &limits, known) {
         Plan::More => return Step::More,
         Plan::Load(miss) => return Step::Wait(Wait::Load(miss)),
-        Plan::Refuse(status) => return Step::End(refuse(transport, content, status)),
+        Plan::Refuse(status) => return Step::End(refuse(session, status)),
         Plan::Reply(reply) => reply,
     };
+    let Session { transport, input, content, served, .. } = session;
+    if limits.is_last(*served) {
+        tally::add(&content.tally.last_request);
+    }
+    *served = served.saturating_add(1);
     consume(input, reply.head_len);
     // Who has begun to send the body does not wait (RFC 9110 10.1.1).
     if reply.expects && input.is_empty() && !reply.discard.is_none() {
@@ -321,22 +354,31 @@ fn consume(input: &mut BytesMut, octets: usize) {
 
 /// Decides about the head at the start of `input`. `known` is what a load for it has brought.
 fn plan<T: Transport>(
-    input: &[u8],
-    content: &Content,
-    transport: &T,
+    session: &Session<T>,
+    limits: &Limits,
     known: Option<(Arc<Entry>, Page)>,
 ) -> Plan {
+    let Session { transport, input, content, served, turned_away } = session;
     let mut slots = request::slots();
-    let head = match request::parse(input, &mut slots) {
+    let head = match request::parse(input, &mut slots, limits) {
         Ok(Some(head)) => head,
         Ok(None) => return Plan::More,
         Err(status) => return Plan::Refuse(status),
     };
+    if let Some(status) = *turned_away {
+        let date = content.date_line();
+        let common = Common { date: &date, persistence: Persistence::Close };
+        let answer = respond::refusal(status, common, head.method != Method::Head);
+        let reply = Reply::new(&head, common, answer, Body::Sent);
+        return Plan::Reply(Reply { expects: false, ..reply });
+    }
     // A client that waits for 100 sends its body or not after any other answer (RFC 9110 10.1.1):
     // what follows that cannot be told apart, so the connection ends.
     let called_for = matches!(head.method, Method::Get | Method::Head);
     let ambiguous = head.expects && !head.body.is_none() && !called_for;
-    let persistence = match (head.keep_alive && !transport.is_draining() && !ambiguous, head.old) {
+    let last = limits.is_last(*served);
+    let keeps = head.keep_alive && !transport.is_draining() && !ambiguous && !last;
+    let persistence = match (keeps, head.old) {
         (false, _) => Persistence::Close,
         (true, false) => Persistence::Keep,
         (true, true) => Persistence::KeepOld,
@@ -549,7 +591,9 @@ impl Reply {
 }
 
 /// Answers what could not be framed; what follows it cannot be understood either.
-fn refuse<T: Transport>(transport: &mut T, content: &Content, status: Status) -> End {
+fn refuse<T: Transport>(session: &mut Session<T>, status: Status) -> End {
+    let Session { transport, content, .. } = session;
+    content.tally.refused(status);
     let date = content.date_line();
     // Whose request it was is not known either.
     let common = Common { date: &date, persistence: Persistence::Close, site: b"" };
@@ -560,20 +604,17 @@ fn refuse<T: Transport>(transport: &mut T, content: &Content, status: Status) ->
 }
 
 /// Sends parts of a file, a bounded piece at a time.
-async fn stream<T: Transport>(
-    transport: &mut T,
-    content: &Content,
-    parts: Parts,
-) -> Result<(), End> {
+async fn stream<T: Transport>(session: &mut Session<T>, parts: Parts) -> Result<(), End> {
     let Answer::File(file) = &parts.entry.answer else { return Err(End::Abort) };
+    let content = Rc::clone(&session.content);
     let streaming = content.streaming();
     for (lead, part) in parts.list {
         if !lead.is_empty() {
-            transport.send(lead).map_err(|_| End::Abort)?;
+            session.transport.send(lead).map_err(|_| End::Abort)?;
         }
         if let Some(body) = &file.body {
-            transport.send(slice(body, &part)).map_err(|_| End::Abort)?;
-            drain(transport, streaming.low_water()).await?;
+            session.transport.send(slice(body, &part)).map_err(|_| End::Abort)?;
+            drain(session, streaming.low_water()).await?;
             continue;
         }
         let mut at = part.start;
@@ -584,25 +625,36 @@ async fn stream<T: Transport>(
                 content.chunk(&parts.site, &parts.entry, index).await.map_err(|_| End::Abort)?;
             let first = at % CHUNK as u64;
             let last = (first + (part.end - at)).min(chunk.len() as u64);
-            transport.send(slice(&chunk, &(first..last))).map_err(|_| End::Abort)?;
+            session.transport.send(slice(&chunk, &(first..last))).map_err(|_| End::Abort)?;
             at += last - first;
-            drain(transport, streaming.low_water()).await?;
+            drain(session, streaming.low_water()).await?;
         }
     }
-    if parts.end.is_empty() { Ok(()) } else { transport.send(parts.end).map_err(|_| End::Abort) }
+    if parts.end.is_empty() {
+        Ok(())
+    } else {
+        session.transport.send(parts.end).map_err(|_| End::Abort)
+    }
 }
 
-/// Waits until the queue is short, as long as the peer takes anything at all.
-async fn drain<T: Transport>(transport: &mut T, low_water: usize) -> Result<(), End> {
+/// Waits until the queue is short, as long as the peer takes as much of it as it must.
+async fn drain<T: Transport>(session: &mut Session<T>, low_water: usize) -> Result<(), End> {
+    let Session { transport, content, .. } = session;
     loop {
         let before = transport.queued();
         if before <= low_water {
             return Ok(());
         }
-        transport.set_deadline(Some(SEND_TIMEOUT));
+        transport.set_deadline(Some(content.limits().send_timeout));
         match transport.drained(low_water).await {
             Ok(()) => return Ok(()),
-            Err(TransportError::TimedOut) if transport.queued() < before => {}
+            Err(TransportError::TimedOut) => {
+                let taken = before.saturating_sub(transport.queued());
+                if taken < content.limits().least_progress() {
+                    tally::add(&content.tally.slow_reader);
+                    return Err(End::Abort);
+                }
+            }
             Err(_) => return Err(End::Abort),
         }
     }
@@ -610,10 +662,10 @@ async fn drain<T: Transport>(transport: &mut T, low_water: usize) -> Result<(), 
 
 /// Reads the body of a request past.
 async fn throw_away<T: Transport>(
-    transport: &mut T,
-    input: &mut BytesMut,
+    session: &mut Session<T>,
     body: request::Body,
 ) -> Result<(), End> {
+    let Session { transport, input, content, .. } = session;
     transport.set_deadline(Some(BODY_TIMEOUT));
     let mut left = match body {
         request::Body::Length(octets) => Left::Octets(octets),
@@ -621,7 +673,10 @@ async fn throw_away<T: Transport>(
     };
     loop {
         // Where the next request would begin is not known: nothing more is answered.
-        let here = left.take(input).map_err(|BadBody| End::Linger)?;
+        let here = left.take(input).map_err(|BadBody| {
+            tally::add(&content.tally.body_refused);
+            End::Linger
+        })?;
         consume(input, here);
         if left.is_over() {
             return Ok(());
@@ -629,7 +684,11 @@ async fn throw_away<T: Transport>(
         match transport.read(input).await {
             Ok(0) => return Err(End::Close),
             Ok(_) => {}
-            Err(TransportError::TimedOut | TransportError::Draining) => return Err(End::Linger),
+            Err(TransportError::TimedOut) => {
+                tally::add(&content.tally.body_timeout);
+                return Err(End::Linger);
+            }
+            Err(TransportError::Draining) => return Err(End::Linger),
             Err(TransportError::Closed) => return Err(End::Abort),
         }
     }

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use crate::cache::{Age, Answer, Cache, Entry, File, Millis};
 use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
-use crate::limits::{READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES};
+use crate::limits::{Limits, READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES, UNFINISHED_HEADS};
 use crate::respond::Status;
 use crate::site::{Site, Sites};
+use crate::tally::Tally;
 
 /// Called by the cold side after it has answered, from its own thread: wakes the worker that
 /// sleeps in the kernel, so that its executor runs the task that waited.
@@ -40,6 +41,11 @@ pub struct Content {
     misses: Cell<u64>,
     /// Responses in chunks that are being sent.
     streams: Cell<usize>,
+    limits: Cell<Limits>,
+    /// Octets of heads that wait for their end.
+    unfinished: Cell<usize>,
+    /// What was refused and cut off.
+    pub tally: Tally,
 }
 
 /// A response in chunks under way: its share of [`STREAM_QUEUES`].
@@ -72,6 +78,9 @@ impl Content {
             hits: Cell::default(),
             misses: Cell::default(),
             streams: Cell::default(),
+            limits: Cell::new(Limits::DEFAULT),
+            unfinished: Cell::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -98,6 +107,31 @@ impl Content {
     /// Serves `sites` from now on; what is being answered is finished as it began.
     pub fn replace_sites(&self, sites: Arc<Sites>) {
         self.sites.replace(sites);
+    }
+
+    /// What peers may take.
+    pub fn limits(&self) -> Limits {
+        self.limits.get()
+    }
+
+    /// Holds peers to `limits` from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.set(limits);
+    }
+
+    /// Keeps `octets` of a head that is not whole; false if there is no room for them.
+    pub(crate) fn keep_unfinished(&self, octets: usize) -> bool {
+        let kept = self.unfinished.get() + octets;
+        let room = kept <= UNFINISHED_HEADS;
+        if room {
+            self.unfinished.set(kept);
+        }
+        room
+    }
+
+    /// They have found their end, or their connection has.
+    pub(crate) fn release_unfinished(&self, octets: usize) {
+        self.unfinished.set(self.unfinished.get() - octets);
     }
 
     /// The hot path. An entry that was not compared with its file for a while is served, and

@@ -1,7 +1,8 @@
-//! The configuration file: TOML, in two parts.
+//! The configuration file: TOML, in three parts.
 //!
 //! - `[serve]`: the options of `tagwire serve` by their long names. What is given on the command
 //!   line or in the environment goes before it.
+//! - `[limits]`: those under "Limits", which may stand here by themselves.
 //! - `[[site]]`: what is served, see [`SiteSettings`]; the first one answers where no other does.
 //!
 //! Every mistake is an error that names its line: a key that is unknown as well as a value that
@@ -23,6 +24,8 @@ use crate::site::SiteSettings;
 pub struct File {
     /// Options of `tagwire serve`, in the order of their names.
     pub serve: Vec<Given>,
+    /// Those that stand as limits.
+    pub limits: Vec<Given>,
     /// What is served; may be empty, where `--www-root` says it.
     pub sites: Vec<SiteSettings>,
 }
@@ -60,6 +63,8 @@ impl std::error::Error for FileError {}
 struct Document {
     #[serde(default)]
     serve: BTreeMap<Spanned<String>, Values>,
+    #[serde(default)]
+    limits: BTreeMap<Spanned<String>, Values>,
     #[serde(default)]
     site: Vec<Spanned<SiteSettings>>,
 }
@@ -102,14 +107,20 @@ pub fn parse(text: &str) -> Result<File, FileError> {
         line: at(error.span()),
         message: error.message().trim().replace('\n', " "),
     })?;
-    let serve = document.serve.into_iter().map(|(name, values)| Given {
+    let given = |(name, values): (Spanned<String>, Values)| Given {
         line: at(Some(name.span())),
         name: name.into_inner(),
         values: match values {
             Values::One(value) => vec![value.to_string()],
             Values::Many(values) => values.iter().map(Scalar::to_string).collect(),
         },
-    });
+    };
+    let serve: Vec<_> = document.serve.into_iter().map(given).collect();
+    let limits: Vec<_> = document.limits.into_iter().map(given).collect();
+    if let Some(twice) = limits.iter().find(|limit| serve.iter().any(|it| it.name == limit.name)) {
+        let message = format!("{} stands in [serve] already; leave one of them out", twice.name);
+        return Err(FileError { line: twice.line, message });
+    }
     let mut sites: Vec<SiteSettings> = Vec::new();
     for table in document.site {
         let line = at(Some(table.span()));
@@ -127,7 +138,7 @@ pub fn parse(text: &str) -> Result<File, FileError> {
             return Err(FileError { line, message: format!("more than {MAX_SITES} sites") });
         }
     }
-    Ok(File { serve: serve.collect(), sites })
+    Ok(File { serve, limits, sites })
 }
 
 /// Each of a list, through `check`.
@@ -330,7 +341,7 @@ credentials = true
         assert_eq!(first.headers[0].set[0].0, "Cache-Control");
         assert_eq!(second.hosts, ["example.org", "*.example.org"]);
         assert!(second.dotfiles && !first.dotfiles);
-        assert_eq!(parse(""), Ok(File { serve: vec![], sites: vec![] }));
+        assert_eq!(parse(""), Ok(File { serve: vec![], limits: vec![], sites: vec![] }));
     }
 
     #[test]

@@ -39,5 +39,6 @@ pub mod request;
 pub mod respond;
 pub mod site;
 pub mod status;
+pub mod tally;
 pub mod target;
 pub mod transport;

@@ -1,17 +1,11 @@
-//! What one peer can make the server spend, as named constants, each with its reason.
+//! What one peer can make the server spend, each bound with its name and its reason: those that an
+//! operator may change are [`Limits`], the rest are constants.
 
 use std::time::Duration;
 
-/// Octets of a request head, request line and blank line included. Browsers stay below 8 KiB
-/// even with many cookies; nginx takes 32 KiB. Above: 431 (RFC 6585 5).
-pub const MAX_HEAD: usize = 16 * 1024;
+mod settable;
 
-/// Octets of a request target. RFC 9112 3 asks for at least 8000. Above: 414.
-pub const MAX_TARGET: usize = 8 * 1024;
-
-/// Header fields of a request. Also the size of the parser's table, which lives on the stack
-/// only while a head is parsed. Above: 431.
-pub const MAX_HEADERS: usize = 64;
+pub use settable::Limits;
 
 /// Octets of a request body that are read and thrown away to keep the connection. Reading on
 /// costs the peer and us; a bigger body costs the peer its connection (413).
@@ -28,18 +22,17 @@ pub const MAX_RANGES: usize = 64;
 /// Sites of a configuration: each has a directory open, and is looked at for each request.
 pub const MAX_SITES: usize = 64;
 
-/// How long a connection may rest between two requests. nginx's `keepalive_timeout`; longer
-/// than the 60 s for which common proxies keep theirs, so that the proxy closes first.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Octets of unfinished heads that a worker keeps for all of its connections together; one that
+/// needs more is answered 503. A crowd of slow senders would hold gigabytes otherwise, as long as
+/// [`Limits::head_timeout`].
+pub const UNFINISHED_HEADS: usize = 64 * 1024 * 1024;
 
-/// How long a head may take from its first octet to its last: the end of a slowloris (408).
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections above [`Limits::max_connections`] or [`Limits::max_per_address`] that a worker tells
+/// so at a time. More of them are reset.
+pub const MAX_TURNED_AWAY: usize = 1024;
 
 /// How long a discarded request body may take as a whole.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a client may acknowledge nothing at all of a response. nginx's `send_timeout`.
-pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long and how much is read after the last answer, so that what the peer was still sending
 /// does not turn into a reset that destroys the answer on its way (RFC 9112 9.6).

@@ -1,15 +1,16 @@
-//! Reading the sites again, for SIGHUP and for `tagwire reload` alike: a mistake changes nothing.
+//! Reading sites and limits again, for SIGHUP and for `tagwire reload` alike: a mistake changes nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli;
 use crate::config::Config;
+use crate::limits::Limits;
 use crate::site::Sites;
 
-/// Has the workers serve these sites from now on.
-type Serve = dyn Fn(&Arc<Sites>) + Send + Sync;
+/// Has the workers serve these sites within these limits from now on.
+type Serve = dyn Fn(&Arc<Sites>, Limits) + Send + Sync;
 
-/// Reads the sites of an appliance again, one time after the other.
+/// Reads what an appliance serves again, one time after the other.
 pub struct Reloader {
     config: Config,
     /// What is served.
@@ -22,13 +23,13 @@ impl Reloader {
     pub fn new(
         config: Config,
         sites: Arc<Sites>,
-        serve: impl Fn(&Arc<Sites>) + Send + Sync + 'static,
+        serve: impl Fn(&Arc<Sites>, Limits) + Send + Sync + 'static,
     ) -> Self {
         Self { config, sites: Mutex::new(sites), serve: Box::new(serve) }
     }
 
-    /// Reads the sites and serves them; says in the log what came of it. Takes as long as the
-    /// disk does. Returns how many there are.
+    /// Reads sites and limits and serves by them; says in the log what came of it. Takes as long as
+    /// the disk does. Returns how many sites there are.
     ///
     /// # Errors
     /// One line that says what is wrong, with the file and the line of a mistake; all is served as
@@ -36,11 +37,11 @@ impl Reloader {
     pub fn reload(&self) -> Result<usize, String> {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         match self.read(&sites) {
-            Ok(new) => {
+            Ok((new, limits)) => {
                 *sites = Arc::new(new);
                 let count = sites.iter().count();
                 tracing::info!(sites = count, "reloaded");
-                (self.serve)(&sites);
+                (self.serve)(&sites, limits);
                 Ok(count)
             }
             Err(error) => {
@@ -50,14 +51,17 @@ impl Reloader {
         }
     }
 
-    /// The sites as the configuration file has them now, or, without one, the same directories
+    /// Sites and limits as the configuration file has them now; without one, the same directories
     /// opened anew: they may have been replaced.
-    fn read(&self, before: &Sites) -> Result<Sites, String> {
-        let config = &self.config;
-        let settings = match &config.file {
-            Some(file) => cli::read_sites(file, config.www_root.as_deref())?,
-            None => config.sites.clone(),
-        };
-        Sites::open(&settings, Some(before)).map_err(|error| error.to_string())
+    fn read(&self, before: &Sites) -> Result<(Sites, Limits), String> {
+        let old = &self.config;
+        let new = cli::read_again(old)?;
+        let sites = Sites::open(&new.sites, Some(before)).map_err(|error| error.to_string())?;
+        let limits = new.limits;
+        let rest = Config { sites: old.sites.clone(), limits: old.limits, ..new };
+        if rest != *old {
+            tracing::warn!("not only sites and limits have changed: the rest takes a restart");
+        }
+        Ok((sites, limits))
     }
 }

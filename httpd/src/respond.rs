@@ -32,8 +32,12 @@ pub enum Status {
     ContentTooLarge,
     /// 414.
     TargetTooLong,
-    /// 431 (RFC 6585 5).
+    /// 429 (RFC 6585 4).
+    TooManyRequests,
+    /// 431 (RFC 6585 5): its octets.
     HeadTooLarge,
+    /// 431: the number of its fields.
+    TooManyFields,
     /// 500.
     Internal,
     /// 501.
@@ -56,7 +60,8 @@ impl Status {
             Self::PreconditionFailed => "412 Precondition Failed",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::TargetTooLong => "414 URI Too Long",
-            Self::HeadTooLarge => "431 Request Header Fields Too Large",
+            Self::TooManyRequests => "429 Too Many Requests",
+            Self::HeadTooLarge | Self::TooManyFields => "431 Request Header Fields Too Large",
             Self::Internal => "500 Internal Server Error",
             Self::NotImplemented => "501 Not Implemented",
             Self::Unavailable => "503 Service Unavailable",
@@ -74,7 +79,7 @@ impl Status {
     const fn fields(self) -> &'static str {
         match self {
             Self::MethodNotAllowed => ALLOW,
-            Self::Unavailable => "Retry-After: 1\r\n",
+            Self::TooManyRequests | Self::Unavailable => "Retry-After: 1\r\n",
             _ => "",
         }
     }

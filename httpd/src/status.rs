@@ -24,6 +24,7 @@ fn table(status: &Value) -> String {
     report.connections();
     report.workers();
     report.cache();
+    report.counters("http");
     report.counters("stack");
     report.counters("driver");
     report.rest();
@@ -294,6 +295,7 @@ mod tests {
                 "capacity": 536_870_912, "bytes": 14_448_651, "entries": 28, "hits": 997,
                 "misses": 3, "loads": 31, "novel": 1
             },
+            "http": { "slow_reader": 3, "head_timeout": 0 },
             "stack": { "tcp_accepted": 1_234_567, "frames_in": 365, "drop_vlan": 0 },
             "driver": { "rx_frames": 365, "rx_kernel_drops": 0 },
             "workers": [
@@ -329,6 +331,8 @@ worker 1            7 connections, 200 frames in
 cache               13.8 MiB of 512 MiB, 28 entries
 cache lookups       1,000, 99.7 % hits
 cache loads         31
+
+http.slow_reader    3
 
 stack.frames_in     365
 stack.tcp_accepted  1,234,567

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, Parser};
 
-use super::{Cli, CliError, one_line};
+use super::{Cli, CliError, limits, one_line};
 use crate::file::{self, File, Given};
 use crate::site::SiteSettings;
 
@@ -23,16 +23,18 @@ pub(super) fn read(path: &Path) -> Result<(Vec<AsArguments>, Vec<SiteSettings>),
         format!("{} cannot be read: {error}; name another file with --config", path.display())
     })?;
     let read = || {
-        let File { serve: options, sites } =
+        let File { serve: options, limits, sites } =
             file::parse(&text).map_err(|error| error.to_string())?;
         let cli = Cli::command();
         let serve = cli.find_subcommand("serve").unwrap_or(&cli);
-        let check = |given: Given| {
-            let arguments = as_arguments(serve, &given)
+        let options = options.into_iter().map(|given| (given, false));
+        let limits = limits.into_iter().map(|given| (given, true));
+        let check = |(given, limit): (Given, bool)| {
+            let arguments = as_arguments(serve, &given, limit)
                 .map_err(|message| format!("line {}: {message}", given.line))?;
             Ok((given.name, arguments))
         };
-        Ok((options.into_iter().map(check).collect::<Result<_, String>>()?, sites))
+        Ok((options.chain(limits).map(check).collect::<Result<_, String>>()?, sites))
     };
     read().map_err(|message: String| format!("{}: {message}", path.display()))
 }
@@ -56,17 +58,21 @@ pub(super) fn merge(
     Ok(([head, &added, tail].concat(), sites))
 }
 
-/// What gives an option of the file on the command line.
+/// What gives an option of the file, which stands among the limits or not, on the command line.
 ///
 /// # Errors
 /// There is no such option, or clap does not take its values.
-fn as_arguments(serve: &Command, given: &Given) -> Result<Vec<OsString>, String> {
+fn as_arguments(serve: &Command, given: &Given, limit: bool) -> Result<Vec<OsString>, String> {
     let name = &given.name;
-    let known = |option: &&Arg| option.get_long() == Some(name);
-    // A file that names a file would have no end.
-    let option = serve.get_arguments().find(known).filter(|option| option.get_id() != "config");
-    let option =
-        option.ok_or_else(|| format!("{name} is no option; tagwire serve --help lists them"))?;
+    let known = |option: &&Arg| {
+        let fits = !limit || option.get_help_heading() == Some(limits::HEADING);
+        // A file that names a file would have no end.
+        fits && option.get_long() == Some(name) && option.get_id() != "config"
+    };
+    let option = serve.get_arguments().find(known).ok_or_else(|| {
+        let what = if limit { "limit" } else { "option" };
+        format!("{name} is no {what}; tagwire serve --help lists them")
+    })?;
     let arguments: Vec<OsString> = if option.get_action().takes_values() {
         given.values.iter().map(|value| format!("--{name}={value}").into()).collect()
     } else {
@@ -104,8 +110,9 @@ mod tests {
 
     use tempfile::NamedTempFile;
 
-    use super::super::{Command, parse};
+    use super::super::{Command, parse, read_again};
     use super::*;
+    use crate::limits::Limits;
 
     const TEXT: &str = "\
 [serve]
@@ -115,6 +122,11 @@ address = [\"10.0.0.5/24\", \"10.0.1.5/24\"]
 slaac = true
 fast-open = false
 port = 8080
+max-fields = 50
+
+[limits]
+max-head = \"8k\"
+idle-timeout = 30
 
 [[site]]
 www-root = \"/a\"
@@ -145,13 +157,16 @@ www-root = \"/b\"
         let config = serve(TEXT, &[]).unwrap();
         assert_eq!((&*config.interface, config.port, config.addresses.len()), ("m0", 8080, 2));
         assert!(config.slaac && !config.fast_open);
+        let Limits { max_head, max_fields, idle_timeout, .. } = config.limits;
+        assert_eq!((max_head, max_fields, idle_timeout.as_secs()), (8192, 50, 30));
         let roots: Vec<_> =
             config.sites.iter().map(|site| site.www_root.to_str().unwrap()).collect();
         assert_eq!(roots, ["/a", "/b"]);
 
-        let more = ["--port", "81", "--address=10.0.2.5/24", "--www-root", "/c"];
+        let more = ["--port=81", "--address=10.0.2.5/24", "--www-root", "/c", "--max-head=9000"];
         let config = serve(TEXT, &more).unwrap();
         assert_eq!((config.port, config.addresses.len()), (81, 1));
+        assert_eq!(config.limits.max_head, 9000);
         assert_eq!(config.sites[0].www_root.to_str(), Some("/c"));
         assert_eq!(config.sites.len(), 2);
     }
@@ -165,6 +180,9 @@ www-root = \"/b\"
             (5, "slaac = \"often\"", "use true or false"),
             (3, "vlan = 5000", "is no VLAN ID"),
             (7, "port = ", "line 7"),
+            (11, "max-head = 1", "use 256 to 65536"),
+            (11, "pcp = 0", "pcp is no limit"),
+            (11, "max-fields = 60", "max-fields stands in [serve] already"),
         ] {
             let mut lines: Vec<_> = TEXT.lines().collect();
             lines[line - 1] = with;
@@ -177,6 +195,21 @@ www-root = \"/b\"
         let missing = ["tagwire", "serve", "--config", "/none/there"];
         let Err(CliError::Usage(line)) = parse(missing) else { panic!("there is none") };
         assert!(line.contains("/none/there cannot be read"), "{line}");
+    }
+
+    #[test]
+    fn what_was_read_can_be_read_again() {
+        let file = file(TEXT);
+        let path = file.path().to_str().unwrap();
+        let line = ["tagwire", "serve", "--config", path, "--max-head", "9000"];
+        let Ok(Command::Serve(config)) = parse(line) else { panic!("it is good") };
+        assert_eq!(read_again(&config).as_ref(), Ok(&*config));
+        std::fs::write(path, TEXT.replace("30", "31").replace("8k", "4k")).unwrap();
+        let again = read_again(&config).unwrap();
+        let Limits { max_head, idle_timeout, .. } = again.limits;
+        assert_eq!((max_head, idle_timeout.as_secs()), (9000, 31), "the command line goes first");
+        std::fs::write(path, TEXT.replace("30", "0")).unwrap();
+        assert!(read_again(&config).unwrap_err().contains("line 12: "));
     }
 
     #[test]

@@ -17,12 +17,13 @@ use crate::cache::Cache;
 use crate::cold::{Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
 use crate::limits::{
-    CHUNK, MAX_HEAD, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES,
+    CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES,
 };
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
 mod encodings;
+mod limits;
 mod ranges;
 mod sites;
 
@@ -331,7 +332,8 @@ fn connections_are_kept_as_agreed() {
 #[test]
 fn broken_requests_are_answered_and_lingered_for() {
     let bench = Bench::new(1 << 26);
-    let endless = format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}", "a".repeat(MAX_HEAD));
+    let endless =
+        format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}", "a".repeat(Limits::DEFAULT.max_head));
     for (request, status) in [
         ("nonsense\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\n\r\n", "400"),
@@ -366,7 +368,7 @@ fn time_runs_out() {
     bench.run(async {
         client.receive(1).await;
         client.resting().await;
-        assert_eq!(client.expire(), IDLE_TIMEOUT);
+        assert_eq!(client.expire(), Limits::DEFAULT.idle_timeout);
         assert!(client.ended().await);
         assert!(client.received().is_empty(), "an idle connection ends without a word");
     });
@@ -374,7 +376,7 @@ fn time_runs_out() {
     client.write("GET /a HT");
     bench.run(async {
         client.resting().await;
-        assert_eq!(client.expire(), HEAD_TIMEOUT);
+        assert_eq!(client.expire(), Limits::DEFAULT.head_timeout);
         assert!(client.ended().await);
         assert!(client.received().starts_with(b"HTTP/1.1 408 "));
     });
@@ -397,7 +399,7 @@ fn empty_lines_do_not_stretch_the_time_for_a_head() {
     client.write("GET /a HT");
     bench.run(async {
         client.resting().await;
-        assert_eq!(client.expire(), HEAD_TIMEOUT);
+        assert_eq!(client.expire(), Limits::DEFAULT.head_timeout);
         assert!(client.ended().await);
     });
 }
@@ -422,8 +424,8 @@ fn the_last_answer_is_seen_through() {
                 client.resting().await;
             }
             for _ in 0..3 {
-                client.take_only(10);
-                assert_eq!(client.expire(), SEND_TIMEOUT);
+                client.take_only(Limits::DEFAULT.least_progress());
+                assert_eq!(client.expire(), Limits::DEFAULT.send_timeout);
                 client.resting().await;
             }
             client.take_all();
@@ -440,7 +442,7 @@ fn the_last_answer_is_seen_through() {
         bench.run(async {
             client.ended().await;
             client.resting().await;
-            while client.expire() != SEND_TIMEOUT {
+            while client.expire() != Limits::DEFAULT.send_timeout {
                 client.resting().await;
             }
             client.dropped().await;
@@ -531,15 +533,16 @@ fn a_slow_client_bounds_the_queue_and_is_waited_for() {
     let content = pattern(8 * CHUNK);
     bench.file("big", &content);
     let client = bench.connect();
-    client.take_only(0);
+    // The head, so that more than a chunk's end is waited for.
+    client.take_only(1000);
     client.write(get("/big"));
     client.half_close();
     bench.run(async {
         client.resting().await;
         assert!(client.most_queued() <= STREAM_LOW_WATER + CHUNK + 1024);
-        // Some progress within the time goes on, however slow.
-        client.take_only(10);
-        assert_eq!(client.expire(), SEND_TIMEOUT);
+        // As much progress within the time as is asked for goes on.
+        client.take_only(Limits::DEFAULT.least_progress());
+        assert_eq!(client.expire(), Limits::DEFAULT.send_timeout);
         client.resting().await;
         client.take_all();
         assert!(client.ended().await);

@@ -6,7 +6,8 @@ use futures_channel::oneshot;
 use serde_json::{Map, Value};
 
 /// Figures of each worker that are added up.
-const SUMS: [&str; 6] = ["connections", "half_open", "time_wait", "memory", "stack", "driver"];
+const SUMS: [&str; 7] =
+    ["connections", "half_open", "time_wait", "memory", "http", "stack", "driver"];
 
 #[derive(Debug)]
 struct Gathering {

@@ -12,6 +12,7 @@
 //! Several workers on one interface share nothing here; [`post`] is what they tell each other,
 //! and [`gather`] puts together what they say of themselves.
 
+pub mod admission;
 pub mod gather;
 pub mod post;
 pub mod reactor;

@@ -21,13 +21,18 @@ use tagwire_netstack::{
     AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, MacAddr, Stack, State,
 };
 
+use super::admission::Door;
 use super::gather::Part;
 use super::post::{self, Note, Post};
 use super::reactor::Reactor;
+use super::stream::Stream;
 use super::syn_flood::SynFlood;
 use crate::conn;
 use crate::content::Content;
+use crate::limits::Limits;
+use crate::respond::Status;
 use crate::site::Sites;
+use crate::tally;
 
 /// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
 /// download that needs longer is resumed by its client elsewhere.
@@ -48,8 +53,8 @@ pub enum Message {
     End,
     /// Say how you are.
     Status(Part),
-    /// Serve these from now on.
-    Sites(Arc<Sites>),
+    /// Serve these from now on, within these limits.
+    Settings(Arc<Sites>, Limits),
 }
 
 /// Workers that end together: one that has settled stays until all have, as its connections'
@@ -101,6 +106,8 @@ pub struct Parts {
     pub groups: Groups,
     /// Its guard against floods of SYNs.
     pub syn_flood: SynFlood,
+    /// Who is let in.
+    pub door: Door,
     /// All the workers.
     pub together: Together,
     /// What `status` says that does not change: an object.
@@ -119,6 +126,7 @@ pub struct HttpWorker {
     /// A frame to a group came: it may have changed which groups are wanted.
     heard_group: bool,
     syn_flood: SynFlood,
+    door: Door,
     together: Together,
     /// Another worker has failed.
     ended: bool,
@@ -135,8 +143,17 @@ pub struct HttpWorker {
 impl HttpWorker {
     /// A worker that serves what its parts say, on `port`.
     pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
-        let Parts { mut stack, content, messages, post, groups, syn_flood, together, identity } =
-            parts;
+        let Parts {
+            mut stack,
+            content,
+            messages,
+            post,
+            groups,
+            syn_flood,
+            door,
+            together,
+            identity,
+        } = parts;
         stack.listen(port);
         if !post.is_alone() {
             stack.collect_strays();
@@ -152,6 +169,7 @@ impl HttpWorker {
             groups,
             heard_group: true,
             syn_flood,
+            door,
             together,
             ended: false,
             port,
@@ -229,9 +247,41 @@ impl HttpWorker {
                 Message::Drain => self.begin_drain(),
                 Message::End => self.ended = true,
                 Message::Status(part) => part.answer(self.status()),
-                Message::Sites(sites) => self.content.replace_sites(sites),
+                Message::Settings(sites, limits) => {
+                    self.content.replace_sites(sites);
+                    self.content.set_limits(limits);
+                }
             }
         }
+    }
+
+    /// Starts to serve a connection, or to turn it away.
+    fn let_in(&mut self, stream: Stream, peer: IpAddr) {
+        let content = Rc::clone(&self.content);
+        let tally = &content.tally;
+        let task = match self.door.admit(peer, &content.limits()) {
+            Ok(None) => self.executor.spawn(conn::serve(stream, content)),
+            Ok(Some(place)) => self.executor.spawn(async move {
+                conn::serve(stream, content).await;
+                drop(place);
+            }),
+            Err(status) => {
+                tally::add(match status {
+                    Status::TooManyRequests => &tally.over_max_per_address,
+                    _ => &tally.over_max_connections,
+                });
+                let Some(told) = self.door.turn_away() else {
+                    // The stream goes, and resets it.
+                    tally::add(&tally.reset_unanswered);
+                    return;
+                };
+                self.executor.spawn(async move {
+                    conn::turn_away(stream, content, status).await;
+                    drop(told);
+                })
+            }
+        };
+        task.detach();
     }
 
     fn begin_drain(&mut self) {
@@ -295,6 +345,12 @@ impl HttpWorker {
         let driver = self.driver.iter().chain(lost).chain(self.syn_flood.status());
         let driver: serde_json::Map<String, Value> =
             driver.map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let http: serde_json::Map<String, Value> = self
+            .content
+            .tally
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
         let mut status = json!({
             "uptime_seconds": uptime.as_secs_f64(),
             "link_up": self.link_up,
@@ -306,6 +362,7 @@ impl HttpWorker {
             "time_wait": counts.time_wait,
             "memory": counts.memory,
             "neighbors": stack.neighbors(),
+            "http": http,
             "stack": counters,
             "driver": driver,
         });
@@ -361,9 +418,10 @@ impl Machine for HttpWorker {
         self.take_messages();
         while let Some((stream, peer)) = Reactor::next_accepted(&self.reactor) {
             self.syn_flood.remember(peer.ip());
-            self.executor.spawn(conn::serve(stream, Rc::clone(&self.content))).detach();
+            self.let_in(stream, peer.ip());
         }
         while self.executor.try_tick() {}
+        self.door.settle(self.reactor.borrow().streams());
         self.check_drain(now);
     }
 

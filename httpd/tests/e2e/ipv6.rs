@@ -31,6 +31,8 @@ over_ipv6! {
     kernel_options::without_any_option,
     kernel_options::with_the_smallest_usual_mss,
     kernel_options::with_tiny_receive_buffers,
+    limits::a_client_has_so_many_connections_whatever_worker_they_come_to,
+    limits::who_reads_or_sends_too_slowly_is_cut_off,
     stalled::a_client_that_reads_nothing_for_ten_seconds_gets_everything,
     stalled::a_head_that_trickles_in_is_given_up,
     http::head_is_get_without_the_body,

@@ -29,6 +29,7 @@ mod http;
 mod impaired;
 mod ipv6;
 mod kernel_options;
+mod limits;
 mod link;
 mod rest;
 mod settings;
