@@ -18,11 +18,9 @@ use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, MIN_MTU_IPV6, check_gateways, parse_address,
     parse_size,
 };
+use crate::limits::Limits;
 use crate::site::SiteSettings;
 
-use self::limits::LimitArgs;
-
-mod limits;
 mod merge;
 
 /// Own addresses at the most: each costs a look at every frame.
@@ -182,7 +180,7 @@ struct ServeArgs {
     #[arg(long, env = "LOG_LEVEL", value_parser = log_level, default_value = "info")]
     log_level: String,
     #[command(flatten)]
-    limits: LimitArgs,
+    limits: Limits,
 }
 
 #[derive(Debug, Args)]
@@ -285,7 +283,7 @@ impl ServeArgs {
             slaac: self.slaac,
             port: self.port,
             sites,
-            limits: self.limits.into(),
+            limits: self.limits,
             cache_size: self.cache_size,
             workers: self.workers,
             busy_poll: self.busy_poll,
@@ -497,7 +495,6 @@ fn log_level(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Limits;
 
     const GOOD: [&str; 10] = [
         "tagwire",

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use httparse::Header;
+use tagwire_core::counters::add;
 
 use crate::cache::{Answer, Entry, File};
 use crate::chunked::{BadBody, Chunked};
@@ -32,7 +33,6 @@ use crate::range::{self, Selection};
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
 use crate::site::Site;
-use crate::tally;
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
 
@@ -260,7 +260,7 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
             Ok(_) => {}
             Err(TransportError::TimedOut) if seen == 0 => {
-                tally::add(&session.content.tally.idle_timeout);
+                add(&session.content.tally.idle_timeout, 1);
                 return Err(End::Close);
             }
             Err(TransportError::TimedOut) => {
@@ -310,7 +310,7 @@ fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Pag
     };
     let Session { transport, input, content, served, .. } = session;
     if limits.is_last(*served) {
-        tally::add(&content.tally.last_request);
+        add(&content.tally.last_request, 1);
     }
     *served = served.saturating_add(1);
     consume(input, reply.head_len);
@@ -651,7 +651,7 @@ async fn drain<T: Transport>(session: &mut Session<T>, low_water: usize) -> Resu
             Err(TransportError::TimedOut) => {
                 let taken = before.saturating_sub(transport.queued());
                 if taken < content.limits().least_progress() {
-                    tally::add(&content.tally.slow_reader);
+                    add(&content.tally.slow_reader, 1);
                     return Err(End::Abort);
                 }
             }
@@ -674,7 +674,7 @@ async fn throw_away<T: Transport>(
     loop {
         // Where the next request would begin is not known: nothing more is answered.
         let here = left.take(input).map_err(|BadBody| {
-            tally::add(&content.tally.body_refused);
+            add(&content.tally.body_refused, 1);
             End::Linger
         })?;
         consume(input, here);
@@ -685,7 +685,7 @@ async fn throw_away<T: Transport>(
             Ok(0) => return Err(End::Close),
             Ok(_) => {}
             Err(TransportError::TimedOut) => {
-                tally::add(&content.tally.body_timeout);
+                add(&content.tally.body_timeout, 1);
                 return Err(End::Linger);
             }
             Err(TransportError::Draining) => return Err(End::Linger),

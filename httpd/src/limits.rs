@@ -5,7 +5,7 @@ use std::time::Duration;
 
 mod settable;
 
-pub use settable::Limits;
+pub use settable::{HEADING, Limits};
 
 /// Octets of a request body that are read and thrown away to keep the connection. Reading on
 /// costs the peer and us; a bigger body costs the peer its connection (413).

@@ -1,68 +1,50 @@
 //! What a worker has refused, cut off and ended, each reason by itself: `http` in `status`.
 
-use std::cell::Cell;
+use tagwire_core::counters;
+use tagwire_core::counters::add;
 
 use crate::respond::Status;
 
-macro_rules! tally {
-    ($($(#[$doc:meta])* $field:ident,)*) => {
-        /// Counters of one worker; they belong to its thread.
-        #[derive(Debug, Default)]
-        pub struct Tally {
-            $($(#[$doc])* pub $field: Cell<u64>,)*
-        }
-
-        impl Tally {
-            /// Every counter with its name, in the order of declaration.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($field), self.$field.get()),)*].into_iter()
-            }
-        }
-    };
-}
-
-tally! {
-    /// Heads that are no HTTP/1 request, or leave open where the next one begins: 400, 501, 505.
-    bad_request,
-    /// Heads above [`max_head`](crate::limits::Limits::max_head): 431.
-    head_too_large,
-    /// Heads above [`max_fields`](crate::limits::Limits::max_fields): 431.
-    too_many_fields,
-    /// Targets above [`max_target`](crate::limits::Limits::max_target): 414.
-    target_too_long,
-    /// Bodies above what is read past: 413, or the end in the middle of a chunked one.
-    body_refused,
-    /// Heads that took longer than [`head_timeout`](crate::limits::Limits::head_timeout): 408.
-    head_timeout,
-    /// Unfinished heads that had no room beside all the others: 503.
-    heads_full,
-    /// Bodies that did not end in time.
-    body_timeout,
-    /// Connections ended as they rested for
-    /// [`idle_timeout`](crate::limits::Limits::idle_timeout).
-    idle_timeout,
-    /// Connections reset as their peers took less than
-    /// [`min_rate`](crate::limits::Limits::min_rate) asks for.
-    slow_reader,
-    /// Connections ended with their [`max_requests`](crate::limits::Limits::max_requests)th answer.
-    last_request,
-    /// Connections above [`max_connections`](crate::limits::Limits::max_connections): 503.
-    over_max_connections,
-    /// Connections above [`max_per_address`](crate::limits::Limits::max_per_address): 429.
-    over_max_per_address,
-    /// Connections above either that were reset without a word, as too many were being told.
-    reset_unanswered,
-}
-
-/// Adds one.
-pub fn add(counter: &Cell<u64>) {
-    counter.set(counter.get() + 1);
+counters! {
+    /// Counters of one worker; they belong to its thread.
+    Tally {
+        /// Heads that are no HTTP/1 request, or leave open where the next one begins: 400, 501, 505.
+        bad_request,
+        /// Heads above [`max_head`](crate::limits::Limits::max_head): 431.
+        head_too_large,
+        /// Heads above [`max_fields`](crate::limits::Limits::max_fields): 431.
+        too_many_fields,
+        /// Targets above [`max_target`](crate::limits::Limits::max_target): 414.
+        target_too_long,
+        /// Bodies above what is read past: 413, or the end in the middle of a chunked one.
+        body_refused,
+        /// Heads that took longer than [`head_timeout`](crate::limits::Limits::head_timeout): 408.
+        head_timeout,
+        /// Unfinished heads that had no room beside all the others: 503.
+        heads_full,
+        /// Bodies that did not end in time.
+        body_timeout,
+        /// Connections ended as they rested for
+        /// [`idle_timeout`](crate::limits::Limits::idle_timeout).
+        idle_timeout,
+        /// Connections reset as their peers took less than
+        /// [`min_rate`](crate::limits::Limits::min_rate) asks for.
+        slow_reader,
+        /// Connections ended with their [`max_requests`](crate::limits::Limits::max_requests)th answer.
+        last_request,
+        /// Connections above [`max_connections`](crate::limits::Limits::max_connections): 503.
+        over_max_connections,
+        /// Connections above [`max_per_address`](crate::limits::Limits::max_per_address): 429.
+        over_max_per_address,
+        /// Connections above either that were reset without a word, as too many were being told.
+        reset_unanswered,
+    }
 }
 
 impl Tally {
     /// Counts a head that was refused with `status`.
     pub fn refused(&self, status: Status) {
-        add(match status {
+        let counter = match status {
             Status::HeadTooLarge => &self.head_too_large,
             Status::TooManyFields => &self.too_many_fields,
             Status::TargetTooLong => &self.target_too_long,
@@ -70,6 +52,7 @@ impl Tally {
             Status::RequestTimeout => &self.head_timeout,
             Status::Unavailable => &self.heads_full,
             _ => &self.bad_request,
-        });
+        };
+        add(counter, 1);
     }
 }

@@ -7,8 +7,9 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory, Parser};
 
-use super::{Cli, CliError, limits, one_line};
+use super::{Cli, CliError, one_line};
 use crate::file::{self, File, Given};
+use crate::limits::HEADING;
 use crate::site::SiteSettings;
 
 /// An option by its long name, and the arguments that give it.
@@ -65,7 +66,7 @@ pub(super) fn merge(
 fn as_arguments(serve: &Command, given: &Given, limit: bool) -> Result<Vec<OsString>, String> {
     let name = &given.name;
     let known = |option: &&Arg| {
-        let fits = !limit || option.get_help_heading() == Some(limits::HEADING);
+        let fits = !limit || option.get_help_heading() == Some(HEADING);
         // A file that names a file would have no end.
         fits && option.get_long() == Some(name) && option.get_id() != "config"
     };

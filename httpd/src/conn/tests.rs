@@ -16,9 +16,7 @@ use super::*;
 use crate::cache::Cache;
 use crate::cold::{Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
-use crate::limits::{
-    CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES,
-};
+use crate::limits::{CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 

@@ -11,7 +11,7 @@ use async_executor::LocalExecutor;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tagwire_core::clock::Nanos;
-use tagwire_core::counters::Counters;
+use tagwire_core::counters::{Counters, add};
 use tagwire_core::packet::{
     Groups, Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag,
 };
@@ -32,7 +32,6 @@ use crate::content::Content;
 use crate::limits::Limits;
 use crate::respond::Status;
 use crate::site::Sites;
-use crate::tally;
 
 /// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
 /// download that needs longer is resumed by its client elsewhere.
@@ -266,13 +265,14 @@ impl HttpWorker {
                 drop(place);
             }),
             Err(status) => {
-                tally::add(match status {
+                let counter = match status {
                     Status::TooManyRequests => &tally.over_max_per_address,
                     _ => &tally.over_max_connections,
-                });
+                };
+                add(counter, 1);
                 let Some(told) = self.door.turn_away() else {
                     // The stream goes, and resets it.
-                    tally::add(&tally.reset_unanswered);
+                    add(&tally.reset_unanswered, 1);
                     return;
                 };
                 self.executor.spawn(async move {
