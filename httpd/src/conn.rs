@@ -365,18 +365,11 @@ fn plan<T: Transport>(
         Ok(None) => return Plan::More,
         Err(status) => return Plan::Refuse(status),
     };
-    if let Some(status) = *turned_away {
-        let date = content.date_line();
-        let common = Common { date: &date, persistence: Persistence::Close };
-        let answer = respond::refusal(status, common, head.method != Method::Head);
-        let reply = Reply::new(&head, common, answer, Body::Sent);
-        return Plan::Reply(Reply { expects: false, ..reply });
-    }
     // A client that waits for 100 sends its body or not after any other answer (RFC 9110 10.1.1):
     // what follows that cannot be told apart, so the connection ends.
     let called_for = matches!(head.method, Method::Get | Method::Head);
     let ambiguous = head.expects && !head.body.is_none() && !called_for;
-    let last = limits.is_last(*served);
+    let last = limits.is_last(*served) || turned_away.is_some();
     let keeps = head.keep_alive && !transport.is_draining() && !ambiguous && !last;
     let persistence = match (keeps, head.old) {
         (false, _) => Persistence::Close,
@@ -394,13 +387,13 @@ fn plan<T: Transport>(
     let date = content.date_line();
     let lines = cors.map_or(&[][..], |cors| cors.answer(head.fields));
     let common = Common { date: &date, persistence, site: lines };
-    let refused = match head.method {
+    let refused = turned_away.or(match head.method {
         Method::Get | Method::Head | Method::Options => None,
         Method::NotAllowed => Some(Status::MethodNotAllowed),
         Method::Unknown => Some(Status::NotImplemented),
-    };
+    });
     if let Some(status) = refused {
-        let answer = respond::refusal(status, common, true);
+        let answer = respond::refusal(status, common, head.method != Method::Head);
         return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
     }
     let Ok(target) = target else {
@@ -584,7 +577,8 @@ impl Reply {
             body,
             head_len: request.len,
             discard: request.body,
-            expects: request.expects,
+            // A body that is not kept for is not called for either.
+            expects: request.expects && keeps,
             keeps,
         }
     }
