@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tagwire::limits::Limits;
 use tagwire::request;
 use tagwire_netstack::wire::checksum::{self, Sum};
 use tagwire_netstack::{
@@ -188,7 +189,7 @@ fn head(criterion: &mut Criterion) {
     group.bench_function("parse", |bencher| {
         bencher.iter(|| {
             let mut slots = request::slots();
-            request::parse(black_box(REQUEST), &mut slots)
+            request::parse(black_box(REQUEST), &mut slots, &Limits::DEFAULT)
                 .expect("it is well-formed")
                 .expect("it is whole")
                 .len
