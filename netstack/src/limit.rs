@@ -1,7 +1,9 @@
 //! How often something may be done: token buckets on the stack's own clock.
 
+use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
+use crate::entropy::Keys;
 use crate::time::Instant;
 
 /// `burst` at once, and one more each `interval`.
@@ -27,6 +29,35 @@ impl TokenBucket {
             self.full_at = full_at;
         }
         granted
+    }
+}
+
+/// The rate of ICMP errors, in all and to one host.
+#[derive(Debug)]
+pub(crate) struct ErrorLimits {
+    all: TokenBucket,
+    /// Hosts share a bucket with few others, which they cannot choose.
+    hosts: Vec<TokenBucket>,
+    keys: Keys,
+}
+
+const HOST_BUCKETS: usize = 256;
+/// To one host, as Linux's `icmp_ratelimit` of either family: one a second after a few.
+const HOST_BURST: u32 = 6;
+const HOST_INTERVAL: Duration = Duration::from_secs(1);
+
+impl ErrorLimits {
+    /// Limits of which `all` is for all hosts together.
+    pub(crate) fn new(keys: Keys, all: TokenBucket) -> Self {
+        let host = TokenBucket::new(HOST_BURST, HOST_INTERVAL);
+        Self { all, hosts: vec![host; HOST_BUCKETS], keys }
+    }
+
+    /// Whether an error may go to `host`. What the host's own limit refuses is not taken from
+    /// the others.
+    pub(crate) fn take(&mut self, now: Instant, host: impl Hash) -> bool {
+        let bucket = self.keys.hash_one(host) as usize % HOST_BUCKETS;
+        self.hosts[bucket].take(now) && self.all.take(now)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::ip::reassembly::Reassembly;
 use crate::ip::route::Routes;
 use crate::ip::v6::Ipv6;
 use crate::ip::{Outbox, Packet};
+use crate::limit::ErrorLimits;
 use crate::link::acd::{AddressEvent, Claim};
 use crate::link::ingress;
 use crate::link::neighbor::{Lookup, Neighbors, Request};
@@ -89,7 +90,7 @@ pub struct Stack {
     ipv6: Option<Ipv6>,
     nd_limits: ipv6::Limits,
     reassembly: Reassembly,
-    icmp_limits: ipv4_in::IcmpLimits,
+    icmp_limits: ErrorLimits,
     outbox: Outbox,
     tcp: Tcp,
     stats: Stats,
@@ -135,7 +136,7 @@ impl Stack {
             ipv6: ipv6::from_config(&config, keys, mtu, now),
             nd_limits: ipv6::Limits::default(),
             reassembly: Reassembly::new(keys),
-            icmp_limits: ipv4_in::IcmpLimits::new(keys),
+            icmp_limits: ErrorLimits::new(keys, ipv4_in::ERRORS),
             outbox: Outbox::default(),
             tcp: Tcp::new(config.tcp, keys, mss, config.offload.segmentation),
             stats: Stats::default(),

@@ -1,12 +1,10 @@
 //! IPv4: what its packets carry, whole or in fragments, and the ICMP errors that answer some
 //! (RFC 1122 3.2.2).
 
-use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{Stack, is_udp_sound};
-use crate::entropy::Keys;
 use crate::frame::{Checksum, FrameMeta};
 use crate::ip::reassembly::{Expired, Fragment, Key};
 use crate::ip::{self, Packet};
@@ -20,30 +18,9 @@ const MAX_QUOTE: usize = 576 - ipv4::HEADER_LEN - icmpv4::HEADER_LEN;
 /// The largest payload of a packet (RFC 791: its length has 16 bits).
 const MAX_PAYLOAD: usize = 65_535 - ipv4::HEADER_LEN;
 
-/// How many ICMP errors are sent (RFC 1812 4.3.2.8): in all as Linux's `icmp_msgs_per_sec` and
-/// `icmp_msgs_burst`, and to one host as its `icmp_ratelimit`, one a second after a few.
-#[derive(Debug)]
-pub(super) struct IcmpLimits {
-    all: TokenBucket,
-    /// Hosts share a bucket with few others, which they cannot choose.
-    hosts: Vec<TokenBucket>,
-    keys: Keys,
-}
-
-const HOST_BUCKETS: usize = 256;
-
-impl IcmpLimits {
-    pub(super) fn new(keys: Keys) -> Self {
-        let host = TokenBucket::new(6, Duration::from_secs(1));
-        let all = TokenBucket::new(50, Duration::from_millis(1));
-        Self { all, hosts: vec![host; HOST_BUCKETS], keys }
-    }
-
-    pub(super) fn take(&mut self, now: Instant, host: IpAddr) -> bool {
-        let bucket = self.keys.hash_one(host) as usize % HOST_BUCKETS;
-        self.hosts[bucket].take(now) && self.all.take(now)
-    }
-}
+/// How many ICMP errors are sent in all (RFC 1812 4.3.2.8), as Linux's `icmp_msgs_burst` and
+/// `icmp_msgs_per_sec`.
+pub(super) const ERRORS: TokenBucket = TokenBucket::new(50, Duration::from_millis(1));
 
 /// What a packet carries, and between whom.
 struct Datagram<'a> {
@@ -181,7 +158,7 @@ impl Stack {
         (source, destination): (Ipv4Addr, Ipv4Addr),
         quote: &[u8],
     ) {
-        if !self.icmp_limits.take(now, destination.into()) {
+        if !self.icmp_limits.take(now, destination) {
             self.stats.icmp_limited += 1;
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::{CloseReason, Connection, Context, Outcome};
+use super::connection::{CloseReason, Connection, Context, Outcome, State};
 use super::seq::SeqNum;
 use crate::wire::tcp::{Flags, Segment};
 
@@ -11,20 +11,20 @@ use crate::wire::tcp::{Flags, Segment};
 /// microseconds. What is so old is on no path any more.
 const PAWS_LIFETIME: Duration = Duration::from_secs(2147);
 /// Between two ACKs for segments without data that are not acceptable, as Linux.
-const OBJECTION_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const OBJECTION_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Connection {
     /// Handles one segment; the clauses stand in the RFC's order.
     pub(crate) fn on_segment(&mut self, cx: &mut Context<'_>, segment: &Segment<'_>) -> Outcome {
-        let silent = cx.now.since(self.last_heard);
-        self.last_heard = cx.now;
-        self.keepalives_unanswered = 0;
-
-        // RFC 7323 5.3 R1: PAWS stands before the sequence check.
+        // RFC 7323 5.3 R1: PAWS stands before the sequence check. A segment without the option, on
+        // a connection that has agreed on it, is taken, as Linux does. RFC 7323 3.2 would rather
+        // drop it: but there are middleboxes that take the option off later segments, and ends that
+        // leave it out of some, and their connections would hang. Who forges a segment has to hit both
+        // numbers in any case, and would lack no more than a bit: PAWS takes half of all values.
         if let (Some(state), Some(theirs)) = (self.timestamps, segment.options.timestamp)
             && SeqNum(theirs.value).before(SeqNum(state.recent))
             && !segment.flags.has(Flags::RST)
-            && silent <= PAWS_LIFETIME
+            && cx.now.since(self.last_heard) <= PAWS_LIFETIME
             && !self.is_overtaken(cx, segment, state.recent.wrapping_sub(theirs.value))
         {
             cx.stats.tcp_paws += 1;
@@ -35,6 +35,10 @@ impl Connection {
         // First: the sequence number.
         if !self.is_acceptable(segment) {
             if segment.flags.has(Flags::RST) {
+                if self.is_reset_at_fin(segment) {
+                    cx.stats.tcp_reset_in += 1;
+                    return Outcome::Close(CloseReason::Reset);
+                }
                 cx.stats.tcp_reset_ignored += 1;
                 return Outcome::Continue;
             }
@@ -59,6 +63,7 @@ impl Connection {
                 && segment.ack.after(self.snd_una)
                 && segment.ack.at_or_before(self.snd_nxt)
             {
+                self.hear(cx);
                 return self.on_ack(cx, segment);
             }
             return Outcome::Continue;
@@ -94,6 +99,7 @@ impl Connection {
             self.challenge(cx);
             return Outcome::Continue;
         }
+        self.hear(cx);
         // RFC 7323 4.3 (2); behind RFC 5961's check, as Linux: a forged value from the future
         // would make every true segment look old, and to have it taken must be no easier
         // than to have data taken.
@@ -117,6 +123,22 @@ impl Connection {
 
         // Seventh: the segment's text; eighth: FIN.
         self.on_text(cx, segment)
+    }
+
+    /// The peer lives. Only what has passed the checks of both numbers says so, as in Linux
+    /// (`rcv_tstamp`): else whoever knows the four-tuple could keep a connection that is dead
+    /// from its keepalive's end, and from giving way where memory is short.
+    fn hear(&mut self, cx: &Context<'_>) {
+        self.last_heard = cx.now;
+        self.keepalives_unanswered = 0;
+    }
+
+    /// Whether a RST has the number of the peer's FIN, and not the one after it: a peer that
+    /// drops a closed connection may say so (macOS does). As Linux (`tcp_reset_check`); it is
+    /// one more exact number, for who guesses blindly.
+    fn is_reset_at_fin(&self, segment: &Segment<'_>) -> bool {
+        matches!(self.state, State::CloseWait | State::Closing | State::LastAck)
+            && self.peer_fin == Some(segment.seq)
     }
 
     /// Whether a segment that PAWS would drop is only a duplicate acknowledgement that others

@@ -231,6 +231,7 @@ impl Tcp {
                 env.stats.tcp_reset_ignored += 1;
             }
             Some(Verdict::Ignore) => env.stats.tcp_ignored += 1,
+            Some(Verdict::Limited) => env.stats.tcp_challenge_limited += 1,
             Some(Verdict::Over) => env.stats.tcp_reset_in += 1,
             Some(Verdict::Acknowledge) => self.acknowledge_time_wait(env, &tuple),
             Some(Verdict::Reset(seq, ack)) => push_reset(env, &tuple, seq, Some(ack)),

@@ -423,6 +423,7 @@ impl Connection {
             window: self.advertise(config),
             timestamps: self.timestamps.map(|state| (state.recent, state.offset)),
             fin_wait_2,
+            objected: self.objected,
             expires: now + if fin_wait_2 { config.fin_wait_2 } else { config.time_wait },
         }
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::demux::FourTuple;
+use super::input::OBJECTION_INTERVAL;
 use super::seq::SeqNum;
 use crate::config::TcpConfig;
 use crate::entropy::Keys;
@@ -26,6 +27,8 @@ pub(crate) struct TimeWait {
     /// The peer's FIN has not come yet: FIN-WAIT-2.
     pub(crate) fin_wait_2: bool,
     pub(crate) expires: Instant,
+    /// When a segment that is held to a rate was last answered.
+    pub(crate) objected: Instant,
 }
 
 /// What a segment for a TIME-WAIT record leads to.
@@ -40,6 +43,8 @@ pub(crate) enum Verdict {
     Reset(SeqNum, SeqNum),
     /// Nothing.
     Ignore,
+    /// Nothing: the last answer to its like is not long ago.
+    Limited,
     /// Nothing: a RST has ended the record.
     Over,
 }
@@ -75,6 +80,20 @@ impl TimeWait {
         }
         let then = if segment.flags.has(Flags::FIN) { Then::Restart } else { Then::Keep };
         (Verdict::Acknowledge, then)
+    }
+
+    /// Whether an ACK may answer a segment. As in a live connection (RFC 5961 7, and Linux): what
+    /// is sent again by a timer, the peer's FIN before all, is always answered; of what is not,
+    /// and of SYNs, which can be forged from anywhere, one in an interval.
+    fn may_answer(&mut self, segment: &Segment<'_>, now: Instant) -> bool {
+        if segment.sequence_len() > 0 && !segment.flags.has(Flags::SYN) {
+            return true;
+        }
+        let granted = now.since(self.objected) >= OBJECTION_INTERVAL;
+        if granted {
+            self.objected = now;
+        }
+        granted
     }
 
     /// RFC 9293 3.10.7.4 for FIN-WAIT-2. Our FIN is acknowledged, so whatever the peer has sent
@@ -166,7 +185,13 @@ impl TimeWaitTable {
                 record.expires = now + config.time_wait;
                 self.queue.insert((record.expires, *tuple));
             }
-            Then::Remove => self.remove(tuple),
+            Then::Remove => {
+                self.remove(tuple);
+                return Some(verdict);
+            }
+        }
+        if verdict == Verdict::Acknowledge && !record.may_answer(segment, now) {
+            return Some(Verdict::Limited);
         }
         Some(verdict)
     }

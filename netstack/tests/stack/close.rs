@@ -273,6 +273,46 @@ fn a_reset_in_each_state_ends_the_connection_without_an_answer() {
 }
 
 #[test]
+fn a_reset_with_the_number_of_the_peers_fin_is_taken_once_that_has_come() {
+    // As Linux: macOS drops a closed connection so.
+    let finish: [fn(&mut Fixture, _); 3] = [
+        |t, _| t.send(seg("F.", 1, 1)),
+        |t, id| {
+            t.send(seg("F.", 1, 1));
+            t.shutdown(id);
+        },
+        |t, id| {
+            t.shutdown(id);
+            t.send(seg("F.", 1, 1));
+        },
+    ];
+    for (step, state) in finish.into_iter().zip([State::CloseWait, State::LastAck, State::Closing])
+    {
+        let (mut t, id) = Fixture::established(config());
+        step(&mut t, id);
+        assert_eq!(t.state(id), Some(state));
+        t.sent.clear();
+        t.send(seg("R", 0, 0));
+        t.nothing();
+        assert_eq!(t.state(id), Some(state));
+        t.send(seg("R", 1, 0));
+        t.nothing();
+        assert_eq!(t.stack.closed(id), Some(CloseReason::Reset), "{state:?}");
+    }
+    // Without a FIN that number is an old one.
+    for close in [false, true] {
+        let (mut t, id) = Fixture::established(config());
+        t.send(seg("P.", 1, 1).data(b"abc"));
+        if close {
+            t.shutdown(id);
+        }
+        t.send(seg("R", 3, 0));
+        assert_eq!(t.stack.closed(id), None);
+        assert_eq!(t.stack.stats().tcp_reset_ignored, 1);
+    }
+}
+
+#[test]
 fn data_behind_the_peers_fin_is_not_taken() {
     let (mut t, id) = Fixture::established(config());
     t.send(seg("F.", 1, 1).data(b"end"));

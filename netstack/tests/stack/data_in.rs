@@ -352,6 +352,17 @@ fn paws_drops_what_is_older_than_what_was_seen() {
 }
 
 #[test]
+fn what_comes_without_the_agreed_timestamp_is_taken_and_changes_none() {
+    // As Linux; RFC 7323 3.2 would rather drop it.
+    let mut t = Fixture::new(config());
+    let id = t.open(seg("S", 0, 0).mss(1012).timestamp(5000, 0));
+    t.send(seg(".", 1, 1).data(b"abc"));
+    t.send(seg("P.", 4, 1).data(b"def"));
+    assert_eq!(t.app_recv(id).0, b"abcdef");
+    assert_eq!(t.recv().options.timestamp.unwrap().echo, 5000);
+}
+
+#[test]
 fn a_forged_timestamp_does_not_end_the_true_ones() {
     // Who guesses a sequence number, but no acknowledgement, must not make all that the true
     // peer says look old.

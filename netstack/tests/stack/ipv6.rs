@@ -16,6 +16,8 @@ const HOP_BY_HOP: u8 = 0;
 const DESTINATION: u8 = 60;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+/// RFC 3692: for experiments.
+const UNKNOWN: u8 = 253;
 
 fn echo_message(source: Ipv6Addr, destination: Ipv6Addr, data: &[u8]) -> Vec<u8> {
     let mut message = vec![128, 0, 0, 0, 0x12, 0x34, 0, 1];
@@ -283,20 +285,28 @@ fn an_echo_that_is_longer_than_the_link_is_answered_in_part() {
 }
 
 #[test]
-fn errors_are_limited_in_their_rate() {
+fn errors_are_few_for_one_host_and_bounded_for_all() {
     // RFC 4443 2.4 (f).
     let mut t = Fixture::new(config_v6());
-    let frame = packet(&t, UDP, &datagram(OUR_IP6, b""));
-    for _ in 0..1000 {
-        t.frame(&frame);
-    }
-    let at_once = t.sent.len();
-    assert!((10..100).contains(&at_once), "{at_once}");
+    let errors_for = |t: &mut Fixture, source: Ipv6Addr, packets: u128, step: u128| {
+        let before = t.stack.stats().icmp_error_out;
+        for count in 0..packets {
+            let source = Ipv6Addr::from_bits(source.to_bits() + count * step);
+            let frame = t.ip_v6(&header_v6(source, OUR_IP6, UNKNOWN, 64), b"x");
+            t.frame(&frame);
+        }
+        t.stack.stats().icmp_error_out - before
+    };
+    assert_eq!(errors_for(&mut t, PEER_IP6, 100, 0), 6);
+    assert_eq!(t.stack.stats().icmp_limited, 94);
     t.advance(ms(1000));
-    t.sent.clear();
-    t.frame(&frame);
-    assert_eq!(t.sent.len(), 1);
-    assert_eq!(t.stack.stats().icmp_limited, 1000 - at_once as u64);
+    assert_eq!(errors_for(&mut t, PEER_IP6, 1, 0), 1);
+    // A host far away is whoever has its prefix, one on the link is not.
+    let far = Ipv6Addr::new(0x2001, 0xdb8, 9, 9, 0, 0, 0, 1);
+    assert_eq!(errors_for(&mut t, far, 100, 1), 6);
+    let near = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, 0);
+    assert_eq!(errors_for(&mut t, near, 20, 1), 20);
+    assert_eq!(errors_for(&mut t, far, 100, 1 << 64), 50 - 1 - 6 - 20);
 }
 
 #[test]

@@ -67,6 +67,27 @@ fn the_last_ack_once_more_is_not_answered() {
 }
 
 #[test]
+fn what_no_timer_sends_again_is_answered_at_a_rate() {
+    // RFC 5961 7.
+    let mut t = waiting(config());
+    for _ in 0..10 {
+        t.send(seg(".", 900_000, 1));
+        t.send(seg("S", 1, 0));
+    }
+    t.expect(seg(".", 2, 2));
+    t.nothing();
+    assert_eq!(t.stack.stats().tcp_challenge_limited, 19);
+    // A FIN whose acknowledgement was lost is.
+    for _ in 0..3 {
+        t.send(seg("F.", 1, 2));
+        t.expect(seg(".", 2, 2));
+    }
+    t.advance(ms(500));
+    t.send(seg(".", 900_000, 1));
+    t.expect(seg(".", 2, 2));
+}
+
+#[test]
 fn a_newer_syn_opens_a_new_connection_beyond_the_old_numbers() {
     let mut t = waiting(config());
     let old = t.iss;
@@ -119,6 +140,7 @@ fn a_newer_timestamp_suffices() {
     t.send(seg("S", 0u32.wrapping_sub(1000), 0).timestamp(101, 0));
     assert_eq!(t.recv().flags, ".");
     // Nor is an older one made up for by a higher number.
+    t.advance(ms(500));
     t.send(seg("S", 100_000, 0).timestamp(100, 0));
     assert_eq!(t.recv().flags, ".");
     t.send(seg("S", 0u32.wrapping_sub(1000), 0).timestamp(102, 0));

@@ -111,6 +111,35 @@ fn keepalive_asks_a_silent_peer_and_gives_up_when_it_is_gone() {
 }
 
 #[test]
+fn what_is_forged_without_the_numbers_does_not_keep_a_dead_connection() {
+    let mut t = Fixture::new(config());
+    let id = t.open(seg("S", 0, 0).mss(1000).timestamp(5000, 0));
+    let forged = [
+        // Outside of the window, of a sequence that PAWS drops, with an acknowledgement of what
+        // was never sent, with none, and what is challenged.
+        seg(".", 900_000, 1),
+        seg("P.", 900_000, 1).data(b"x"),
+        seg(".", 2, 1).timestamp(1, 0),
+        seg(".", 1, 900_000),
+        seg("", 1, 0),
+        seg("S", 77, 0),
+        seg("R", 2, 0),
+    ];
+    let mut waited = Duration::ZERO;
+    while t.stack.closed(id).is_none() && waited < 1000 * SECOND {
+        for segment in &forged {
+            t.send(segment.clone());
+        }
+        t.advance(5 * SECOND);
+        waited += 5 * SECOND;
+    }
+    assert_eq!(t.stack.closed(id), Some(CloseReason::TimedOut));
+    // As without them: two minutes of silence, and four probes half a minute apart.
+    assert_eq!(waited, 240 * SECOND);
+    assert_eq!(t.stack.stats().tcp_keepalive, 4);
+}
+
+#[test]
 fn keepalive_leaves_a_connection_with_data_on_its_way_to_the_data() {
     let tcp = TcpConfig { keepalive_idle: ms(500), ..TcpConfig::default() };
     let (mut t, id) = Fixture::established(Config { tcp, ..config() });

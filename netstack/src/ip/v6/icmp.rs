@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Ipv6, Out};
 use crate::ip::Packet;
 use crate::ip::icmp::{IcmpError, SegmentError, Unreachable};
+use crate::limit::TokenBucket;
 use crate::tcp::demux::FourTuple;
 use crate::tcp::seq::SeqNum;
 use crate::time::Instant;
@@ -17,9 +18,12 @@ use crate::wire::ipv6::{self, MIN_MTU, NEXT_ICMPV6, NEXT_TCP, NEXT_UDP};
 use crate::wire::ipv6_ext::{Problem, Upper, upper_of_quote};
 use crate::wire::ndp::TYPE_REDIRECT;
 
-/// RFC 4443 2.4 (f): errors at once, and the time for another; its example is 10 and 100 ms.
-pub(super) const ERROR_BURST: u32 = 50;
-pub(super) const ERROR_INTERVAL: Duration = Duration::from_millis(10);
+/// How many errors are sent in all (RFC 4443 2.4 (f)), whose example is 10 at once and one each
+/// 100 ms.
+pub(super) const ERRORS: TokenBucket = TokenBucket::new(50, Duration::from_millis(10));
+/// Of an address far away, what does not tell its host from another: a host may have a prefix of
+/// 64 bits to itself, and use any address of it (RFC 7934 6).
+const HOST_BITS: u128 = u64::MAX as u128;
 
 /// An error that a packet deserves, whether or not it may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,10 @@ impl Ipv6 {
             Some(destination)
         };
         let Some(ours) = ours else { return };
-        if !self.errors.take(now) {
+        // On the link all hosts share a prefix.
+        let shared = if self.routers.is_on_link(source) { 0 } else { HOST_BITS };
+        let host = source.to_bits() & !shared;
+        if !self.errors.take(now, host) {
             out.stats.icmp_limited += 1;
             return;
         }

@@ -21,7 +21,7 @@ use router::Routers;
 use super::{Outbox, Packet};
 use crate::config::{Ipv6Cidr, MacAddr};
 use crate::entropy::Keys;
-use crate::limit::TokenBucket;
+use crate::limit::ErrorLimits;
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::wire::ipv6::{self, ALL_ROUTERS, MIN_MTU, multicast_mac, solicited_node};
@@ -109,7 +109,7 @@ pub(crate) struct Ipv6 {
     pub(crate) addresses: Addresses,
     routers: Routers,
     mld: Mld,
-    errors: TokenBucket,
+    errors: ErrorLimits,
     /// The earliest time at which something is due; exact after each step.
     next: Instant,
 }
@@ -126,7 +126,7 @@ impl Ipv6 {
             routers: Routers::new(settings.gateway, slaac, &settings.addresses, keys, now),
             mld: Mld::new(keys),
             addresses: Addresses::new(settings, now),
-            errors: TokenBucket::new(icmp::ERROR_BURST, icmp::ERROR_INTERVAL),
+            errors: ErrorLimits::new(keys, icmp::ERRORS),
             // The first step is due at once: it joins and probes.
             next: now,
         }
