@@ -93,6 +93,8 @@ impl Peer {
         }
         self.opening = false;
         if self.guessing {
+            // Nor is it known at which number it began.
+            self.iss = None;
             (self.expected, self.seen) = (segment.ack, segment.seq + segment.sequence_len());
             return;
         }
