@@ -46,9 +46,24 @@ pub(super) struct Peer {
     /// No SYN-ACK for that was seen. A connection that then opens was opened by a lucky guess
     /// at the stack's number, and nothing is known of it.
     pub(super) guessing: bool,
+    /// The numbers from which the stack could go on when its application let go of connections
+    /// for which a neighbour may have been asked.
+    left: Vec<SeqNum>,
 }
 
 impl Peer {
+    /// The application lets go of the connection.
+    pub(super) fn note_released(&mut self) {
+        self.left.push(self.seen);
+    }
+
+    /// Whether it is an acknowledgement that waited for its neighbour while the record that the
+    /// released connection left answered straight to the station, or after that another
+    /// connection did: it may come behind those.
+    fn was_overtaken(&self, segment: &Segment<'_>) -> bool {
+        segment.sequence_len() == 0 && self.left.contains(&segment.seq)
+    }
+
     /// The peer sends a segment.
     pub(super) fn note_sent(&mut self, segment: &Segment<'_>) {
         if segment.flags.has(Flags::SYN) {
@@ -89,6 +104,9 @@ impl Peer {
             }
             self.scale = segment.options.window_scale.unwrap_or(0);
             self.guessing = self.rival || segment.ack != self.syn + 1;
+            return;
+        }
+        if self.was_overtaken(segment) {
             return;
         }
         self.opening = false;

@@ -283,6 +283,7 @@ impl Driver {
             }
             _ => {
                 let app = self.apps.swap_remove(index);
+                self.peers[app.peer].note_released();
                 self.stack.release(self.now, app.id);
             }
         }
