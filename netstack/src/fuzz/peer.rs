@@ -1,6 +1,7 @@
 //! What a peer on the wire knows of one connection: the numbers it has seen, and the promises
 //! that it holds the stack to.
 
+use super::stack::MAX_QUEUED;
 use crate::tcp::seq::SeqNum;
 use crate::wire::tcp::{Flags, Segment};
 
@@ -46,22 +47,18 @@ pub(super) struct Peer {
     /// No SYN-ACK for that was seen. A connection that then opens was opened by a lucky guess
     /// at the stack's number, and nothing is known of it.
     pub(super) guessing: bool,
-    /// The numbers from which the stack could go on when its application let go of connections
-    /// for which a neighbour may have been asked.
-    left: Vec<SeqNum>,
+    /// The application has let go of a connection.
+    pub(super) released: bool,
 }
 
 impl Peer {
-    /// The application lets go of the connection.
-    pub(super) fn note_released(&mut self) {
-        self.left.push(self.seen);
-    }
-
-    /// Whether it is an acknowledgement that waited for its neighbour while the record that the
-    /// released connection left answered straight to the station, or after that another
-    /// connection did: it may come behind those.
-    fn was_overtaken(&self, segment: &Segment<'_>) -> bool {
-        segment.sequence_len() == 0 && self.left.contains(&segment.seq)
+    /// Whether a segment waited for its neighbour while others went straight back to the station:
+    /// the answers of the record that a released connection leaves, or of what comes after that.
+    fn was_overtaken(&self, segment: &Segment<'_>, edge: SeqNum) -> bool {
+        let of_another =
+            self.iss.is_some_and(|iss| segment.seq.0.wrapping_sub(iss.0) > MAX_QUEUED as u32 + 2);
+        let is_late = edge.before(self.offered) || segment.ack.before(self.expected);
+        self.released && !self.guessing && (of_another || is_late)
     }
 
     /// The peer sends a segment.
@@ -106,7 +103,8 @@ impl Peer {
             self.guessing = self.rival || segment.ack != self.syn + 1;
             return;
         }
-        if self.was_overtaken(segment) {
+        let edge = segment.ack + (u32::from(segment.window) << self.scale);
+        if self.was_overtaken(segment, edge) {
             return;
         }
         self.opening = false;
@@ -118,7 +116,6 @@ impl Peer {
         }
         let Some(iss) = self.iss else { panic!("a segment before any SYN-ACK") };
 
-        let edge = segment.ack + (u32::from(segment.window) << self.scale);
         assert!(!edge.before(self.offered), "the window's right edge moved left");
         assert!(!segment.ack.before(self.expected), "an acknowledgement was taken back");
         (self.offered, self.expected) = (edge, segment.ack);

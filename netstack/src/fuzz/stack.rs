@@ -30,7 +30,7 @@ const BACKLOG: usize = 3;
 const MAX_CONNECTIONS: usize = 3;
 const MAX_TIME_WAIT: usize = 2;
 /// Octets that the application queues on one connection at the most.
-const MAX_QUEUED: usize = 300_000;
+pub(super) const MAX_QUEUED: usize = 300_000;
 
 /// Any octets as operations on a stack: frames, time, calls of the application. Checks after
 /// each that the promises of [`Stack`]'s documentation hold, and at the end that nothing
@@ -283,7 +283,7 @@ impl Driver {
             }
             _ => {
                 let app = self.apps.swap_remove(index);
-                self.peers[app.peer].note_released();
+                self.peers[app.peer].released = true;
                 self.stack.release(self.now, app.id);
             }
         }
