@@ -37,11 +37,11 @@ pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: Option<u64>) -> Ve
         if field.name.eq_ignore_ascii_case("if-none-match") {
             *none_match.get_or_insert(false) |= lists(field.value, etag, Comparison::Weak);
         } else if field.name.eq_ignore_ascii_case("if-modified-since") {
-            modified_since = Some(field.value);
+            only(&mut modified_since, field.value);
         } else if field.name.eq_ignore_ascii_case("if-match") {
             *matches.get_or_insert(false) |= lists(field.value, etag, Comparison::Strong);
         } else if field.name.eq_ignore_ascii_case("if-unmodified-since") {
-            unmodified_since = Some(field.value);
+            only(&mut unmodified_since, field.value);
         }
     }
     // Dates say nothing about what has none (13.1.3, 13.1.4).
@@ -55,6 +55,11 @@ pub fn evaluate(fields: &[Header<'_>], etag: &[u8], modified: Option<u64>) -> Ve
         (true, true) => Verdict::NotModified,
         (true, false) => Verdict::Proceed,
     }
+}
+
+/// Keeps the only value of a field: several dates are none (13.1.3).
+fn only<'a>(kept: &mut Option<&'a [u8]>, value: &'a [u8]) {
+    *kept = Some(if kept.is_some() { b"" } else { value });
 }
 
 /// `*`, or a list of entity tags one of which is ours. Reading ends at the first thing that is no
@@ -78,11 +83,14 @@ fn lists(value: &[u8], etag: &[u8], comparison: Comparison) -> bool {
             return false;
         };
         let (tag, more) = tag.split_at(quote + 2);
+        rest = more.trim_ascii_start();
+        if !matches!(rest, [] | [b',', ..]) {
+            return false;
+        }
         let strong = weak.is_none() && own.is_none();
         if tag == own.unwrap_or(etag) && (strong || matches!(comparison, Comparison::Weak)) {
             return true;
         }
-        rest = more;
     }
 }
 
@@ -160,6 +168,10 @@ mod tests {
             ("\"5f-3e8", false),
             ("w/\"5f-3e8\"", false),
             ("\"a\", *", false),
+            ("\"5f-3e8\"x", false),
+            ("\"5f-3e8\";q=1", false),
+            ("\"5f-3e8\" \"a\"", false),
+            ("\"a\" , \"5f-3e8\" ", true),
             ("", false),
             ("\"\"", false),
         ] {
@@ -189,6 +201,8 @@ mod tests {
         assert!(!answer(&[later, ("If-None-Match", "\"other\"")]));
         assert!(answer(&[("If-None-Match", "\"5f-3e8\""), ("If-Modified-Since", "nonsense")]));
         assert!(!answer(&[]));
+        let same = ("If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert!(answer(&[same]) && !answer(&[same, same]));
     }
 
     #[test]

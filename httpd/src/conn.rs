@@ -230,7 +230,10 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
         // Without another end of line there is no news, but that of a line without end: a
         // head that trickles in is not parsed again for every octet.
         let news = session.input.get(seen..).unwrap_or_default().contains(&b'\n');
-        if news || session.input.len() > session.content.limits().max_head {
+        if news
+            || session.input.len() > session.content.limits().max_head
+            || !request::may_begin(&session.input)
+        {
             match answer(session, None) {
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
@@ -305,6 +308,9 @@ fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Pag
     let reply = match plan(session, &limits, known) {
         Plan::More => return Step::More,
         Plan::Load(miss) => return Step::Wait(Wait::Load(miss)),
+        Plan::Refuse(Status::VersionNotSupported) if request::lower_version(&mut session.input) => {
+            return answer(session, None);
+        }
         Plan::Refuse(status) => return Step::End(refuse(session, status)),
         Plan::Reply(reply) => reply,
     };

@@ -7,11 +7,28 @@ pub fn extension(path: &[u8]) -> &str {
     extension.and_then(|octets| std::str::from_utf8(octets).ok()).unwrap_or("")
 }
 
+/// Types that were registered, or replaced, since the table of `mime_guess` was made.
+const NEWER: [(&str, &str); 10] = [
+    ("m3u8", "application/vnd.apple.mpegurl"), // RFC 8216
+    ("map", "application/json"),               // ECMA-426
+    ("mjs", "text/javascript"),                // RFC 9239
+    ("otf", "font/otf"),                       // RFC 8081
+    ("tgz", "application/gzip"),               // RFC 6713
+    ("toml", "application/toml"),
+    ("ts", "video/mp2t"), // RFC 3555
+    ("woff", "font/woff"),
+    ("yaml", "application/yaml"), // RFC 9512
+    ("yml", "application/yaml"),
+];
+
 /// The media type for the file at `path`; text types say that they are UTF-8, which is what
 /// files of today are. Unknown extensions are `application/octet-stream`.
 pub fn content_type(path: &[u8]) -> String {
     let extension = extension(path);
-    let essence = mime_guess::from_ext(extension).first_raw().unwrap_or("application/octet-stream");
+    let newer = NEWER.iter().find(|(it, _)| it.eq_ignore_ascii_case(extension));
+    let known = newer.map(|(_, essence)| *essence);
+    let known = known.or_else(|| mime_guess::from_ext(extension).first_raw());
+    let essence = known.unwrap_or("application/octet-stream");
     // JSON is UTF-8 by definition (RFC 8259 8.1) and defines no charset parameter.
     let text = essence.starts_with("text/")
         || matches!(essence, "application/javascript" | "application/xml" | "image/svg+xml");
@@ -28,6 +45,9 @@ mod tests {
             ("index.html", "text/html; charset=utf-8"),
             ("a/b.CSS", "text/css; charset=utf-8"),
             ("app.js", "text/javascript; charset=utf-8"),
+            ("module.MJS", "text/javascript; charset=utf-8"),
+            ("font.woff", "font/woff"),
+            ("segment.ts", "video/mp2t"),
             ("logo.svg", "image/svg+xml; charset=utf-8"),
             ("data.json", "application/json"),
             ("photo.jpeg", "image/jpeg"),

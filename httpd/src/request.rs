@@ -140,6 +140,26 @@ pub fn parse<'h, 'b>(
     }))
 }
 
+/// Whether a head may begin so: of what may not, nothing more needs to come. A TLS hello, say, has
+/// no line that could be waited for.
+pub fn may_begin(input: &[u8]) -> bool {
+    input.first().is_none_or(u8::is_ascii_graphic)
+}
+
+/// Makes a later minor version of HTTP/1 in the request line the last one that we know, as RFC 9110
+/// 2.5 wants it read; false if there is none.
+pub fn lower_version(input: &mut [u8]) -> bool {
+    let end = input.iter().position(|&octet| octet == b'\n').unwrap_or(input.len());
+    let line = input[..end].trim_ascii_end().len();
+    match input[..line].last_chunk_mut() {
+        Some([b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9']) => {
+            *minor = b'1';
+            true
+        }
+        _ => false,
+    }
+}
+
 /// What is wrong with a head that is not whole and already longer than it may become. Nothing
 /// shorter is refused for its length, so that a head is judged alike however it arrives.
 fn too_long(input: &[u8], limits: &Limits) -> Option<Status> {
@@ -260,11 +280,38 @@ fn content_length(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
-/// The octets that a host and port are made of (RFC 3986 3.2.2); empty is allowed.
+/// Host and port (RFC 3986 3.2.2, 3.2.3); each may be empty.
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|octet| octet.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(octet))
+    let colon = || value.iter().position(|&octet| octet == b':').unwrap_or(value.len());
+    let literal = value.first() == Some(&b'[');
+    let bracket = || value.iter().position(|&octet| octet == b']').map_or(value.len(), |at| at + 1);
+    let (host, port) = value.split_at(if literal { bracket() } else { colon() });
+    let fits = match host {
+        [b'[', inside @ .., b']'] => {
+            !inside.is_empty() && inside.iter().all(|&octet| octet == b':' || is_unescaped(octet))
+        }
+        name => is_name(name),
+    };
+    fits && matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
+}
+
+/// A reg-name.
+fn is_name(mut name: &[u8]) -> bool {
+    loop {
+        name = match name {
+            [] => return true,
+            [octet, rest @ ..] if is_unescaped(*octet) => rest,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest
+            }
+            _ => return false,
+        };
+    }
+}
+
+/// Unreserved, or a sub-delimiter (RFC 3986 2.2, 2.3).
+fn is_unescaped(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&octet)
 }
 
 /// Any octets: no panic; a head that is accepted lies within its limits, and is not accepted
@@ -417,6 +464,72 @@ mod tests {
     }
 
     /// Heads at a limit and just beyond it, and what is answered to those.
+    #[test]
+    fn hosts_and_ports() {
+        for host in [
+            "",
+            "x",
+            "X.y.",
+            "a_b",
+            "a%2eb",
+            "192.168.1.2",
+            "x:80",
+            "x:",
+            ":80",
+            "[fd00::1]",
+            "[::]:80",
+            "[v1.a]",
+            ".",
+            "~!$&'()*+,;=",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "x:80:80",
+            "x:http",
+            "x:-1",
+            "fd00::1",
+            "[fd00::1",
+            "[fd00::1]80",
+            "[]",
+            "[",
+            "]",
+            "a]",
+            "[a%41]",
+            "%",
+            "%4",
+            "%4g",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a@b",
+            "a\\b",
+            "\"a\"",
+            "<a>",
+            "\u{e4}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_later_minor_version_is_read_as_the_last_known() {
+        for (line, expected) in [
+            ("GET / HTTP/1.2\r\nA: b\r\n", Some("GET / HTTP/1.1\r\nA: b\r\n")),
+            ("GET / HTTP/1.9\n", Some("GET / HTTP/1.1\n")),
+            ("GET / HTTP/1.1\r\n", None),
+            ("GET / HTTP/1.10\r\n", None),
+            ("GET / HTTP/2.2\r\n", None),
+            ("GET /\r\nA: HTTP/1.2\r\n", None),
+            ("", None),
+        ] {
+            let mut input = line.as_bytes().to_vec();
+            let lowered = lower_version(&mut input).then(|| String::from_utf8(input).unwrap());
+            assert_eq!(lowered.as_deref(), expected, "{line}");
+        }
+    }
+
     #[test]
     fn limits() {
         let custom = Limits { max_head: 600, max_fields: 5, max_target: 90, ..Limits::DEFAULT };

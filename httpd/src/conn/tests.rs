@@ -208,6 +208,19 @@ fn methods_and_their_statuses() {
     assert_eq!(answers[1].1, "hello", "the connection goes on behind the body");
     assert!(bench.text("BREW /a HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 501 "));
     assert!(bench.text("GET /a HTTP/3.0\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 505 "));
+    let answer = bench.text("GET /a HTTP/1.2\r\nHost: x\r\n\r\n".repeat(2));
+    let answers = split_answers(&answer);
+    assert_eq!(answers.iter().map(|(_, body)| *body).collect::<Vec<_>>(), ["hello"; 2]);
+}
+
+#[test]
+fn what_can_become_no_request_is_not_waited_for() {
+    let bench = Bench::new(1 << 26);
+    // The beginning of a TLS hello.
+    let client = bench.connect();
+    client.write(b"\x16\x03\x01");
+    let answer = bench.run(client.receive(1));
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", answer.escape_ascii());
 }
 
 #[test]
@@ -750,4 +763,7 @@ fn a_body_that_is_held_back_is_called_for() {
     let answer = bench.text(format!("POST /a HTTP/1.1\r\n{expect}abc{}", get("/none")));
     let [(head, _)] = split_answers(&answer)[..] else { panic!("{answer}") };
     assert_eq!(field(head, "Connection"), Some("close"));
+    // A refusal that ends the connection needs no body.
+    let answer = bench.text(format!("POST /a HTTP/1.1\r\n{expect}"));
+    assert_eq!(status_line(&answer), "HTTP/1.1 405 Method Not Allowed");
 }
