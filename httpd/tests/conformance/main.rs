@@ -17,9 +17,14 @@
 mod bed;
 mod case;
 mod differences;
+#[allow(dead_code)] // what the differential suite needs more of it
+#[path = "../common/harness.rs"]
+mod harness;
 mod host;
 mod hub;
 mod ip;
+#[path = "../common/nginx.rs"]
+mod nginx;
 #[allow(dead_code)] // what the end-to-end tests need more of it
 #[path = "../common/packet.rs"]
 mod packet;

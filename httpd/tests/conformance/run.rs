@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::case::{Case, Families};
 use crate::differences::{DIFFERENCES, Difference};
+use crate::harness::{self, Options};
 use crate::host::{Family, Host};
 use crate::hub::Hub;
 use crate::subjects::{Name, Subject, Subjects};
@@ -22,44 +23,10 @@ const THREADS: usize = 24;
 /// What a case came to on one subject: why it failed, if it did.
 type Outcome = Result<(), String>;
 
-struct Options {
-    list: bool,
-    exact: bool,
-    wanted: Vec<String>,
-    skipped: Vec<String>,
-}
-
-impl Options {
-    /// Those of libtest that mean something here; the others are all the same.
-    fn read() -> Self {
-        let (mut wanted, mut skipped) = (Vec::new(), Vec::new());
-        let (mut list, mut exact) = (false, false);
-        let mut words = std::env::args().skip(1);
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--list" => list = true,
-                "--exact" => exact = true,
-                "--skip" => skipped.extend(words.next()),
-                "--test-threads" | "--format" | "--color" | "-Z" => drop(words.next()),
-                _ if word.starts_with('-') => {}
-                _ => wanted.push(word),
-            }
-        }
-        Self { list, exact, wanted, skipped }
-    }
-
-    fn takes(&self, case: &Case) -> bool {
-        let fits = |part: &String| {
-            if self.exact { case.name == part } else { case.name.contains(part.as_str()) }
-        };
-        (self.wanted.is_empty() || self.wanted.iter().any(fits)) && !self.skipped.iter().any(fits)
-    }
-}
-
 pub(crate) fn main(all: Vec<Case>) -> ExitCode {
     let options = Options::read();
     check_table(&all);
-    let cases: Vec<Case> = all.into_iter().filter(|case| options.takes(case)).collect();
+    let cases: Vec<Case> = all.into_iter().filter(|case| options.takes(case.name)).collect();
     if options.list {
         for case in &cases {
             println!("{}: test ({})", case.name, case.clause());
@@ -68,26 +35,16 @@ pub(crate) fn main(all: Vec<Case>) -> ExitCode {
     }
     println!("\nrunning {} tests", cases.len());
     let started = Instant::now();
-    let Some(subjects) = up(&cases) else {
-        println!("\ntest result: ok. 0 passed; 0 failed; {} ignored", cases.len());
-        return ExitCode::SUCCESS;
+    if cases.is_empty() {
+        return harness::skipped(0);
+    }
+    let Some(subjects) = harness::up("conformance", Subjects::up) else {
+        return harness::skipped(cases.len());
     };
     let outcomes = run(&cases, &subjects);
     let failed = report(&cases, &outcomes);
     subjects.finish();
-    let (result, passed) = (if failed == 0 { "ok" } else { "FAILED" }, cases.len() - failed);
-    let took = started.elapsed().as_secs_f64();
-    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; in {took:.1}s");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// The subjects, for cases; what is printed where there can be no lab names the thread.
-fn up(cases: &[Case]) -> Option<Subjects> {
-    if cases.is_empty() {
-        return None;
-    }
-    let thread = thread::Builder::new().name("conformance".to_owned()).spawn(Subjects::up);
-    thread.unwrap().join().expect("the subjects are up")
+    harness::verdict(cases.len(), failed, started)
 }
 
 /// The table names cases that are there, each once for a subject.

@@ -1,14 +1,13 @@
 //! The two that the suite runs against, each in its pod: Tagwire as it is shipped, and nginx on
 //! the kernel's TCP behind the same VLAN.
 
-use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tagwire_lab::{Lab, LabProcess, POD_INTERFACE};
 
-use crate::bed::{Bed, content, wait_until};
+use crate::bed::{Bed, content};
+use crate::nginx;
 use crate::packet::Mac;
 
 /// What `/big` is long: more than any window of a case.
@@ -46,9 +45,7 @@ impl Subjects {
         tagwire_lab::require_tools(&["nginx"]).unwrap();
         bed.put("big", &content(3, BIG));
         bed.put("middle", &content(4, MIDDLE));
-        for entry in fs::read_dir(bed.www()).unwrap() {
-            fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o644)).unwrap();
-        }
+        nginx::open_to_all(&bed.www());
         // Frames come as a wire would carry them: cut to size, their checksums filled in.
         let node = bed.lab().node();
         let offloads = "ethtool -K nic0 tx off tso off gso off gro off";
@@ -79,40 +76,13 @@ const TAGWIRE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 1, 0x150);
 const LINUX_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x123, 0, 0, 0, 0, 1, 0x151);
 
 fn start_nginx(bed: &Bed) -> LabProcess {
-    let pod = bed.lab().pod(1);
-    pod.kernel_stack().unwrap();
+    let nginx = nginx::start(bed, 1, "");
     let script = format!(
         "cd /proc/sys/net/ipv6/conf && device=$(ls | grep {POD_INTERFACE} | tail -n 1) &&
          echo 0 > $device/accept_ra && echo 0 > $device/disable_ipv6 &&
          ip address add {LINUX_V6}/64 dev $device nodad"
     );
-    let output = pod.command("sh").args(["-c", &script]).output().unwrap();
+    let output = bed.lab().pod(1).command("sh").args(["-c", &script]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let config = bed.lab().scratch().join("nginx.conf");
-    fs::write(&config, nginx_conf(bed)).unwrap();
-    let nginx = pod.command("nginx").arg("-c").arg(&config).capture().spawn().unwrap();
-    let address = format!("http://{}/", pod.address());
-    wait_until("nginx serves", Duration::from_secs(10), || {
-        bed.client(&["curl", "-sS", "-m", "5", "-o", "/dev/null", &address]).status.success()
-    });
     nginx
-}
-
-fn nginx_conf(bed: &Bed) -> String {
-    let (scratch, www) = (bed.lab().scratch().display().to_string(), bed.www());
-    let www = www.display();
-    format!(
-        "daemon off;
-worker_processes 1;
-user www-data;
-pid {scratch}/nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    keepalive_timeout 300s;
-    server {{ listen 80; listen [::]:80; root {www}; }}
-}}
-"
-    )
 }
