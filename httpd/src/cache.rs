@@ -11,19 +11,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use httparse::Header;
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use crate::date::unix_seconds;
-use crate::encoding::{self, Coding};
 use crate::limits::{CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER};
-use crate::respond::{Entity, FileHead, Status};
-use crate::site::{Site, SiteId};
+use crate::respond::Status;
+use crate::site::SiteId;
 
 mod freshness;
+mod representation;
 
 pub(crate) use freshness::{Age, Freshness, Millis};
+pub(crate) use representation::{Encodings, Progress};
+pub use representation::{File, Source, Variants};
 
 /// Which content a file had, and who might read it: it changes whenever either may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,137 +132,6 @@ pub enum Answer {
     Refused(Status),
 }
 
-/// A file as it was found.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// Where, relative to www-root (with `index.html`).
-    pub path: Box<[u8]>,
-    /// Which content it had.
-    pub id: FileId,
-    /// The content; `None`: it comes in chunks.
-    pub body: Option<Bytes>,
-}
-
-/// A file, ready to send: one representation of it.
-#[derive(Debug)]
-pub struct File {
-    /// Which content this is.
-    pub id: FileId,
-    /// Where it was found, relative to www-root (with `index.html`).
-    pub path: Box<[u8]>,
-    /// Modification time as Last-Modified shows it, seconds since 1970.
-    pub modified: u64,
-    /// Entity tag with its quotes.
-    pub etag: Box<str>,
-    /// What its heads are made of.
-    pub head: FileHead,
-    /// The content; `None`: it comes in chunks.
-    pub body: Option<Bytes>,
-    /// Other representations; `None`: this is all there is.
-    pub variants: Option<Box<Variants>>,
-}
-
-/// Encoded representations of a file beside the plain one.
-#[derive(Debug)]
-pub struct Variants {
-    /// Files on disk that are such: they belong to the identity of the file.
-    siblings: Box<[(Coding, FileId)]>,
-    /// The shortest one first; each is an entry that has no others.
-    encoded: Box<[(Coding, Arc<Entry>)]>,
-}
-
-impl Variants {
-    /// The one in which a request with these fields is answered; `None`: the file as it is.
-    pub(crate) fn choose(&self, fields: &[Header<'_>]) -> Option<&Arc<Entry>> {
-        let asked =
-            fields.iter().filter(|field| field.name.eq_ignore_ascii_case("accept-encoding"));
-        let offered = self.encoded.iter().map(|&(coding, _)| coding);
-        let chosen = encoding::choose(asked.map(|field| field.value), offered)?;
-        self.encoded.iter().find(|(coding, _)| *coding == chosen).map(|(_, entry)| entry)
-    }
-
-    fn weight(&self) -> usize {
-        let encoded: usize = self.encoded.iter().map(|(_, entry)| entry.weight()).sum();
-        size_of::<Self>() + size_of_val(&*self.siblings) + size_of_val(&*self.encoded) + encoded
-    }
-}
-
-impl File {
-    /// Prepares what is sent for a file of `site`, at the time `now`; `siblings` are encoded files
-    /// beside it, of which those that could be read are `encoded`.
-    pub(crate) fn new(
-        site: &Site,
-        plain: Source,
-        siblings: Vec<(Coding, FileId)>,
-        encoded: Vec<(Coding, Source)>,
-        now: SystemTime,
-    ) -> Self {
-        let varies = !encoded.is_empty();
-        let mut encoded: Vec<_> = encoded
-            .into_iter()
-            .map(|(coding, source)| {
-                let file = Self::representation(site, &plain.path, source, Some(coding), true, now);
-                (coding, file)
-            })
-            .collect();
-        // Between those that a client likes alike the shortest is the best.
-        encoded.sort_by_key(|(coding, file)| (file.id.len, *coding));
-        let entry = |(coding, file)| (coding, Arc::new(Entry::new(Answer::File(file), Millis(0))));
-        let variants = Variants {
-            siblings: siblings.into(),
-            encoded: encoded.into_iter().map(entry).collect(),
-        };
-        let path = plain.path.clone();
-        Self {
-            variants: (!variants.siblings.is_empty()).then(|| Box::new(variants)),
-            ..Self::representation(site, &path, plain, None, varies, now)
-        }
-    }
-
-    /// `source` as a representation of the file at `name`, which says what it is about.
-    fn representation(
-        site: &Site,
-        name: &[u8],
-        Source { path, id, body }: Source,
-        coding: Option<Coding>,
-        varies: bool,
-        now: SystemTime,
-    ) -> Self {
-        // Files from before 1970 are rare enough to look like 1970. RFC 9110 8.8.2.1: a time in
-        // the future is not sent.
-        let modified = u64::try_from(id.modified).unwrap_or(0).min(unix_seconds(now));
-        // No inode: replicas of the same content on several nodes share their validators. Two
-        // encodings of one file may be of one length.
-        let mark = coding.map(|coding| format!("-{coding}")).unwrap_or_default();
-        let etag = format!("\"{:x}.{:x}-{:x}{mark}\"", id.modified, id.modified_ns, id.len);
-        let entity = Entity {
-            content_type: &site.content_type(name),
-            coding,
-            len: id.len,
-            modified,
-            etag: &etag,
-            varies,
-        };
-        let head = FileHead::new(&entity, &site.fields(name));
-        Self { id, path, modified, etag: etag.into(), head, body, variants: None }
-    }
-
-    /// Octets of the representation.
-    pub fn octets(&self) -> u64 {
-        self.body.as_ref().map_or(self.id.len, |body| body.len() as u64)
-    }
-
-    /// The encoded files beside it that there were when it was loaded.
-    pub(crate) fn siblings(&self) -> &[(Coding, FileId)] {
-        self.variants.as_ref().map_or(&[], |variants| &variants.siblings)
-    }
-
-    /// Number of chunks of a file without body.
-    pub fn chunks(&self) -> u32 {
-        u32::try_from(self.id.len.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)
-    }
-}
-
 impl Entry {
     /// An entry whose file was looked at `checked`, or later.
     pub(crate) fn new(answer: Answer, checked: Millis) -> Self {
@@ -272,13 +141,7 @@ impl Entry {
     /// Octets that the entry takes, bookkeeping included.
     fn weight(&self) -> usize {
         let extra = match &self.answer {
-            Answer::File(file) => {
-                file.path.len()
-                    + file.etag.len()
-                    + file.head.weight()
-                    + file.body.as_ref().map_or(0, Bytes::len)
-                    + file.variants.as_ref().map_or(0, |variants| variants.weight())
-            }
+            Answer::File(file) => file.weight(),
             Answer::Redirect(location) => location.len(),
             Answer::Refused(_) => 0,
         };
@@ -317,6 +180,8 @@ pub struct Cache {
     hits: AtomicU64,
     misses: AtomicU64,
     loads: AtomicU64,
+    compressions: AtomicU64,
+    compressions_put_off: AtomicU64,
 }
 
 /// A moment's figures of the cache.
@@ -334,6 +199,10 @@ pub struct CacheStats {
     pub misses: u64,
     /// Files and chunks read from disk.
     pub loads: u64,
+    /// Files compressed.
+    pub compressions: u64,
+    /// Files that were left as they are for a while, as too many were being compressed.
+    pub compressions_put_off: u64,
 }
 
 impl Cache {
@@ -363,6 +232,8 @@ impl Cache {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             loads: AtomicU64::new(0),
+            compressions: AtomicU64::new(0),
+            compressions_put_off: AtomicU64::new(0),
         }
     }
 
@@ -394,9 +265,14 @@ impl Cache {
         self.content.contains_key(&KeyRef::Chunk(id, index))
     }
 
+    /// Whether what takes so many octets lives long enough here that it pays to work on it.
+    pub(crate) fn is_worth(&self, octets: u64) -> bool {
+        octets <= self.capacity / 16
+    }
+
     /// Whether chunks loaded ahead would live until they are asked for.
     pub(crate) fn reads_ahead(&self) -> bool {
-        self.capacity >= 16 * CHUNK as u64
+        self.is_worth(CHUNK as u64)
     }
 
     /// Takes the new answer to `path`, in place of the one before.
@@ -428,6 +304,16 @@ impl Cache {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts one file that was compressed.
+    pub(crate) fn count_compression(&self) {
+        self.compressions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one file that will be compressed another time.
+    pub(crate) fn count_compression_put_off(&self) {
+        self.compressions_put_off.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The figures of the moment.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
@@ -437,6 +323,8 @@ impl Cache {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             loads: self.loads.load(Ordering::Relaxed),
+            compressions: self.compressions.load(Ordering::Relaxed),
+            compressions_put_off: self.compressions_put_off.load(Ordering::Relaxed),
         }
     }
 }
@@ -444,10 +332,11 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::Site;
 
     const SITE: SiteId = SiteId::for_tests();
 
-    fn id(inode: u64, len: u64) -> FileId {
+    pub(super) fn id(inode: u64, len: u64) -> FileId {
         FileId {
             device: 1,
             inode,
@@ -459,14 +348,15 @@ mod tests {
         }
     }
 
-    fn source(path: &[u8], id: FileId) -> Source {
+    pub(super) fn source(path: &[u8], id: FileId) -> Source {
         let body = Some(Bytes::from(vec![b'x'; id.len as usize]));
         Source { path: path.into(), id, body }
     }
 
     fn file(path: &[u8], len: usize) -> Arc<Entry> {
         let source = source(path, id(1, len as u64));
-        let file = File::new(&Site::for_tests(), source, vec![], vec![], SystemTime::now());
+        let encodings = Encodings::default();
+        let file = File::new(&Site::for_tests(), source, encodings, SystemTime::now());
         Arc::new(Entry::new(Answer::File(file), Millis(0)))
     }
 
@@ -497,37 +387,6 @@ mod tests {
         assert!(cache.entry(SITE, b"a").is_none());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert_eq!(cache.stats().bytes, 0);
-    }
-
-    #[test]
-    fn encoded_ones_count() {
-        let entry = |encoded: &[(Coding, u64)]| {
-            let siblings = encoded.iter().map(|&(coding, len)| (coding, id(2, len))).collect();
-            let encoded = encoded.iter().map(|&(coding, len)| (coding, source(b"a.x", id(2, len))));
-            let plain = source(b"a", id(1, 1000));
-            let site = Site::for_tests();
-            let file = File::new(&site, plain, siblings, encoded.collect(), SystemTime::now());
-            Entry::new(Answer::File(file), Millis(0))
-        };
-        let (plain, two) = (entry(&[]), entry(&[(Coding::Gzip, 300), (Coding::Brotli, 200)]));
-        assert!(two.weight() > plain.weight() + 500, "{} {}", two.weight(), plain.weight());
-        let Answer::File(file) = &two.answer else { panic!("a file") };
-        let variants = file.variants.as_ref().unwrap();
-        let order: Vec<_> = variants.encoded.iter().map(|(coding, _)| *coding).collect();
-        assert_eq!(order, [Coding::Brotli, Coding::Gzip], "the shortest first");
-    }
-
-    #[test]
-    fn no_file_is_from_the_future() {
-        let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
-        let site = Site::for_tests();
-        let from = |modified| {
-            let source = source(b"a", FileId { modified, ..id(1, 1) });
-            File::new(&site, source, vec![], vec![], now)
-        };
-        assert_eq!((from(999).modified, from(1001).modified, from(-5).modified), (999, 1000, 0));
-        assert_ne!(from(1001).etag, from(1002).etag);
-        assert_ne!(from(-5).etag, from(-6).etag);
     }
 
     #[test]

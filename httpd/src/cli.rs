@@ -14,10 +14,12 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
+use crate::compress::parse_codings;
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, MIN_MTU_IPV6, check_gateways, parse_address,
     parse_size,
 };
+use crate::encoding::Coding;
 use crate::limits::Limits;
 use crate::site::SiteSettings;
 
@@ -146,6 +148,13 @@ struct ServeArgs {
     /// What the content cache may hold: octets, or with k, m, g
     #[arg(long, env = "CACHE_SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "512m")]
     cache_size: u64,
+    /// What text without an encoded sibling is compressed with, once, when it is loaded: off, or
+    /// some of gzip, br and zstd with commas
+    #[arg(long, env = "COMPRESS", value_name = "CODINGS", value_parser = parse_codings, default_value = "gzip")]
+    compress: Box<[Coding]>,
+    /// The least that is compressed: octets, or with k, m
+    #[arg(long, env = "COMPRESS_MIN_SIZE", value_name = "SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "1k")]
+    compress_min_size: u64,
     /// Worker threads, 1 to 64; auto for as many as there are CPUs for this process
     #[arg(long, env = "WORKERS", value_name = "N", value_parser = workers, default_value = "1")]
     workers: usize,
@@ -265,6 +274,9 @@ impl ServeArgs {
             (Some(path), Some(first)) => first.www_root = path,
             (Some(path), None) => sites.push(SiteSettings::new(path)),
             (None, _) => {}
+        }
+        for site in &mut sites {
+            site.complete(&self.compress, self.compress_min_size);
         }
         if sites.is_empty() {
             return Err(
@@ -534,7 +546,11 @@ mod tests {
                 gateways: vec![],
                 slaac: false,
                 port: 80,
-                sites: vec![SiteSettings::new("/www".into())],
+                sites: vec![SiteSettings {
+                    compress: Some([Coding::Gzip].into()),
+                    compress_min_size: Some(1024),
+                    ..SiteSettings::new("/www".into())
+                }],
                 limits: Limits::DEFAULT,
                 cache_size: 512 << 20,
                 workers: 1,
@@ -582,6 +598,10 @@ mod tests {
             "50\n",
             "--busy-poll",
             "50\n",
+            "--compress",
+            "br,gzip\n",
+            "--compress-min-size",
+            "4k\n",
             "--control",
             "/run/c\n",
             "--log-format",
@@ -597,6 +617,9 @@ mod tests {
         assert_eq!(config.memory_budget, 64 << 20);
         assert_eq!(config.rto_min, Duration::from_millis(50));
         assert_eq!((config.port, config.cache_size), (8080, 1 << 30));
+        let site = &config.sites[0];
+        assert_eq!(site.compress.as_deref(), Some(&[Coding::Brotli, Coding::Gzip][..]));
+        assert_eq!(site.compress_min_size, Some(4096));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
         assert_eq!(config.control, Some("/run/c".into()));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Json, "debug".to_owned()));
@@ -618,7 +641,7 @@ mod tests {
         ];
         let Ok(Command::Serve(config)) = parse(good) else { panic!("they are good") };
         assert_eq!((&*config.interface, config.vlan), ("m0", VlanStack::UNTAGGED));
-        assert_eq!(config.sites, [SiteSettings::new("/www".into())]);
+        assert_eq!(config.sites[0].www_root, PathBuf::from("/www"));
         assert_eq!((config.gateways, config.control), (vec![], None));
     }
 
@@ -630,6 +653,8 @@ mod tests {
             (&["--gateway", "192.168.123.1/24"], "without prefix"),
             (&["--port", "0"], "is no port"),
             (&["--cache-size", "lots"], "is no size"),
+            (&["--compress", "deflate"], "use off, or some of gzip, br and zstd"),
+            (&["--compress-min-size", "tiny"], "is no size"),
             (&["--workers", "0"], "use 1 to 64, or auto"),
             (&["--workers", "65"], "use 1 to 64, or auto"),
             (&["--pcp", "8"], "use 0 to 7"),

@@ -16,6 +16,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
+use crate::compress::parse_codings;
+use crate::config::parse_size;
+use crate::encoding::Coding;
 use crate::limits::MAX_SITES;
 use crate::site::SiteSettings;
 
@@ -77,7 +80,7 @@ enum Values {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text, a number, true or false")]
 enum Scalar {
     Text(String),
     Number(i64),
@@ -211,6 +214,17 @@ fn beneath(text: &str) -> Result<String, String> {
     }
 }
 
+pub(crate) fn compress<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Box<[Coding]>>, D::Error> {
+    parse_codings(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+pub(crate) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let size = Scalar::deserialize(deserializer)?.to_string();
+    parse_size(&size).map(Some).map_err(D::Error::custom)
+}
+
 pub(crate) fn types<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -311,6 +325,8 @@ set = { Cache-Control = "public, max-age=31536000, immutable" }
 hosts = ["Example.org", "*.example.org"]
 www-root = "/other"
 dotfiles = true
+compress = "br, gzip"
+compress-min-size = 4096
 
 [site.cors]
 origins = ["https://app.example"]
@@ -341,6 +357,8 @@ credentials = true
         assert_eq!(first.headers[0].set[0].0, "Cache-Control");
         assert_eq!(second.hosts, ["example.org", "*.example.org"]);
         assert!(second.dotfiles && !first.dotfiles);
+        assert_eq!(second.compress.as_deref(), Some(&[Coding::Brotli, Coding::Gzip][..]));
+        assert_eq!((second.compress_min_size, first.compress_min_size), (Some(4096), None));
         assert_eq!(parse(""), Ok(File { serve: vec![], limits: vec![], sites: vec![] }));
     }
 
@@ -361,8 +379,11 @@ credentials = true
             (17, "set = { A = \"x\\ny\" }", "no field may have"),
             (20, "hosts = [\"a:80\"]", "no host"),
             (22, "dotfiles = 1", "invalid type"),
-            (25, "origins = [\"app.example\"]", "is no origin"),
-            (25, "origin = \"*\"", "unknown field `origin`"),
+            (23, "compress = \"brotli\"", "is no coding"),
+            (24, "compress-min-size = \"1.5k\"", "is no size"),
+            (24, "compress-min-size = []", "a text, a number"),
+            (27, "origins = [\"app.example\"]", "is no origin"),
+            (27, "origin = \"*\"", "unknown field `origin`"),
         ] {
             let mut lines: Vec<_> = GOOD.lines().collect();
             lines[line - 1] = with;
@@ -374,12 +395,12 @@ credentials = true
         let without = parse(&GOOD.replace("www-root = \"/www\"", "")).unwrap_err();
         assert_eq!((without.line, &*without.message), (8, "missing field `www-root`"));
         let error = parse(&GOOD.replace("[\"https://app.example\"]", "\"*\"")).unwrap_err();
-        assert!(error.line == 24 && error.message.contains("name the origins"), "{error}");
+        assert!(error.line == 26 && error.message.contains("name the origins"), "{error}");
         let set = "[[site.headers]]\npath = \"/**\"\nset = { access-control-max-age = \"9\" }\n";
         let error = parse(&format!("{GOOD}{set}")).unwrap_err();
         assert!(error.line == 19 && error.message.contains("by [site.cors] and by"), "{error}");
         let twice = format!("{GOOD}\n[[site]]\nhosts = [\"example.ORG\"]\nwww-root = \"/x\"\n");
         let error = parse(&twice).unwrap_err();
-        assert!(error.line == 28 && error.message == "example.org has a site already", "{error}");
+        assert!(error.line == 30 && error.message == "example.org has a site already", "{error}");
     }
 }

@@ -21,6 +21,7 @@ pub mod cache;
 pub mod chunked;
 pub mod cli;
 pub mod cold;
+pub mod compress;
 pub mod conditional;
 pub mod config;
 pub mod conn;

@@ -99,6 +99,18 @@ pub const COLD_QUEUE_FOR_WAITERS: usize = COLD_QUEUE / 2;
 /// chunks, and is deep enough for a disk's queue.
 pub const COLD_LOADS: usize = 32;
 
+/// Files that are compressed at the same time: one that takes long does not hold up the others, and
+/// most of the machine stays with who serves.
+pub const COMPRESSORS: usize = 2;
+
+/// Files that are compressed or wait for it. More stay as they are until they are looked at again,
+/// so that a scan for texts that nobody reads holds up nothing else.
+pub const COMPRESSION_QUEUE: usize = 16;
+
+/// How long a file's first request waits for its compression before it gets the file as it is. A
+/// MiB takes 20 to 60 ms for each coding, most files less than one.
+pub const COMPRESSION_PATIENCE: Duration = Duration::from_millis(150);
+
 /// Files kept open for the chunks that follow. Below the usual soft limit of 1,024 descriptors.
 pub const OPEN_FILES: usize = 64;
 

@@ -16,7 +16,9 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 
 use crate::cold::Root;
+use crate::compress;
 use crate::cors::{Cors, CorsSettings};
+use crate::encoding::Coding;
 use crate::file;
 use crate::mime;
 
@@ -59,6 +61,12 @@ pub struct SiteSettings {
     /// Let pages of other origins read the answers.
     #[serde(default)]
     pub cors: Option<CorsSettings>,
+    /// What text is compressed with when it is loaded; `None`: what `--compress` says, if anything.
+    #[serde(default, deserialize_with = "file::compress")]
+    pub compress: Option<Box<[Coding]>>,
+    /// Files of less octets are not; `None`: what `--compress-min-size` says.
+    #[serde(default, deserialize_with = "file::size")]
+    pub compress_min_size: Option<u64>,
 }
 
 fn usual_index() -> Vec<String> {
@@ -84,7 +92,15 @@ impl SiteSettings {
             headers: Vec::new(),
             safe_headers: yes(),
             cors: None,
+            compress: None,
+            compress_min_size: None,
         }
+    }
+
+    /// Says what nothing was said about.
+    pub(crate) fn complete(&mut self, compress: &[Coding], compress_min_size: u64) {
+        self.compress.get_or_insert_with(|| compress.into());
+        self.compress_min_size.get_or_insert(compress_min_size);
     }
 }
 
@@ -139,6 +155,17 @@ impl Site {
     pub(crate) fn content_type(&self, path: &[u8]) -> String {
         let own = mime::extension(path).to_ascii_lowercase();
         self.settings.types.get(&own).cloned().unwrap_or_else(|| mime::content_type(path))
+    }
+
+    /// What the file at `path`, relative to www-root and of so many octets, is compressed with.
+    pub(crate) fn codings(&self, path: &[u8], len: u64) -> &[Coding] {
+        let codings = self.settings.compress.as_deref().unwrap_or_default();
+        let small = len < self.settings.compress_min_size.unwrap_or(0);
+        if codings.is_empty() || small || !compress::is_compressible(&self.content_type(path)) {
+            &[]
+        } else {
+            codings
+        }
     }
 
     /// The lines of the fields that answers with the file at `path`, relative to www-root, have

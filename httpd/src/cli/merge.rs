@@ -173,6 +173,23 @@ www-root = \"/b\"
     }
 
     #[test]
+    fn what_is_usual_for_sites_is_said_once() {
+        use crate::encoding::Coding::{Brotli, Gzip, Zstd};
+        let text = "[serve]\ninterface = \"m0\"\nslaac = true\ncompress = \"br,gzip\"\n\
+                    [[site]]\nwww-root = \"/a\"\n[[site]]\nhosts = [\"b\"]\nwww-root = \"/b\"\n\
+                    compress = \"off\"\ncompress-min-size = \"4k\"\n";
+        let both = |more: &[&str]| {
+            let config = serve(text, more).unwrap();
+            let of = |site: &SiteSettings| (site.compress.clone().unwrap(), site.compress_min_size);
+            [of(&config.sites[0]), of(&config.sites[1])]
+        };
+        let off = ([].into(), Some(4096));
+        assert_eq!(both(&[]), [([Brotli, Gzip].into(), Some(1024)), off.clone()]);
+        let more = ["--compress", "zstd", "--compress-min-size", "100"];
+        assert_eq!(both(&more), [([Zstd].into(), Some(100)), off]);
+    }
+
+    #[test]
     fn mistakes_name_file_and_line() {
         for (line, with, part) in [
             (7, "port = 0", "is no port"),

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_channel::oneshot::Canceled;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::compress::{Compressed, Compressors};
 use super::files::{Stop, Walk, complain, identity_of};
 use super::flights::Flights;
 use super::resolve::{Resolved, is_same, resolve};
 use super::runtime::{ReadFile, aside, spawn};
 use super::siblings::{sibling_path, unfit};
 use super::{Command, Known, LoadError, Loaded, Waiter};
-use crate::cache::{Answer, Cache, Entry, File, FileId, Key, Millis, Source};
+use crate::cache::{Answer, Cache, Encodings, Entry, File, FileId, Key, Millis, Progress, Source};
 use crate::encoding::Coding;
-use crate::limits::{CHUNK, OPEN_FILE_IDLE, OPEN_FILES};
+use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES};
 use crate::respond::Status;
 use crate::site::Site;
 
@@ -36,6 +38,7 @@ pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
     let loader = Rc::new(Loader {
         cache,
         flights: Flights::new(),
+        compressors: Compressors::new(),
         open: RefCell::default(),
         sweeping: Cell::new(false),
     });
@@ -47,6 +50,7 @@ pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
 struct Loader {
     cache: Arc<Cache>,
     flights: Rc<Flights>,
+    compressors: Compressors,
     /// Large files in use: a replaced file is sent to its end from the one that was opened.
     open: RefCell<HashMap<FileId, OpenFile>>,
     /// A task closes files that rest.
@@ -56,6 +60,22 @@ struct Loader {
 struct OpenFile {
     file: Rc<ReadFile>,
     used: Instant,
+}
+
+/// A file that is being made an answer.
+#[derive(Clone)]
+struct Draft {
+    plain: Source,
+    encodings: Encodings,
+    /// Its times tell it from what it may become.
+    settled: bool,
+}
+
+impl Draft {
+    fn entry(self, site: &Site, checked: Millis) -> Arc<Entry> {
+        let file = File::new(site, self.plain, self.encodings, SystemTime::now());
+        Arc::new(Entry::new(Answer::File(file), checked))
+    }
 }
 
 impl Loader {
@@ -120,7 +140,12 @@ impl Loader {
         })
     }
 
-    async fn entry(&self, site: &Arc<Site>, path: &[u8], old: Option<&Arc<Entry>>) -> Arc<Entry> {
+    async fn entry(
+        self: &Rc<Self>,
+        site: &Arc<Site>,
+        path: &[u8],
+        old: Option<&Arc<Entry>>,
+    ) -> Arc<Entry> {
         let checked = self.now();
         let found = self.look(site, path).await;
         if let Some(old) = old.filter(|old| is_same(old, &found)) {
@@ -128,15 +153,15 @@ impl Loader {
             return Arc::clone(old);
         }
         self.cache.count_load();
-        let (answer, settled) = match found {
-            Ok(Resolved::File(at, _, siblings)) => match self.file(site, &at, siblings).await {
-                Ok((file, settled)) => (Answer::File(file), settled),
-                Err(status) => (Answer::Refused(status), true),
+        let answer = match found {
+            Ok(Resolved::File(at, _, siblings)) => match self.draft(site, &at, siblings).await {
+                Ok(draft) => return self.publish(site, path, draft, checked).await,
+                Err(status) => Answer::Refused(status),
             },
             Ok(Resolved::Redirect) => {
-                (Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into()), true)
+                Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into())
             }
-            Err(status) => (Answer::Refused(status), true),
+            Err(status) => Answer::Refused(status),
         };
         if matches!(answer, Answer::Refused(Status::Unavailable)) {
             // That says nothing about the file.
@@ -144,10 +169,80 @@ impl Loader {
             return old.map_or_else(unavailable, Arc::clone);
         }
         let entry = Arc::new(Entry::new(answer, checked));
-        if settled {
-            self.cache.put_entry(site.id, path, &entry);
+        self.cache.put_entry(site.id, path, &entry);
+        entry
+    }
+
+    /// Makes a file the answer to `path`, as it is for the time being if its compression takes
+    /// longer than anybody should wait.
+    async fn publish(
+        self: &Rc<Self>,
+        site: &Arc<Site>,
+        path: &[u8],
+        mut draft: Draft,
+        checked: Millis,
+    ) -> Arc<Entry> {
+        let mut compressed = self.compress(site, &mut draft);
+        if let Some(under_way) = &mut compressed
+            && let Ok(done) = timeout(COMPRESSION_PATIENCE, under_way).await
+        {
+            self.take_compressed(&mut draft, done);
+            compressed = None;
+        }
+        let entry = draft.clone().entry(site, checked);
+        if !draft.settled {
+            return entry;
+        }
+        self.cache.put_entry(site.id, path, &entry);
+        if let Some(under_way) = compressed {
+            let (loader, unfinished) = (Rc::clone(self), Arc::clone(&entry));
+            let (site, path): (_, Box<[u8]>) = (Arc::clone(site), path.into());
+            spawn(async move {
+                loader.take_compressed(&mut draft, under_way.await);
+                let there = loader.cache.entry(site.id, &path);
+                if there.is_some_and(|there| Arc::ptr_eq(&there, &unfinished)) {
+                    let entry = draft.entry(&site, unfinished.freshness.checked());
+                    loader.cache.put_entry(site.id, &path, &entry);
+                }
+            });
         }
         entry
+    }
+
+    /// Has a draft compressed in the codings that its site wants, but for those in which it is
+    /// there already.
+    fn compress(&self, site: &Site, draft: &mut Draft) -> Option<Compressed> {
+        let Draft { plain, encodings, settled } = draft;
+        let body = plain.body.as_ref()?;
+        if !self.cache.is_worth(plain.id.len) {
+            return None;
+        }
+        let there = |coding: &Coding| encodings.read.iter().any(|(read, _)| read == coding);
+        let wanted = site.codings(&plain.path, plain.id.len).iter().copied();
+        let wanted: Vec<_> = wanted.filter(|coding| !there(coding)).collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        // What is not kept would be compressed for each request.
+        let start = || self.compressors.start(&plain.path, wanted, body.clone());
+        let compressed = settled.then(start).flatten();
+        encodings.progress = match compressed {
+            Some(_) => Progress::UnderWay,
+            None => {
+                self.cache.count_compression_put_off();
+                Progress::PutOff
+            }
+        };
+        compressed
+    }
+
+    fn take_compressed(&self, draft: &mut Draft, done: Result<Vec<(Coding, Bytes)>, Canceled>) {
+        if done.is_ok() {
+            self.cache.count_compression();
+        }
+        // One that has failed would fail again: the file stays as it is.
+        draft.encodings.compressed = done.unwrap_or_default();
+        draft.encodings.progress = Progress::Done;
     }
 
     /// Whether `entry` is known to be the answer to `path` without waiting; it counts as compared
@@ -177,16 +272,15 @@ impl Loader {
         }
     }
 
-    /// The file at `path` with its siblings, and whether their times tell them from what they may
-    /// become.
-    async fn file(
+    /// The file at `path` with its siblings.
+    async fn draft(
         &self,
         site: &Arc<Site>,
         path: &[u8],
         siblings: Vec<(Coding, FileId)>,
-    ) -> Result<(File, bool), Status> {
+    ) -> Result<Draft, Status> {
         let (plain, mut settled) = self.read(site, path).await?;
-        let mut encoded = Vec::new();
+        let mut read = Vec::new();
         for &(coding, _) in &siblings {
             self.cache.count_load();
             let path = sibling_path(path, coding);
@@ -194,14 +288,15 @@ impl Loader {
                 Ok((source, settles)) => {
                     settled &= settles;
                     match unfit(&source.id, &plain.id) {
-                        None => encoded.push((coding, source)),
+                        None => read.push((coding, source)),
                         Some(why) => complain("sent encoded", &path, &why),
                     }
                 }
                 Err(status) => complain("sent encoded", &path, &status.text()),
             }
         }
-        Ok((File::new(site, plain, siblings, encoded, SystemTime::now()), settled))
+        let encodings = Encodings { siblings, read, ..Encodings::default() };
+        Ok(Draft { plain, encodings, settled })
     }
 
     /// Reads a file, but for what comes in chunks; and whether its times tell it from what it may
@@ -361,3 +456,6 @@ async fn identity(site: &Site, file: &ReadFile) -> Option<FileId> {
     let descriptor = Arc::clone(file.descriptor());
     aside(move || identity_of(descriptor.as_fd())).await?.ok()
 }
+
+#[cfg(test)]
+mod tests;

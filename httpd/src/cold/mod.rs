@@ -4,6 +4,7 @@
 //! a oneshot, followed by the worker's wake callback. One load per file or chunk runs however
 //! many wait for it. It also serves the control socket.
 
+mod compress;
 mod control;
 mod files;
 mod flights;

@@ -2,7 +2,7 @@
 
 use super::files::{Found, Stop, Walk};
 use super::siblings::siblings;
-use crate::cache::{Answer, Entry, FileId};
+use crate::cache::{Answer, Entry, FileId, Progress};
 use crate::encoding::Coding;
 use crate::respond::Status;
 use crate::site::Site;
@@ -46,7 +46,10 @@ pub(super) fn resolve(site: &Site, path: &[u8], walk: Walk) -> Result<Resolved, 
 pub(super) fn is_same(entry: &Entry, found: &Result<Resolved, Status>) -> bool {
     match (&entry.answer, found) {
         (Answer::File(file), Ok(Resolved::File(at, id, siblings))) => {
-            file.id == *id && *file.path == **at && file.siblings() == siblings
+            file.id == *id
+                && *file.path == **at
+                && file.siblings() == siblings
+                && file.progress() != Progress::PutOff
         }
         (Answer::Redirect(_), Ok(Resolved::Redirect)) => true,
         (Answer::Refused(status), Err(now)) => {

@@ -21,6 +21,7 @@ mod command_line;
 mod conflicts;
 mod detours;
 mod downloads;
+mod encodings;
 mod files;
 mod first;
 mod flood;

@@ -1,6 +1,7 @@
-//! Encoded representations of files: those that are deployed beside them.
+//! Encoded representations of files: those that are deployed beside them, and those that we make.
 
 use super::*;
+use crate::compress::tests::decoded;
 use crate::encoding::Coding;
 
 /// Asks for `path` with this Accept-Encoding.
@@ -214,4 +215,113 @@ fn pages_of_all_kinds_are_sent_encoded() {
         assert_eq!(field(&head, "Vary"), Some("Accept-Encoding"), "{path}");
         assert_eq!(body, encoded(Coding::Zstd), "{path}");
     }
+}
+
+/// A bench whose site compresses texts of 1 KiB and more in all codings.
+fn compressing(cache_size: u64) -> Bench {
+    Bench::with(cache_size, |root| SiteSettings {
+        compress: Some(Coding::ALL.into()),
+        compress_min_size: Some(1024),
+        ..SiteSettings::new(root.to_owned())
+    })
+}
+
+fn text(len: usize) -> Vec<u8> {
+    (0..).flat_map(|n: usize| format!("line {n}\n").into_bytes()).take(len).collect()
+}
+
+/// Octets that nothing makes shorter.
+fn noise(len: usize) -> Vec<u8> {
+    let states = std::iter::successors(Some(1u64), |state| {
+        Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1))
+    });
+    states.skip(1).map(|state| (state >> 56) as u8).take(len).collect()
+}
+
+#[test]
+fn text_is_compressed_once_and_decodes_to_the_file() {
+    let bench = compressing(1 << 26);
+    for (len, name) in [(1024, "small.js"), (100_000, "middle.svg"), (CHUNK, "large.json")] {
+        let plain = text(len);
+        bench.file(name, &plain);
+        let path = format!("/{name}");
+        let before = bench.cache.stats();
+        // Nobody waits long for what takes long.
+        let asked = Instant::now();
+        while field(&ask_in(&bench, &path, "*", "").0, "Content-Encoding").is_none() {
+            assert!(asked.elapsed() < Duration::from_secs(60), "{name}");
+            std::thread::yield_now();
+        }
+        let mut tags = Vec::new();
+        for _ in 0..3 {
+            for coding in Coding::ALL {
+                let (head, body) = ask_in(&bench, &path, coding.token(), "");
+                assert_eq!(field(&head, "Content-Encoding"), Some(coding.token()));
+                assert_eq!(field(&head, "Vary"), Some("Accept-Encoding"));
+                assert!(decoded(coding, &body) == plain, "{coding}");
+                tags.push(field(&head, "ETag").unwrap().to_owned());
+
+                let (head, part) = ask_in(&bench, &path, coding.token(), "Range: bytes=5-20\r\n");
+                let range = format!("bytes 5-20/{}", body.len());
+                assert_eq!(field(&head, "Content-Range"), Some(&*range));
+                assert_eq!(part, body[5..=20]);
+                let lines = format!("Range: bytes=-7\r\nIf-Range: {}\r\n", tags.last().unwrap());
+                let (_, part) = ask_in(&bench, &path, coding.token(), &lines);
+                assert_eq!(part, body[body.len() - 7..]);
+            }
+            let (head, body) = ask(&bench, &path, "");
+            assert!(body == plain);
+            assert_eq!(field(&head, "Vary"), Some("Accept-Encoding"));
+            tags.push(field(&head, "ETag").unwrap().to_owned());
+        }
+        tags.sort();
+        tags.dedup();
+        assert_eq!(tags.len(), 4, "one for each form: {tags:?}");
+        let stats = bench.cache.stats();
+        assert_eq!((stats.loads, stats.compressions), (before.loads + 1, before.compressions + 1));
+    }
+}
+
+#[test]
+fn what_is_not_compressed() {
+    let bench = compressing(1 << 26);
+    bench.file("short.txt", text(1023));
+    bench.file("picture.png", text(5000));
+    bench.file("noise.txt", noise(5000));
+    bench.file("chunks.txt", text(CHUNK + 1));
+    for path in ["/short.txt", "/picture.png", "/noise.txt", "/chunks.txt"] {
+        let (head, _) = ask_in(&bench, path, "gzip, br, zstd", "");
+        assert_eq!(
+            (field(&head, "Content-Encoding"), field(&head, "Vary")),
+            (None, None),
+            "{path}"
+        );
+    }
+    // What would not be kept would be compressed for each request.
+    let bench = compressing(64 * 1024);
+    bench.file("a.txt", text(5000));
+    let (head, _) = ask_in(&bench, "/a.txt", "gzip", "");
+    assert_eq!(field(&head, "Content-Encoding"), None);
+    // Nobody has asked for it.
+    let bench = Bench::new(1 << 26);
+    bench.file("a.txt", text(5000));
+    let (head, _) = ask_in(&bench, "/a.txt", "gzip", "");
+    assert_eq!((field(&head, "Content-Encoding"), bench.cache.stats().compressions), (None, 0));
+}
+
+#[test]
+fn a_sibling_goes_before_compression() {
+    let bench = compressing(1 << 26);
+    bench.file("a.txt", text(5000));
+    bench.file("a.txt.gz", encoded(Coding::Gzip));
+    let (_, body) = ask_in(&bench, "/a.txt", "gzip", "");
+    assert_eq!(body, encoded(Coding::Gzip));
+    let (head, body) = ask_in(&bench, "/a.txt", "br", "");
+    assert_eq!(field(&head, "Content-Encoding"), Some("br"));
+    assert_eq!(decoded(Coding::Brotli, &body), text(5000));
+    // Gone: its coding is made too.
+    fs::remove_file(bench.root.path().join("a.txt.gz")).unwrap();
+    bench.at(Duration::from_secs(60));
+    let (_, body) = ask_in(&bench, "/a.txt", "gzip", "");
+    assert_eq!(decoded(Coding::Gzip, &body), text(5000));
 }
