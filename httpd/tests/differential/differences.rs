@@ -193,6 +193,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         why: "What is ignored before a request line is an empty line (RFC 9112 2.2), and a bare CR is \
               none.",
     },
+    Difference {
+        cases: &["lines that end in LF", "lines that end in LF and CRLF", "field that ends in LF"],
+        what: REFUSED,
+        why: "A line ends in CRLF; to take LF alone is allowed (RFC 9112 2.2) and is how requests are \
+              smuggled past a server that does not.",
+    },
     // Host.
     Difference {
         cases: &[

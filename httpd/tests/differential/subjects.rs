@@ -52,7 +52,8 @@ impl Subjects {
         let mut bed = Bed::down(Lab::builder().pods(2))?;
         tagwire_lab::require_tools(&["nginx"]).unwrap();
         fill(&bed);
-        bed.start(&[]);
+        // nginx compresses nothing without being told, nor does it keep what it has compressed.
+        bed.start(&["--compress", "off"]);
         let process = nginx::start(&bed, 1, HTTP);
         let subject = |pod: usize| {
             let address = bed.lab().pod(pod).address();
