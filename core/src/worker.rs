@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,8 +60,8 @@ pub trait Machine {
 pub struct WorkerConfig {
     /// Where it lives.
     pub interface: Interface,
-    /// The VLAN whose frames are taken.
-    pub vlan: Vlan,
+    /// The VLANs whose frames are taken, [`MAX_VLANS`](crate::packet::MAX_VLANS) at the most.
+    pub vlans: Arc<[Vlan]>,
     /// Frames that the receive ring holds; each takes 2 KiB, and as much more as the
     /// interface's MTU needs (16 KiB with 9000).
     pub ring_slots: usize,
@@ -87,7 +88,7 @@ impl WorkerConfig {
 #[derive(Debug)]
 pub struct Port {
     interface: Interface,
-    vlan: Vlan,
+    vlans: Arc<[Vlan]>,
     busy_poll: Duration,
     rx: RxRing,
     sender: OwnedFd,
@@ -110,10 +111,10 @@ impl Port {
             .collect::<Result<Vec<_>, _>>()?;
         if ports.len() > 1 {
             let members: Vec<_> = ports.iter().map(|port| port.rx.fd()).collect();
-            socket::join(&members, steering, config.vlan)?;
+            socket::join(&members, steering, &config.vlans)?;
         }
         for port in &ports {
-            socket::admit(port.rx.fd(), &port.interface, config.vlan)?;
+            socket::admit(port.rx.fd(), &port.interface, &config.vlans)?;
         }
         Ok(ports)
     }
@@ -126,8 +127,8 @@ impl Port {
         let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
         let sender = socket::open_sender(&interface)?;
         let rx = RxRing::open(socket::open_receiver()?, &interface, config.ring_slots)?;
-        let (vlan, busy_poll) = (config.vlan, config.busy_poll);
-        Ok(Self { interface, vlan, busy_poll, rx, sender, link, waker })
+        let (vlans, busy_poll) = (Arc::clone(&config.vlans), config.busy_poll);
+        Ok(Self { interface, vlans, busy_poll, rx, sender, link, waker })
     }
 
     /// Wakes the worker that this becomes.
@@ -140,7 +141,7 @@ impl Port {
 /// [`run`](Self::run) needs no privilege.
 pub struct Worker {
     interface: Interface,
-    vlan: Vlan,
+    vlans: Arc<[Vlan]>,
     busy_poll: Duration,
     rx: RxRing,
     uring: Uring,
@@ -155,7 +156,7 @@ impl Worker {
     /// # Errors
     /// [`OpenError`], whose text says what to do.
     pub fn open(port: Port) -> Result<Self, OpenError> {
-        let Port { interface, vlan, busy_poll, rx, sender, link, waker } = port;
+        let Port { interface, vlans, busy_poll, rx, sender, link, waker } = port;
         let uring = Uring::open(
             sender,
             interface.mtu,
@@ -164,7 +165,7 @@ impl Worker {
             link.fd().as_raw_fd(),
         )?;
         let counters = Rc::new(Counters::default());
-        Ok(Self { interface, vlan, busy_poll, rx, uring, link, waker, counters })
+        Ok(Self { interface, vlans, busy_poll, rx, uring, link, waker, counters })
     }
 
     /// Opens the only worker of an interface.
@@ -201,7 +202,7 @@ impl Worker {
     /// # Errors
     /// No file descriptor is left.
     pub fn syn_filter(&self) -> Result<SynFilter, OpenError> {
-        SynFilter::new(self.rx.fd(), &self.interface, self.vlan)
+        SynFilter::new(self.rx.fd(), &self.interface, Arc::clone(&self.vlans))
             .map_err(|error| OpenError::Io { what: "the filter for SYNs", error })
     }
 

@@ -12,7 +12,7 @@ use std::thread;
 
 use futures_channel::oneshot;
 use rustix::io::Errno;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tagwire_core::clock;
@@ -35,6 +35,7 @@ use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
 use crate::reload::Reloader;
 use crate::site::{SiteError, Sites};
+use crate::vlan::VlanConfig;
 
 /// Octets of two VLAN tags.
 const TWO_TAGS: u16 = 8;
@@ -140,12 +141,17 @@ impl Drop for EndsAll {
 /// [`StartError`]; nothing was served then, except for [`StartError::Loop`].
 pub fn run(config: &Config) -> Result<(), StartError> {
     let interface = Interface::find(&config.interface).map_err(StartError::Open)?;
-    let mtu = mtu(config, &interface)?;
+    let networks: Vec<(&VlanConfig, u16)> = config
+        .vlans
+        .iter()
+        .map(|vlan| mtu(vlan, &interface).map(|mtu| (vlan, mtu)))
+        .collect::<Result<_, _>>()?;
     let steering = Steering::new(config.workers, u32::from_ne_bytes(random()?));
+    let filter: Vec<Vlan> = config.vlans.iter().map(VlanConfig::filter).collect();
     let ports = Port::open(
         &WorkerConfig {
             interface: interface.clone(),
-            vlan: filter_vlan(config.vlan),
+            vlans: filter.clone().into(),
             ring_slots: WorkerConfig::ring_slots(&interface),
             busy_poll: config.busy_poll,
         },
@@ -172,17 +178,30 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     .map_err(StartError::Cold)?;
     let signals = watch_signals(controls)?;
 
-    let stack = stack_config(config, &interface, mtu)?;
-    let identity = identity(config, &interface, mtu);
+    let stacks = networks
+        .iter()
+        .map(|(vlan, mtu)| {
+            let stack = stack_config(config, vlan, &interface, *mtu)?;
+            Ok((stack, vlan_identity(vlan, *mtu)))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let identity = identity(config, &interface, &stacks);
     let together = Together::new(&wakers);
-    let posts = Post::between(&wakers, steering);
+    let posts = Post::between(&wakers, steering, stacks.len());
     let mut berths = ports.into_iter().zip(inboxes).zip(posts).enumerate().map(
         |(index, ((port, messages), post))| Berth {
             port,
             messages,
             post,
             together: together.clone(),
-            stack: tagwire_netstack::Config { passive: index > 0, ..stack.clone() },
+            stacks: stacks
+                .iter()
+                .map(|(stack, identity)| {
+                    let passive = index > 0;
+                    (tagwire_netstack::Config { passive, ..stack.clone() }, identity.clone())
+                })
+                .collect(),
+            filter: filter.clone(),
             sites: Arc::clone(&sites),
             cache: Arc::clone(&cache),
             cold: cold.handle(),
@@ -234,12 +253,12 @@ pub fn run(config: &Config) -> Result<(), StartError> {
 }
 
 fn log_ready(config: &Config, interface: &Interface) {
-    let addresses: Vec<_> = config.addresses.iter().map(IpCidr::to_string).collect();
+    let vlans: Vec<_> = config.vlans.iter().map(|vlan| vlan.id.to_string()).collect();
     tracing::info!(
         interface = interface.name,
         mac = %MacAddr(interface.mac),
-        vlan = %config.vlan,
-        address = addresses.join(","),
+        vlan = vlans.join(","),
+        address = addresses(&config.vlans).join(","),
         port = config.port,
         www_root = %www_roots(config).join(","),
         workers = config.workers,
@@ -254,13 +273,14 @@ struct Berth {
     messages: mpsc::Receiver<Message>,
     post: Post,
     together: Together,
-    stack: tagwire_netstack::Config,
+    stacks: Vec<(tagwire_netstack::Config, Map<String, Value>)>,
+    filter: Vec<Vlan>,
     sites: Arc<Sites>,
     cache: Arc<Cache>,
     cold: ColdHandle,
     limits: Limits,
     census: Arc<Census>,
-    identity: Value,
+    identity: Map<String, Value>,
     listen: u16,
 }
 
@@ -274,7 +294,11 @@ impl Berth {
         let content = Content::new(self.sites, self.cache, self.cold, wake);
         content.set_limits(self.limits);
         let parts = Parts {
-            stack: Stack::new(self.stack, now),
+            stacks: self
+                .stacks
+                .into_iter()
+                .map(|(config, identity)| (Stack::new(config, now), identity))
+                .collect(),
             content,
             door: Door::new(self.census),
             messages: self.messages,
@@ -282,6 +306,7 @@ impl Berth {
             groups: worker.groups().map_err(StartError::Open)?,
             syn_flood: SynFlood::new(
                 worker.syn_filter().map_err(StartError::Open)?,
+                self.filter,
                 u32::from_ne_bytes(random()?),
                 now,
             ),
@@ -294,27 +319,18 @@ impl Berth {
     }
 }
 
-/// The MTU to use: the interface's, or the smaller one that was asked for. The kernel lets a
+/// The MTU to use in a VLAN: the interface's, or the smaller one that was asked for. The kernel lets a
 /// packet socket's frames have one 802.1Q tag beside the MTU, but no 802.1ad one
 /// (`packet_extra_vlan_len_allowed`): two tags are at the packet's expense.
-fn mtu(config: &Config, interface: &Interface) -> Result<u16, StartError> {
-    let tags = if config.vlan.inner().is_some() { TWO_TAGS } else { 0 };
-    let mtu = config.mtu.unwrap_or(interface.mtu.min(MAX_MTU).saturating_sub(tags));
-    let needed = if config.speaks_ipv6() { MIN_MTU_IPV6 } else { MIN_MTU };
-    let needed = needed.max(config.mtu.unwrap_or(0)) + tags;
+fn mtu(vlan: &VlanConfig, interface: &Interface) -> Result<u16, StartError> {
+    let tags = if vlan.id.inner().is_some() { TWO_TAGS } else { 0 };
+    let mtu = vlan.mtu.unwrap_or(interface.mtu.min(MAX_MTU).saturating_sub(tags));
+    let needed = if vlan.speaks_ipv6() { MIN_MTU_IPV6 } else { MIN_MTU };
+    let needed = needed.max(vlan.mtu.unwrap_or(0)) + tags;
     if interface.mtu < needed {
         return Err(StartError::Mtu(interface.name.clone(), interface.mtu, needed));
     }
     Ok(mtu)
-}
-
-/// What the packet filter is to let through.
-fn filter_vlan(vlan: VlanStack) -> Vlan {
-    match (vlan.outer(), vlan.inner()) {
-        (Some(outer), Some(inner)) => Vlan::Stacked { outer, inner },
-        (Some(vid), None) => Vlan::Tagged(vid),
-        (None, _) => Vlan::Untagged,
-    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {
@@ -330,11 +346,12 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
 
 fn stack_config(
     config: &Config,
+    vlan: &VlanConfig,
     interface: &Interface,
     mtu: u16,
 ) -> Result<tagwire_netstack::Config, StartError> {
     let mut gateways = (None, None);
-    for gateway in &config.gateways {
+    for gateway in &vlan.gateways {
         match gateway {
             IpAddr::V4(v4) => gateways.0 = Some(*v4),
             IpAddr::V6(v6) => gateways.1 = Some(*v6),
@@ -342,14 +359,14 @@ fn stack_config(
     }
     Ok(tagwire_netstack::Config {
         mac: MacAddr(interface.mac),
-        vlan: config.vlan,
-        pcp: config.pcp,
+        vlan: vlan.id,
+        pcp: vlan.pcp,
         mtu,
-        addresses: config.addresses.clone(),
+        addresses: vlan.addresses.clone(),
         gateway: gateways.0,
         gateway6: gateways.1,
-        acd: config.acd,
-        slaac: config.slaac,
+        acd: vlan.acd,
+        slaac: vlan.slaac,
         stable_secret: None,
         passive: false,
         secret: random()?,
@@ -358,8 +375,9 @@ fn stack_config(
             rto_min: config.rto_min,
             ecn: config.ecn,
             fast_open: config.fast_open,
-            // Connections are spread evenly, and so is what they may take.
-            memory_budget: config.memory_budget / config.workers,
+            // Connections are spread evenly over workers, and so is what they may take. Of VLANs each
+            // has its part, lest a crowd in one make connections in another give way.
+            memory_budget: config.memory_budget / config.workers / config.vlans.len(),
             // Those that are turned away need room, too, to be told.
             max_connections: Limits::CONNECTIONS.end() + MAX_TURNED_AWAY,
             congestion: config.congestion.constructor(),
@@ -368,25 +386,46 @@ fn stack_config(
     })
 }
 
-/// What does not change about this process, for `status`.
-fn identity(config: &Config, interface: &Interface, mtu: u16) -> Value {
-    let addresses: Vec<_> = config.addresses.iter().map(IpCidr::to_string).collect();
-    json!({
+/// What does not change about this process, for `status`. Of the only VLAN that there is, it says
+/// all.
+fn identity(
+    config: &Config,
+    interface: &Interface,
+    stacks: &[(tagwire_netstack::Config, Map<String, Value>)],
+) -> Map<String, Value> {
+    let identity = json!({
         "pid": std::process::id(),
         "interface": interface.name,
         "mac": MacAddr(interface.mac).to_string(),
-        "mtu": mtu,
-        "vlan": (config.vlan != VlanStack::UNTAGGED).then(|| config.vlan.to_string()),
-        "pcp": config.pcp,
+        "addresses": addresses(&config.vlans),
         "memory_budget": config.memory_budget,
         "fast_open": config.fast_open,
         "congestion": config.congestion.to_string(),
-        "addresses": addresses,
-        "gateways": config.gateways,
         "port": config.port,
         "www_root": www_roots(config).join(","),
         "io": "io_uring",
-    })
+    });
+    let Value::Object(mut identity) = identity else { return Map::new() };
+    if let [(_, only)] = stacks {
+        identity.extend(only.clone());
+    }
+    identity
+}
+
+/// The same of a VLAN.
+fn vlan_identity(vlan: &VlanConfig, mtu: u16) -> Map<String, Value> {
+    let identity = json!({
+        "vlan": (vlan.id != VlanStack::UNTAGGED).then(|| vlan.id.to_string()),
+        "pcp": vlan.pcp,
+        "mtu": mtu,
+        "addresses": addresses(std::slice::from_ref(vlan)),
+        "gateways": vlan.gateways,
+    });
+    if let Value::Object(identity) = identity { identity } else { Map::new() }
+}
+
+fn addresses(vlans: &[VlanConfig]) -> Vec<String> {
+    vlans.iter().flat_map(|vlan| &vlan.addresses).map(IpCidr::to_string).collect()
 }
 
 /// The directories that are served.

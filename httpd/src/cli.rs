@@ -16,17 +16,19 @@ use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
 use crate::compress::parse_codings;
 use crate::config::{
-    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, MIN_MTU_IPV6, check_gateways, parse_address,
-    parse_size,
+    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, parse_address, parse_size, parse_vlan,
 };
 use crate::encoding::Coding;
 use crate::limits::Limits;
 use crate::site::SiteSettings;
+use crate::vlan::VlanConfig;
 
 mod merge;
 
-/// Own addresses at the most: each costs a look at every frame.
-const MAX_ADDRESSES: usize = 16;
+use merge::Settings;
+
+/// What the connections of one worker in one VLAN need at the least: a few dozen queue as much.
+const LEAST_MEMORY: usize = 256 << 10;
 
 /// What the process is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +39,8 @@ pub enum Command {
     Check {
         /// The file.
         file: PathBuf,
-        /// Options and sites in it.
-        found: (usize, usize),
+        /// Options, VLANs and sites in it.
+        found: (usize, usize, usize),
     },
     /// Ask a running one how it is.
     Status {
@@ -121,27 +123,11 @@ struct ServeArgs {
     /// Layer-2 interface whose frames are taken
     #[arg(long, env = "HOST_INTERFACE", value_parser = interface)]
     interface: String,
-    /// VLAN ID of all frames, 1 to 4094; 0 for untagged; 100.200 for 802.1ad tag 100 around 200
-    #[arg(long, env = "VLAN_ID", value_name = "ID", value_parser = vlan, default_value = "0")]
-    vlan: VlanStack,
-    /// Priority (PCP) of what is sent, 0 to 7
-    #[arg(long, env = "VLAN_PCP", value_parser = pcp, default_value = "0")]
-    pcp: u8,
-    /// Own address with its prefix length, IPv4 or IPv6; several times, or with commas
-    #[arg(long, env = "IP_ADDRESS", value_parser = address, value_delimiter = ',')]
-    address: Vec<Maybe<IpCidr>>,
-    /// Take IPv6 addresses and routers from router advertisements too
-    #[arg(long, env = "SLAAC", value_parser = switch)]
-    slaac: bool,
+    #[command(flatten)]
+    vlan: VlanArgs,
     /// Directory whose files are served; with a configuration file, its first site's
     #[arg(long, env = "WWW_ROOT", value_parser = optional_path)]
     www_root: Option<Maybe<PathBuf>>,
-    /// Default gateway, one for each family; without one only the own networks are reached
-    #[arg(long, env = "GATEWAY", value_parser = gateway, value_delimiter = ',')]
-    gateway: Vec<Maybe<IpAddr>>,
-    /// Largest IP packet in octets, up to 9000; without it the interface's
-    #[arg(long, env = "MTU", value_parser = mtu)]
-    mtu: Option<Maybe<u16>>,
     /// TCP port
     #[arg(long, env = "PORT", value_parser = port, default_value = "80")]
     port: u16,
@@ -173,9 +159,6 @@ struct ServeArgs {
     /// What all connections may hold in memory, 16m or more; beyond it the slowest give way
     #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", value_parser = memory_budget, default_value = "256m")]
     memory_budget: usize,
-    /// Whether an address is used at once and probed for alongside (optimistic), or after (strict)
-    #[arg(long, env = "ACD", value_parser = acd, default_value = "optimistic")]
-    acd: Acd,
     /// Floor of TCP's retransmission timeout in milliseconds
     #[arg(long, env = "RTO_MIN", value_name = "MS", value_parser = rto_min, default_value = "200")]
     rto_min: Duration,
@@ -190,6 +173,47 @@ struct ServeArgs {
     log_level: String,
     #[command(flatten)]
     limits: Limits,
+}
+
+/// A VLAN: the only one, or, without the environment, a `[[vlan]]` of the configuration file.
+#[derive(Debug, Args)]
+struct VlanArgs {
+    /// VLAN ID of all frames, 1 to 4094; 0 for untagged; 100.200 for 802.1ad tag 100 around 200
+    #[arg(long, env = "VLAN_ID", value_name = "ID", value_parser = parse_vlan, default_value = "0")]
+    vlan: VlanStack,
+    /// Priority (PCP) of what is sent, 0 to 7
+    #[arg(long, env = "VLAN_PCP", value_parser = pcp, default_value = "0")]
+    pcp: u8,
+    /// Own address with its prefix length, IPv4 or IPv6; several times, or with commas
+    #[arg(long, env = "IP_ADDRESS", value_parser = address, value_delimiter = ',')]
+    address: Vec<Maybe<IpCidr>>,
+    /// Default gateway, one for each family; without one only the own networks are reached
+    #[arg(long, env = "GATEWAY", value_parser = gateway, value_delimiter = ',')]
+    gateway: Vec<Maybe<IpAddr>>,
+    /// Take IPv6 addresses and routers from router advertisements too
+    #[arg(long, env = "SLAAC", value_parser = switch)]
+    slaac: bool,
+    /// Whether an address is used at once and probed for alongside (optimistic), or after (strict)
+    #[arg(long, env = "ACD", value_parser = acd, default_value = "optimistic")]
+    acd: Acd,
+    /// Largest IP packet in octets, up to 9000; without it the interface's
+    #[arg(long, env = "MTU", value_parser = mtu)]
+    mtu: Option<Maybe<u16>>,
+}
+
+impl VlanArgs {
+    fn check(self) -> Result<VlanConfig, String> {
+        let config = VlanConfig {
+            id: self.vlan,
+            pcp: self.pcp,
+            mtu: self.mtu.and_then(|mtu| mtu.0),
+            addresses: self.address.into_iter().filter_map(|one| one.0).collect(),
+            gateways: self.gateway.into_iter().filter_map(|one| one.0).collect(),
+            slaac: self.slaac,
+            acd: self.acd,
+        };
+        config.check().map(|()| config)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -230,15 +254,19 @@ where
     I::Item: Into<OsString> + Clone,
 {
     let given: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let (arguments, sites) = merge::merge(given.clone())?;
+    let (arguments, settings) = merge::merge(given.clone())?;
     match Cli::try_parse_from(arguments).map_err(|error| explain(&error))?.command {
         Verb::Serve(serve) => {
-            let config = serve.check(sites, given).map_err(CliError::Usage)?;
+            let config = serve.check(settings, given).map_err(CliError::Usage)?;
             Ok(Command::Serve(Box::new(config)))
         }
         Verb::Check(CheckArgs { file }) => {
-            let (options, sites) = merge::read(&file).map_err(CliError::Usage)?;
-            Ok(Command::Check { file, found: (options.len(), sites.len()) })
+            let settings = merge::read(&file).map_err(CliError::Usage)?;
+            if let Some(served) = settings.served() {
+                settings.check_sites(&served).map_err(CliError::Usage)?;
+            }
+            let Settings { options, vlans, sites, .. } = settings;
+            Ok(Command::Check { file, found: (options.len(), vlans.len(), sites.len()) })
         }
         Verb::Status(StatusArgs { control, json }) => Ok(Command::Status { control, json }),
         Verb::Reload(ReloadArgs { control }) => Ok(Command::Reload { control }),
@@ -246,29 +274,23 @@ where
 }
 
 impl ServeArgs {
-    /// What concerns more than one option, and the sites of a file; `arguments` are what all of it
-    /// was read from.
-    fn check(
-        self,
-        mut sites: Vec<SiteSettings>,
-        arguments: Vec<OsString>,
-    ) -> Result<Config, String> {
-        let addresses: Vec<IpCidr> = self.address.into_iter().filter_map(|one| one.0).collect();
-        let gateways: Vec<IpAddr> = self.gateway.into_iter().filter_map(|one| one.0).collect();
-        if addresses.is_empty() && !self.slaac {
-            return Err("--address <ADDRESS> is missing; give one as 192.168.123.150/24, or \
-                        --slaac for IPv6 by router advertisements"
-                .to_owned());
+    /// What concerns more than one option, and what a file says beside them;
+    /// `arguments` are what all of it was read from.
+    fn check(self, mut settings: Settings, arguments: Vec<OsString>) -> Result<Config, String> {
+        if settings.vlans.is_empty() {
+            settings.vlans.push(self.vlan.check()?);
         }
-        if addresses.len() > MAX_ADDRESSES {
-            return Err(format!("{} addresses; give {MAX_ADDRESSES} or less", addresses.len()));
+        settings.check_sites(&ids(&settings.vlans))?;
+        let Settings { vlans, mut sites, .. } = settings;
+        let stacks = self.workers * vlans.len();
+        if self.memory_budget / stacks < LEAST_MEMORY {
+            return Err(format!(
+                "the memory budget is too little for {} workers in {} VLANs; give {}m or more",
+                self.workers,
+                vlans.len(),
+                (LEAST_MEMORY * stacks).div_ceil(1 << 20)
+            ));
         }
-        for (at, address) in addresses.iter().enumerate() {
-            if addresses[..at].iter().any(|other| other.address() == address.address()) {
-                return Err(format!("{} is given twice; give it once", address.address()));
-            }
-        }
-        check_gateways(&addresses, &gateways)?;
         // What the command line says goes before the file.
         match (self.www_root.and_then(|path| path.0), sites.first_mut()) {
             (Some(path), Some(first)) => first.www_root = path,
@@ -285,14 +307,9 @@ impl ServeArgs {
                     .to_owned(),
             );
         }
-        let config = Config {
+        Ok(Config {
             interface: self.interface,
-            vlan: self.vlan,
-            pcp: self.pcp,
-            mtu: self.mtu.and_then(|mtu| mtu.0),
-            addresses,
-            gateways,
-            slaac: self.slaac,
+            vlans,
             port: self.port,
             sites,
             limits: self.limits,
@@ -300,7 +317,6 @@ impl ServeArgs {
             workers: self.workers,
             busy_poll: self.busy_poll,
             congestion: self.congestion,
-            acd: self.acd,
             ecn: self.ecn,
             fast_open: self.fast_open,
             memory_budget: self.memory_budget,
@@ -309,15 +325,12 @@ impl ServeArgs {
             log_format: self.log_format,
             log_level: self.log_level,
             arguments,
-        };
-        match config.mtu {
-            Some(mtu) if mtu < MIN_MTU_IPV6 && config.speaks_ipv6() => Err(format!(
-                "an MTU of {mtu} carries no IPv6; give {MIN_MTU_IPV6} or more, or IPv4 addresses \
-                 only"
-            )),
-            _ => Ok(config),
-        }
+        })
     }
+}
+
+fn ids(vlans: &[VlanConfig]) -> Vec<VlanStack> {
+    vlans.iter().map(|vlan| vlan.id).collect()
 }
 
 /// Reads again what `config` was read from: its configuration file may have changed.
@@ -385,15 +398,6 @@ fn path(text: &str) -> Result<PathBuf, String> {
 
 fn optional_path(text: &str) -> Result<Maybe<PathBuf>, String> {
     Ok(Maybe(Some(text.trim()).filter(|path| !path.is_empty()).map(PathBuf::from)))
-}
-
-fn vlan(text: &str) -> Result<VlanStack, String> {
-    text.trim().parse().map_err(|_| {
-        format!(
-            "{:?} is no VLAN ID; use 1 to 4094, 0 for untagged frames, or 100.200 for two tags",
-            text.trim()
-        )
-    })
 }
 
 fn pcp(text: &str) -> Result<u8, String> {
@@ -539,12 +543,15 @@ mod tests {
             *config,
             Config {
                 interface: "macvlan0".to_owned(),
-                vlan: "123".parse().unwrap(),
-                pcp: 0,
-                mtu: None,
-                addresses: vec![parse_address("192.168.123.150/24").unwrap()],
-                gateways: vec![],
-                slaac: false,
+                vlans: vec![VlanConfig {
+                    id: "123".parse().unwrap(),
+                    pcp: 0,
+                    mtu: None,
+                    addresses: vec![parse_address("192.168.123.150/24").unwrap()],
+                    gateways: vec![],
+                    slaac: false,
+                    acd: Acd::Optimistic,
+                }],
                 port: 80,
                 sites: vec![SiteSettings {
                     compress: Some([Coding::Gzip].into()),
@@ -556,7 +563,6 @@ mod tests {
                 workers: 1,
                 busy_poll: Duration::ZERO,
                 congestion: Algorithm::Cubic,
-                acd: Acd::Optimistic,
                 ecn: true,
                 fast_open: false,
                 memory_budget: 256 << 20,
@@ -610,9 +616,10 @@ mod tests {
             "debug\n",
         ];
         let Ok(Command::Serve(config)) = with(&more) else { panic!("they are good") };
-        assert_eq!(config.gateways, [IpAddr::from([192, 168, 123, 1])]);
-        assert_eq!((config.workers, config.pcp, config.mtu), (2, 5, Some(9000)));
-        assert_eq!((config.congestion, config.acd), (Algorithm::Bbr, Acd::Strict));
+        let vlan = &config.vlans[0];
+        assert_eq!(vlan.gateways, [IpAddr::from([192, 168, 123, 1])]);
+        assert_eq!((vlan.pcp, vlan.mtu, vlan.acd), (5, Some(9000), Acd::Strict));
+        assert_eq!((config.workers, config.congestion), (2, Algorithm::Bbr));
         assert!(!config.ecn && config.fast_open);
         assert_eq!(config.memory_budget, 64 << 20);
         assert_eq!(config.rto_min, Duration::from_millis(50));
@@ -640,9 +647,9 @@ mod tests {
             "\n",
         ];
         let Ok(Command::Serve(config)) = parse(good) else { panic!("they are good") };
-        assert_eq!((&*config.interface, config.vlan), ("m0", VlanStack::UNTAGGED));
+        assert_eq!((&*config.interface, config.vlans[0].id), ("m0", VlanStack::UNTAGGED));
         assert_eq!(config.sites[0].www_root, PathBuf::from("/www"));
-        assert_eq!((config.gateways, config.control), (vec![], None));
+        assert_eq!((&config.vlans[0].gateways, config.control), (&vec![], None));
     }
 
     #[test]
@@ -714,14 +721,17 @@ mod tests {
             "auto",
         ];
         let Ok(Command::Serve(config)) = parse(line) else { panic!("they are good") };
-        assert_eq!(config.vlan, VlanStack::stacked(100, 200).unwrap());
-        let addresses: Vec<_> = config.addresses.iter().map(IpCidr::to_string).collect();
+        let vlan = &config.vlans[0];
+        assert_eq!(vlan.id, VlanStack::stacked(100, 200).unwrap());
+        let addresses: Vec<_> = vlan.addresses.iter().map(IpCidr::to_string).collect();
         assert_eq!(addresses, ["192.0.2.5/24", "2001:db8::5/64", "198.51.100.5/24"]);
-        assert_eq!(config.gateways.len(), 2);
-        assert!(config.slaac && (1..=MAX_WORKERS).contains(&config.workers));
+        assert_eq!(vlan.gateways.len(), 2);
+        assert!(vlan.slaac && (1..=MAX_WORKERS).contains(&config.workers));
         // Router advertisements alone will do; nothing at all will not.
         let alone = ["tagwire", "serve", "--interface", "m0", "--www-root", "/", "--slaac"];
-        assert!(matches!(parse(alone), Ok(Command::Serve(config)) if config.addresses.is_empty()));
+        assert!(
+            matches!(parse(alone), Ok(Command::Serve(config)) if config.vlans[0].addresses.is_empty())
+        );
         assert!(
             matches!(parse(&alone[..6]), Err(CliError::Usage(line)) if line.contains("--slaac"))
         );

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tagwire_netstack::congestion::Algorithm;
-use tagwire_netstack::{Acd, IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
+use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
 use crate::limits::Limits;
 use crate::site::SiteSettings;
+use crate::vlan::VlanConfig;
 
 /// The smallest MTU that is worth serving on: what every IPv4 host accepts (RFC 791 3.1).
 pub const MIN_MTU: u16 = 576;
@@ -26,18 +27,8 @@ pub const MAX_WORKERS: usize = 64;
 pub struct Config {
     /// Name of the layer-2 interface, `macvlan0` say.
     pub interface: String,
-    /// The VLAN, or two in each other.
-    pub vlan: VlanStack,
-    /// Priority of what is sent, 0 to 7.
-    pub pcp: u8,
-    /// The largest IP packet in octets; `None`: the interface's.
-    pub mtu: Option<u16>,
-    /// The own addresses and their networks.
-    pub addresses: Vec<IpCidr>,
-    /// Default gateways, one for each family at the most, inside of those networks.
-    pub gateways: Vec<IpAddr>,
-    /// Take IPv6 addresses and routers from router advertisements.
-    pub slaac: bool,
+    /// Its VLANs, at least one.
+    pub vlans: Vec<VlanConfig>,
     /// TCP port to listen on.
     pub port: u16,
     /// What is served, at least one; the first answers where no other does.
@@ -52,8 +43,6 @@ pub struct Config {
     pub busy_poll: Duration,
     /// TCP's congestion control.
     pub congestion: Algorithm,
-    /// Whether IPv4 addresses are probed for before they are used.
-    pub acd: Acd,
     /// Agree on ECN with peers that ask for it.
     pub ecn: bool,
     /// Take data with a SYN from clients that have a cookie.
@@ -71,13 +60,6 @@ pub struct Config {
     /// The command line that all of this was read from, with the files that it names; SIGHUP reads
     /// it again.
     pub arguments: Vec<OsString>,
-}
-
-impl Config {
-    /// Whether there are IPv6 addresses, or may be.
-    pub fn speaks_ipv6(&self) -> bool {
-        self.slaac || self.addresses.iter().any(|address| address.address().is_ipv6())
-    }
 }
 
 /// Shape of the log lines.
@@ -138,6 +120,22 @@ pub fn parse_address(text: &str) -> Result<IpCidr, String> {
     }
 }
 
+/// Reads a VLAN: the VID of its tag, two for tags in each other, or none.
+///
+/// # Errors
+/// It is none; the text says what to write.
+pub fn parse_vlan(text: &str) -> Result<VlanStack, String> {
+    match text.trim() {
+        "none" => Ok(VlanStack::UNTAGGED),
+        text => text.parse().map_err(|_| {
+            format!(
+                "{text:?} is no VLAN ID; use 1 to 4094, 0 or \"none\" for untagged frames, or \
+                 \"100.200\" for two tags"
+            )
+        }),
+    }
+}
+
 fn unfit_ipv4(cidr: Ipv4Cidr) -> Option<&'static str> {
     let address = cidr.address;
     if address.is_multicast() {
@@ -173,40 +171,6 @@ fn unfit_ipv6(cidr: Ipv6Cidr) -> Option<&'static str> {
 
 fn no_address(text: &str) -> String {
     format!("{text:?} is no IP address; write it as 192.168.123.150/24 or fd00:123::150/64")
-}
-
-/// Checks that each gateway can be reached directly, and that there is one for a family at the
-/// most.
-///
-/// # Errors
-/// One cannot be; the text says what to do.
-pub fn check_gateways(addresses: &[IpCidr], gateways: &[IpAddr]) -> Result<(), String> {
-    for (at, gateway) in gateways.iter().enumerate() {
-        if gateways[..at].iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
-            return Err(format!("gateway {gateway} is a second one; name one for each family"));
-        }
-        let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let networks = || addresses.iter().filter(|network| network.contains(*gateway));
-        if networks().next().is_none() && !link_local {
-            let listed: Vec<_> = addresses.iter().map(IpCidr::to_string).collect();
-            return Err(format!(
-                "gateway {gateway} is not in the network of {}; name a router inside of it",
-                listed.join(" or ")
-            ));
-        }
-        for network in networks() {
-            let taken = match (network, gateway) {
-                (IpCidr::V4(cidr), IpAddr::V4(gateway)) => {
-                    [cidr.network(), cidr.broadcast()].contains(&Some(*gateway))
-                }
-                _ => false,
-            };
-            if taken || network.address() == *gateway {
-                return Err(format!("gateway {gateway} is not a router's address in {network}"));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads a size in octets, with `k`, `m` or `g` for powers of 1024.
@@ -275,38 +239,6 @@ mod tests {
         ] {
             let error = parse_address(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn gateways() {
-        let addresses = ["192.168.123.150/24", "10.1.2.3/16", "fd00:123::150/64"]
-            .map(|text| parse_address(text).unwrap());
-        let check = |gateways: &[&str]| {
-            let gateways: Vec<_> = gateways.iter().map(|text| text.parse().unwrap()).collect();
-            check_gateways(&addresses, &gateways)
-        };
-        for fine in [
-            &[][..],
-            &["192.168.123.1"],
-            &["10.1.0.1", "fd00:123::1"],
-            &["fe80::1"],
-            &["fd00:123::"],
-        ] {
-            assert_eq!(check(fine), Ok(()), "{fine:?}");
-        }
-        for (bad, part) in [
-            (&["10.2.0.1"][..], "not in the network of 192.168.123.150/24 or 10.1.2.3/16 or fd00"),
-            (&["fd00:124::1"], "not in the network"),
-            (&["10.1.0.1", "192.168.123.1"], "a second one"),
-            (&["fe80::1", "fe80::2"], "a second one"),
-            (&["192.168.123.150"], "not a router's address"),
-            (&["192.168.123.255"], "not a router's address"),
-            (&["10.1.0.0"], "not a router's address"),
-            (&["fd00:123::150"], "not a router's address"),
-        ] {
-            let error = check(bad).unwrap_err();
-            assert!(error.contains(part), "{bad:?}: {error}");
         }
     }
 

@@ -3,6 +3,8 @@
 //! - `[serve]`: the options of `tagwire serve` by their long names. What is given on the command
 //!   line or in the environment goes before it.
 //! - `[limits]`: those under "Limits", which may stand here by themselves.
+//! - `[[vlan]]`: a VLAN, by the options that describe one, and `id` in place of `vlan`. Where there
+//!   are such, these options are nowhere else.
 //! - `[[site]]`: what is served, see [`SiteSettings`]; the first one answers where no other does.
 //!
 //! Every mistake is an error that names its line: a key that is unknown as well as a value that
@@ -14,23 +16,37 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+use tagwire_netstack::VlanStack;
 use toml::Spanned;
 
 use crate::compress::parse_codings;
-use crate::config::parse_size;
+use crate::config::{parse_size, parse_vlan};
 use crate::encoding::Coding;
 use crate::limits::MAX_SITES;
 use crate::site::SiteSettings;
 
 /// What a configuration file says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct File {
     /// Options of `tagwire serve`, in the order of their names.
     pub serve: Vec<Given>,
     /// Those that stand as limits.
     pub limits: Vec<Given>,
+    /// VLANs; none, where options say which the only one is.
+    pub vlans: Vec<Table>,
     /// What is served; may be empty, where `--www-root` says it.
     pub sites: Vec<SiteSettings>,
+    /// Their lines.
+    pub site_lines: Vec<usize>,
+}
+
+/// What is said about one of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// In the order of their names.
+    pub options: Vec<Given>,
+    /// Line of the file.
+    pub line: usize,
 }
 
 /// An option with its values.
@@ -65,22 +81,29 @@ impl std::error::Error for FileError {}
 #[serde(deny_unknown_fields)]
 struct Document {
     #[serde(default)]
-    serve: BTreeMap<Spanned<String>, Values>,
+    serve: Options,
+    #[serde(default)]
+    vlan: Vec<Spanned<Options>>,
     #[serde(default)]
     limits: BTreeMap<Spanned<String>, Values>,
     #[serde(default)]
     site: Vec<Spanned<SiteSettings>>,
 }
 
+type Options = BTreeMap<Spanned<String>, Values>;
+
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a text, a number, true or false, or a list of texts")]
+#[serde(
+    untagged,
+    expecting = "a text in quotes, a whole number, true or false, or a list of these"
+)]
 enum Values {
     One(Scalar),
     Many(Vec<Scalar>),
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a text, a number, true or false")]
+#[serde(untagged, expecting = "a text in quotes, a whole number, true or false")]
 enum Scalar {
     Text(String),
     Number(i64),
@@ -118,13 +141,18 @@ pub fn parse(text: &str) -> Result<File, FileError> {
             Values::Many(values) => values.iter().map(Scalar::to_string).collect(),
         },
     };
+    let vlans = document.vlan.into_iter().map(|table| Table {
+        line: at(Some(table.span())),
+        options: table.into_inner().into_iter().map(given).collect(),
+    });
+    let vlans = vlans.collect();
     let serve: Vec<_> = document.serve.into_iter().map(given).collect();
     let limits: Vec<_> = document.limits.into_iter().map(given).collect();
     if let Some(twice) = limits.iter().find(|limit| serve.iter().any(|it| it.name == limit.name)) {
         let message = format!("{} stands in [serve] already; leave one of them out", twice.name);
         return Err(FileError { line: twice.line, message });
     }
-    let mut sites: Vec<SiteSettings> = Vec::new();
+    let (mut sites, mut site_lines): (Vec<SiteSettings>, Vec<usize>) = Default::default();
     for table in document.site {
         let line = at(Some(table.span()));
         let site = table.into_inner();
@@ -137,11 +165,12 @@ pub fn parse(text: &str) -> Result<File, FileError> {
             return Err(FileError { line, message });
         }
         sites.push(site);
+        site_lines.push(line);
         if sites.len() > MAX_SITES {
             return Err(FileError { line, message: format!("more than {MAX_SITES} sites") });
         }
     }
-    Ok(File { serve, limits, sites })
+    Ok(File { serve, limits, vlans, sites, site_lines })
 }
 
 /// Each of a list, through `check`.
@@ -174,6 +203,13 @@ pub(crate) fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
         }
         Ok(text.trim_end_matches('.').to_ascii_lowercase())
     })
+}
+
+pub(crate) fn vlans<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<VlanStack>, D::Error> {
+    let vlans = Vec::<Scalar>::deserialize(deserializer)?;
+    vlans.iter().map(|vlan| parse_vlan(&vlan.to_string()).map_err(D::Error::custom)).collect()
 }
 
 /// A file's name within a directory.
@@ -359,14 +395,40 @@ credentials = true
         assert!(second.dotfiles && !first.dotfiles);
         assert_eq!(second.compress.as_deref(), Some(&[Coding::Brotli, Coding::Gzip][..]));
         assert_eq!((second.compress_min_size, first.compress_min_size), (Some(4096), None));
-        assert_eq!(parse(""), Ok(File { serve: vec![], limits: vec![], sites: vec![] }));
+        assert_eq!(parse(""), Ok(File::default()));
+    }
+
+    #[test]
+    fn vlans() {
+        let text = "\n[[vlan]]\nid = \"100.200\"\npcp = 5\n[[vlan]]\nid = 7\n";
+        let vlans = parse(text).unwrap().vlans;
+        let given = |name: &str, value: &str, line| Given {
+            name: name.to_owned(),
+            values: vec![value.to_owned()],
+            line,
+        };
+        let tables = [
+            Table { options: vec![given("id", "100.200", 3), given("pcp", "5", 4)], line: 2 },
+            Table { options: vec![given("id", "7", 6)], line: 5 },
+        ];
+        assert_eq!(vlans, tables);
+        let kept = "[[site]]\nvlans = [5, \"100.200\", \"none\"]\nwww-root = \"/\"";
+        let texts: Vec<_> =
+            parse(kept).unwrap().sites[0].vlans.iter().map(|it| it.to_string()).collect();
+        assert_eq!(texts, ["5", "100.200", "0"]);
+        for (wrong, part) in [("4095", "is no VLAN ID"), ("1.5", "a whole number")] {
+            let error = parse(&kept.replace("5,", &format!("{wrong},"))).unwrap_err();
+            assert!(error.line == 2 && error.message.contains(part), "{error}");
+        }
+        let error = parse("[[vlan]]\n\nid = 100.200").unwrap_err();
+        assert!(error.line == 3 && error.message.contains("a text in quotes"), "{error}");
     }
 
     #[test]
     fn a_mistake_names_its_line() {
         for (line, with, part) in [
             (4, "vlan = \"123", "invalid basic string"),
-            (4, "vlan = 1.5", "a text, a number"),
+            (4, "vlan = 1.5", "a whole number"),
             (9, "www_root = \"/www\"", "unknown field `www_root`"),
             (10, "index = [\"a/b\"]", "leave out the directory"),
             (11, "fallback = \"../x\"", "beneath www-root"),

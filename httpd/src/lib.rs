@@ -12,8 +12,8 @@
 //!    that already, 206 where it wants a part.
 //! 7. [`respond`]: prebuilt head lines, [`date`], [`cors`], and the cached body go to the send queue.
 //!
-//! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`] and [`config`]
-//! for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
+//! Around it: [`appliance`] starts and ends all of it, [`net`] joins packet loop, TCP and tasks; [`cli`], [`config`]
+//! and [`vlan`] for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
 #![forbid(unsafe_code)]
 
 pub mod appliance;
@@ -43,3 +43,4 @@ pub mod status;
 pub mod tally;
 pub mod target;
 pub mod transport;
+pub mod vlan;

@@ -26,8 +26,9 @@ fn main() -> ExitCode {
                 Err(error) => fail(FAILED, &error),
             }
         }
-        Ok(Command::Check { file, found: (options, sites) }) => {
-            print(&format!("{}: fine: {options} options, {sites} sites\n", file.display()))
+        Ok(Command::Check { file, found: (options, vlans, sites) }) => {
+            let vlans = if vlans > 0 { format!("{vlans} VLANs, ") } else { String::new() };
+            print(&format!("{}: fine: {options} options, {vlans}{sites} sites\n", file.display()))
         }
         Ok(Command::Status { control, json }) => match status::ask(&control, json) {
             Ok(answer) => print(&answer),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::cli;
 use crate::config::Config;
 use crate::limits::Limits;
-use crate::site::Sites;
+use crate::site::{Sites, check_vlans};
 
 /// Has the workers serve these sites within these limits from now on.
 type Serve = dyn Fn(&Arc<Sites>, Limits) + Send + Sync;
@@ -56,6 +56,9 @@ impl Reloader {
     fn read(&self, before: &Sites) -> Result<(Sites, Limits), String> {
         let old = &self.config;
         let new = cli::read_again(old)?;
+        // Those that are served take a restart, so the sites must suit them as they are.
+        let served: Vec<_> = old.vlans.iter().map(|vlan| vlan.id).collect();
+        check_vlans(&new.sites, &served).map_err(|(_, message)| message)?;
         let sites = Sites::open(&new.sites, Some(before)).map_err(|error| error.to_string())?;
         let limits = new.limits;
         let rest = Config { sites: old.sites.clone(), limits: old.limits, ..new };

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
+use tagwire_netstack::VlanStack;
 
 use crate::cold::Root;
 use crate::compress;
@@ -21,6 +22,7 @@ use crate::cors::{Cors, CorsSettings};
 use crate::encoding::Coding;
 use crate::file;
 use crate::mime;
+use crate::transport::Local;
 
 /// What may be said about a site: a `[[site]]` of the configuration file, whose mistakes
 /// [`crate::file`] finds.
@@ -34,6 +36,9 @@ pub struct SiteSettings {
     /// Own addresses that it answers on; none: all.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// VLANs that it answers in; none: all.
+    #[serde(default, deserialize_with = "file::vlans")]
+    pub vlans: Vec<VlanStack>,
     /// The directory whose files are served; nothing outside of it is ever opened.
     pub www_root: PathBuf,
     /// Names of the file that stands for its directory, the one that is preferred first.
@@ -83,6 +88,7 @@ impl SiteSettings {
         Self {
             hosts: Vec::new(),
             addresses: Vec::new(),
+            vlans: Vec::new(),
             www_root,
             index: usual_index(),
             fallback: None,
@@ -261,23 +267,25 @@ impl Sites {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The site that answers on the own address `local` to `host`, which is as the request has it:
-    /// a whole name goes before a pattern, a longer pattern before a shorter one, both before a
-    /// site without names; on one address a site that names it before one that does not. None of
-    /// them: the first site on that address, or of all.
-    pub fn pick(&self, local: impl FnOnce() -> IpAddr, host: Option<&[u8]>) -> &Arc<Site> {
+    /// The site that answers at `local` to `host`, which is as the request has it: a whole name goes
+    /// before a pattern, a longer pattern before a shorter one, both before a site without names; on
+    /// one address a site that names it before one that does not, and so in one VLAN. None of them:
+    /// the first site that is not kept to other VLANs ([`check_vlans`] sees to it that there is one).
+    pub fn pick(&self, local: impl FnOnce() -> Local, host: Option<&[u8]>) -> &Arc<Site> {
         if self.others.is_empty() {
             return &self.first;
         }
         let (local, name) = (local(), host.map(host_name).unwrap_or_default());
-        let mut best: Option<(&Arc<Site>, (usize, bool))> = None;
+        let mut best: Option<(&Arc<Site>, _)> = None;
         for site in self.iter() {
             let settings = &site.settings;
-            let here = settings.addresses.contains(&local);
-            if !here && !settings.addresses.is_empty() {
+            let in_vlan = settings.vlans.contains(&local.vlan);
+            if !in_vlan && !settings.vlans.is_empty() {
                 continue;
             }
-            let rank = (settings.match_len(name), here);
+            let at_address = settings.addresses.contains(&local.address);
+            let answers = at_address || settings.addresses.is_empty();
+            let rank = (answers, answers.then(|| (settings.match_len(name), at_address, in_vlan)));
             if best.is_none_or(|(_, known)| rank > known) {
                 best = Some((site, rank));
             }
@@ -286,13 +294,46 @@ impl Sites {
     }
 }
 
+/// Checks that the sites are kept to VLANs that are `served`, and that each of those has one.
+///
+/// # Errors
+/// The site that is to blame by its place, if it is one, and what to do.
+pub fn check_vlans(
+    sites: &[SiteSettings],
+    served: &[VlanStack],
+) -> Result<(), (Option<usize>, String)> {
+    for (at, site) in sites.iter().enumerate() {
+        if let Some(vlan) = site.vlans.iter().find(|vlan| !served.contains(vlan)) {
+            let served: Vec<_> = served.iter().map(VlanStack::to_string).collect();
+            let served = served.join(", ");
+            return Err((
+                Some(at),
+                format!("VLAN {vlan} is not served; name one that is: {served}"),
+            ));
+        }
+    }
+    let has_site = |vlan: &VlanStack| {
+        sites.iter().any(|site| site.vlans.is_empty() || site.vlans.contains(vlan))
+    };
+    match served.iter().find(|vlan| !has_site(vlan)) {
+        Some(vlan) => Err((
+            None,
+            format!(
+                "all sites are kept to other VLANs than {vlan}; add it to one, or a site for it"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
 impl SiteSettings {
     /// What both of them would answer to alike.
     pub(crate) fn rivals(&self, other: &Self) -> Option<String> {
-        let mut addresses = self.addresses.iter();
-        if !(addresses.any(|address| other.addresses.contains(address))
-            || self.addresses.is_empty() && other.addresses.is_empty())
-        {
+        /// Whether what both are kept to has something in common, and neither goes before.
+        fn meet<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+            one.is_empty() && other.is_empty() || one.iter().any(|it| other.contains(it))
+        }
+        if !meet(&self.addresses, &other.addresses) || !meet(&self.vlans, &other.vlans) {
             return None;
         }
         match (self.hosts.is_empty(), other.hosts.is_empty()) {
@@ -398,10 +439,70 @@ mod tests {
             ("10.0.0.3", "unknown", 5),
             ("10.0.0.3", "a.example", 1),
         ] {
-            let picked = sites.pick(|| local.parse().unwrap(), Some(host.as_bytes()));
+            let at = || Local { vlan: VlanStack::UNTAGGED, address: local.parse().unwrap() };
+            let picked = sites.pick(at, Some(host.as_bytes()));
             let place = sites.iter().position(|site| Arc::ptr_eq(site, picked));
             assert_eq!(place, Some(expected), "{host} on {local}");
         }
+    }
+
+    #[test]
+    fn vlans_lead_to_sites_and_never_to_those_of_others() {
+        let root = tempfile::TempDir::new().unwrap();
+        let vlan = |text: &&str| text.parse::<VlanStack>().unwrap();
+        let site = |hosts: &[&str], addresses: &[&str], vlans: &[&str]| SiteSettings {
+            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            vlans: vlans.iter().map(vlan).collect(),
+            ..SiteSettings::new(root.path().to_owned())
+        };
+        let all = [
+            site(&["a"], &[], &["5"]),
+            site(&[], &["10.0.0.2"], &["5", "100.200"]),
+            site(&["a"], &[], &["0", "7"]),
+            site(&["a"], &["10.0.0.2"], &[]),
+            site(&["b"], &[], &[]),
+            site(&["b"], &[], &["7"]),
+        ];
+        let sites = Sites::open(&all, None).unwrap();
+        for (at, address, host, expected) in [
+            ("5", "10.0.0.1", "a", 0),
+            ("5", "10.0.0.1", "x", 0),
+            ("5", "10.0.0.2", "x", 1),
+            ("5", "10.0.0.2", "a", 3),
+            ("100.200", "10.0.0.2", "x", 1),
+            ("100.200", "10.0.0.1", "x", 4),
+            ("100.200", "10.0.0.1", "a", 4),
+            ("0", "10.0.0.1", "a", 2),
+            ("0", "10.0.0.2", "a", 3),
+            ("7", "10.0.0.1", "x", 2),
+            ("5", "10.0.0.1", "b", 4),
+            ("7", "10.0.0.1", "b", 5),
+            ("100", "10.0.0.1", "a", 4),
+        ] {
+            let local = || Local { vlan: vlan(&at), address: address.parse().unwrap() };
+            let picked = sites.pick(local, Some(host.as_bytes()));
+            let place = sites.iter().position(|site| Arc::ptr_eq(site, picked));
+            assert_eq!(place, Some(expected), "{host} on {address} in {at}");
+        }
+        // Where no site is at the address, one of the VLAN's answers.
+        let kept = [site(&["a"], &[], &["5"]), site(&["a"], &["10.0.0.2"], &["7"])];
+        let sites = Sites::open(&kept, None).unwrap();
+        let local = || Local { vlan: vlan(&"7"), address: [10, 0, 0, 1].into() };
+        assert!(Arc::ptr_eq(sites.pick(local, Some(b"a")), &sites.others[0]));
+
+        let check =
+            |served: &[&str]| check_vlans(&kept, &served.iter().map(vlan).collect::<Vec<_>>());
+        assert_eq!(check(&["5", "7"]), Ok(()));
+        let (at, said) = check(&["5", "8"]).unwrap_err();
+        assert!(at == Some(1) && said.contains("name one that is: 5, 8"), "{said}");
+        let (at, said) = check(&["5", "8", "7"]).unwrap_err();
+        assert!(at.is_none() && said.contains("other VLANs than 8"), "{said}");
+        // Two that could not be told apart.
+        let both = [site(&["a"], &[], &["5", "6"]), site(&["a"], &[], &["6", "7"])];
+        assert_eq!(both[0].rivals(&both[1]).as_deref(), Some("a"));
+        assert_eq!(kept[0].rivals(&kept[1]), None);
+        assert_eq!(all[0].rivals(&all[2]), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ fn table(status: &Value) -> String {
     let mut report = Report::new(status);
     report.appliance();
     report.connections();
+    report.vlans();
     report.workers();
     report.cache();
     report.counters("http");
@@ -94,14 +95,17 @@ impl Report {
             _ => "serving",
         });
         row("state", state.map(str::to_owned));
+        let several =
+            self.left.get("vlans").and_then(Value::as_array).is_some_and(|it| it.len() > 1);
         for state in self.take("address_states").iter().filter_map(Value::as_array).flatten() {
             let field = |name: &str| state.get(name).map(plain).unwrap_or_default();
+            let place = if several { format!(" in VLAN {}", tag(state)) } else { String::new() };
             match &*field("state") {
                 "conflicted" => {
-                    let said = format!("{} is also at {}", field("address"), field("by"));
+                    let said = format!("{}{place} is also at {}", field("address"), field("by"));
                     row("ADDRESS CONFLICT", Some(said));
                 }
-                "tentative" => row("being probed", Some(field("address"))),
+                "tentative" => row("being probed", Some(field("address") + &place)),
                 _ => {}
             }
         }
@@ -146,6 +150,34 @@ impl Report {
         if let (Some(used), Some(budget)) = (self.number("memory"), self.number("memory_budget")) {
             let held = format!("{} of {}", size(used), size(budget));
             rows.push(("their memory".to_owned(), held));
+        }
+        self.groups.push(rows);
+    }
+
+    /// Each VLAN, if there is more than one; what each counts by itself is for programs.
+    fn vlans(&mut self) {
+        let Some(Value::Array(vlans)) = self.left.remove("vlans") else { return };
+        let mut rows = Vec::new();
+        for vlan in vlans.iter().filter(|_| vlans.len() > 1) {
+            let texts = |name: &str| -> Option<Vec<String>> {
+                Some(vlan.get(name)?.as_array()?.iter().map(plain).collect())
+            };
+            let figure = |path: &str| vlan.pointer(path)?.as_u64();
+            let gateways = texts("gateways").filter(|all| !all.is_empty());
+            let identity = [
+                texts("addresses").filter(|all| !all.is_empty()).map(|all| all.join(", ")),
+                gateways.map(|all| format!("gateway {}", all.join(", "))),
+                figure("/mtu").map(|mtu| format!("MTU {mtu}")),
+                figure("/pcp").filter(|pcp| *pcp != 0).map(|pcp| format!("priority {pcp}")),
+            ];
+            let figures = [
+                figure("/connections").map(|count| format!("{} connections", grouped(count))),
+                figure("/neighbors").map(|count| format!("{} neighbours", grouped(count))),
+                figure("/stack/frames_in").map(|count| format!("{} frames in", grouped(count))),
+            ];
+            for text in [joined(identity), joined(figures)].into_iter().flatten() {
+                rows.push((format!("VLAN {}", tag(vlan)), text));
+            }
         }
         self.groups.push(rows);
     }
@@ -211,6 +243,11 @@ impl Report {
         flatten(&Value::Object(std::mem::take(&mut self.left)), String::new(), &mut rows);
         self.groups.push(rows);
     }
+}
+
+/// The tag of what is said of a VLAN.
+fn tag(of: &Value) -> String {
+    of.get("vlan").and_then(Value::as_str).unwrap_or("none").to_owned()
 }
 
 fn plain(value: &Value) -> String {
@@ -344,6 +381,44 @@ ips.0               a
 ips.1               b
 ";
         assert_eq!(table(&status), expected);
+    }
+
+    #[test]
+    fn a_table_of_several_vlans() {
+        let status = json!({
+            "addresses": ["10.0.0.5/24", "10.0.0.5/24"], "port": 80,
+            "address_states": [
+                { "address": "10.0.0.5", "vlan": "123", "state": "tentative" },
+                { "address": "10.0.0.5", "vlan": null, "state": "conflicted", "by": "02::09" },
+            ],
+            "connections": 3,
+            "vlans": [
+                {
+                    "vlan": "123", "mtu": 1500, "pcp": 5, "gateways": ["10.0.0.1"],
+                    "addresses": ["10.0.0.5/24"], "connections": 2, "neighbors": 1,
+                    "stack": { "frames_in": 1234 },
+                },
+                {
+                    "vlan": null, "mtu": 1500, "pcp": 0, "gateways": [], "connections": 1,
+                    "addresses": ["10.0.0.5/24"], "neighbors": 0, "stack": { "frames_in": 7 },
+                },
+            ],
+        });
+        let expected = "\
+being probed      10.0.0.5 in VLAN 123
+ADDRESS CONFLICT  10.0.0.5 in VLAN none is also at 02::09
+address           10.0.0.5/24, 10.0.0.5/24, port 80
+
+connections       3
+
+VLAN 123          10.0.0.5/24, gateway 10.0.0.1, MTU 1500, priority 5
+VLAN 123          2 connections, 1 neighbours, 1,234 frames in
+VLAN none         10.0.0.5/24, MTU 1500
+VLAN none         1 connections, 0 neighbours, 7 frames in
+";
+        assert_eq!(table(&status), expected);
+        let one = json!({ "vlan": "123", "vlans": [{ "vlan": "123", "connections": 2 }] });
+        assert_eq!(table(&one), "VLAN  123\n");
     }
 
     #[test]

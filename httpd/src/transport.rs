@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tagwire_netstack::VlanStack;
 
 /// One side of an established byte stream, owned by one task of the worker's executor.
 ///
@@ -15,8 +16,8 @@ use bytes::{Bytes, BytesMut};
 /// `close` lets the stack finish what is queued on its own.
 #[allow(async_fn_in_trait, reason = "generic use on a single-threaded executor: no Send bound")]
 pub trait Transport {
-    /// The own address that the peer has connected to.
-    fn local(&self) -> IpAddr;
+    /// Where the peer has connected to.
+    fn local(&self) -> Local;
 
     /// Waits for data and appends at least one octet to `into`; the count is returned. `Ok(0)`:
     /// the peer has closed its side, and what it asked for may still be answered. Works after
@@ -48,6 +49,15 @@ pub trait Transport {
     /// `Connection: close`, and a `read` that waits with nothing to deliver fails with
     /// [`TransportError::Draining`].
     fn is_draining(&self) -> bool;
+}
+
+/// Where a peer has connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Local {
+    /// The VLAN that it came in.
+    pub vlan: VlanStack,
+    /// The own address, which another VLAN may have as well.
+    pub address: IpAddr,
 }
 
 /// Why a transport did not do what was asked.

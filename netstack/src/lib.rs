@@ -37,6 +37,7 @@ pub use frame::{
     Checksum, ChecksumRequest, FrameMeta, IpFamily, SegmentationRequest, Transmit, VlanTag,
 };
 pub use link::acd::{AddressEvent, AddressState};
+pub use link::ingress::tags;
 pub use stack::{MIN_BUFFER, Stack, Stray};
 pub use stats::Stats;
 pub use tcp::connection::{CloseReason, Events, State};
@@ -44,4 +45,4 @@ pub use tcp::demux::{ConnId, Endpoint, FourTuple};
 pub use tcp::seq::SeqNum;
 pub use tcp::{Counts, Recv, congestion};
 pub use time::Instant;
-pub use wire::vlan::{ParseVlanError, VlanStack};
+pub use wire::vlan::{ParseVlanError, Tags, VlanStack};

@@ -596,6 +596,11 @@ impl Stack {
         self.tcp.connections().map(|(id, connection)| (id, connection.tuple, connection.state()))
     }
 
+    /// The VLAN that it lives in.
+    pub fn vlan(&self) -> VlanStack {
+        self.vlan
+    }
+
     /// Neighbours in the ARP table.
     pub fn neighbors(&self) -> usize {
         self.neighbors.len()

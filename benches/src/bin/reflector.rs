@@ -36,7 +36,7 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let interface = Interface::find(&options.interface)?;
     let worker = Worker::alone(&WorkerConfig {
         interface: interface.clone(),
-        vlan: Vlan::Tagged(options.vlan),
+        vlans: [Vlan::Tagged(options.vlan)].into(),
         ring_slots: WorkerConfig::ring_slots(&interface),
         busy_poll: Duration::from_micros(options.busy_poll),
     })?;

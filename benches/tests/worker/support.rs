@@ -141,7 +141,7 @@ impl Running {
                 let interface = Interface::find(&name).unwrap();
                 let config = WorkerConfig {
                     interface: interface.clone(),
-                    vlan: Vlan::Tagged(VLAN),
+                    vlans: [Vlan::Tagged(VLAN)].into(),
                     ring_slots: WorkerConfig::ring_slots(&interface),
                     busy_poll,
                 };

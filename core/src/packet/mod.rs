@@ -10,7 +10,7 @@ pub(crate) mod steer;
 mod syns;
 pub(crate) mod tx;
 
-pub use filter::Vlan;
+pub use filter::{MAX_VLANS, Vlan};
 pub use groups::Groups;
 pub use meta::{RxChecksum, RxFrame, RxMeta, VlanTag};
 pub use steer::Steering;

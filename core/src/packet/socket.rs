@@ -50,13 +50,13 @@ pub(crate) fn open_receiver() -> Result<OwnedFd, OpenError> {
     Ok(socket)
 }
 
-/// Lets the frames of an address and a VLAN into a receiving socket.
+/// Lets the frames of an address and some VLANs into a receiving socket.
 pub(crate) fn admit(
     fd: BorrowedFd<'_>,
     interface: &Interface,
-    vlan: Vlan,
+    vlans: &[Vlan],
 ) -> Result<(), OpenError> {
-    attach_filter(fd, &filter::program(interface.mac, vlan, None))
+    attach_filter(fd, &filter::program(interface.mac, vlans, None))
 }
 
 /// Makes bound receiving sockets a group that shares the interface's frames: the first of them
@@ -67,7 +67,7 @@ pub(crate) fn admit(
 pub(crate) fn join(
     members: &[BorrowedFd<'_>],
     steering: &Steering,
-    vlan: Vlan,
+    vlans: &[Vlan],
 ) -> Result<(), OpenError> {
     let Some((first, others)) = members.split_first() else { return Ok(()) };
     let join = |fd, id: i32, flags| {
@@ -82,7 +82,7 @@ pub(crate) fn join(
     for other in others {
         join(*other, group & 0xffff, 0)?;
     }
-    attach(*first, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &steering.program(vlan))
+    attach(*first, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &steering.program(vlans))
         .map_err(io_error("the program that spreads frames over workers"))
 }
 

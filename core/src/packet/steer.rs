@@ -70,43 +70,48 @@ impl Steering {
 
     /// The same for the kernel. A fanout's program sees a packet from behind the Ethernet header
     /// on, and behind the outer tag, which the kernel has always stripped there.
-    pub(crate) fn program(&self, vlan: Vlan) -> Vec<sock_filter> {
+    pub(crate) fn program(&self, vlans: &[Vlan]) -> Vec<sock_filter> {
         let mut program = Program::default();
-        let (ipv6, first) = (program.label(), program.label());
+        let single = program.label();
         program.op(LD_W_ABS, PROTOCOL);
-        // Where the IP header begins: behind the inner tag and the EtherType that follows it.
-        let ip = if let Vlan::Stacked { .. } = vlan {
-            program.jump_unless_equal(ETHERTYPE_VLAN, first);
+        if vlans.iter().any(|vlan| vlan.inner().is_some()) {
+            program.jump_unless_equal(ETHERTYPE_VLAN, single);
+            // Behind the inner tag's TCI.
             program.op(LD_H_ABS, 2);
-            4
-        } else {
-            0
-        };
+            self.spread(&mut program, 4);
+        }
+        program.place(single);
+        self.spread(&mut program, 0);
+        program.finish()
+    }
+
+    /// Returns the worker for a packet whose EtherType is loaded and whose IP header begins at `ip`.
+    fn spread(&self, program: &mut Program, ip: u32) {
+        let (ipv6, first) = (program.label(), program.label());
         program.jump_if_equal(ETHERTYPE_IPV6, ipv6);
         program.jump_unless_equal(ETHERTYPE_IPV4, first);
         program.op(LD_H_ABS, ip + 6);
         program.jump_if_any(FRAGMENT, first);
         program.op(LD_B_ABS, ip + 9);
         program.jump_unless_equal(PROTOCOL_TCP, first);
-        self.begin(&mut program);
-        mix(&mut program, LD_W_ABS, ip + 12);
+        self.begin(program);
+        mix(program, LD_W_ABS, ip + 12);
         program.op(LDX_MSH, ip);
         program.op(LD_W_IND, ip);
-        self.decide(&mut program);
+        self.decide(program);
 
         program.place(ipv6);
         program.op(LD_B_ABS, ip + 6);
         program.jump_unless_equal(PROTOCOL_TCP, first);
-        self.begin(&mut program);
+        self.begin(program);
         for at in [8, 12, 16, 20] {
-            mix(&mut program, LD_W_ABS, ip + at);
+            mix(program, LD_W_ABS, ip + at);
         }
         program.op(LD_W_ABS, ip + 40);
-        self.decide(&mut program);
+        self.decide(program);
 
         program.place(first);
         program.op(RET_K, 0);
-        program.finish()
     }
 
     fn begin(&self, program: &mut Program) {
@@ -198,14 +203,17 @@ mod tests {
         for workers in [1, 2, 3, 4, 64] {
             for key in [0, 0xdead_beef] {
                 let steering = Steering::new(workers, key);
-                let (plain, stacked) =
-                    (steering.program(Vlan::Tagged(123)), steering.program(STACKED));
+                let plain = steering.program(&[Vlan::Tagged(123)]);
+                let stacked = steering.program(&[STACKED]);
+                let both = steering.program(&[STACKED, Vlan::Tagged(123)]);
                 for (i, source) in sources().enumerate().step_by(7) {
                     let expected = steering.worker(source, 80) as u32;
                     let (ethertype, octets) = packet(source, i % 11 * 4);
                     assert_eq!(run(&plain, &octets, Some(123), ethertype), expected);
+                    assert_eq!(run(&both, &octets, Some(123), ethertype), expected);
                     let octets = with_inner_tag(ethertype, &octets);
                     assert_eq!(run(&stacked, &octets, Some(100), 0x8100), expected);
+                    assert_eq!(run(&both, &octets, Some(100), 0x8100), expected);
                 }
             }
         }
@@ -229,7 +237,7 @@ mod tests {
     #[test]
     fn all_but_whole_segments_is_the_first_workers() {
         let steering = Steering::new(64, 7);
-        let program = steering.program(Vlan::Untagged);
+        let program = steering.program(&[Vlan::Untagged]);
         let elsewhere = sources().find(|source| steering.worker(*source, 80) != 0).unwrap();
         let (ethertype, good) = packet(elsewhere, 0);
         assert_ne!(run(&program, &good, None, ethertype), 0);
@@ -248,7 +256,7 @@ mod tests {
         for len in 0..24 {
             assert_eq!(run(&program, &good[..len], None, ethertype), 0);
         }
-        let single = steering.program(STACKED);
-        assert_eq!(run(&single, &good, Some(100), 0x0800), 0, "without its inner tag");
+        // A frame with two tags is nobody's where there is one.
+        assert_eq!(run(&program, &with_inner_tag(ethertype, &good), Some(100), 0x8100), 0);
     }
 }

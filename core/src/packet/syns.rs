@@ -17,6 +17,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use super::bpf::{
     ADD_K, ADD_X, AND_K, LD_B_IND, LD_H_IND, LD_IMM, LD_W_IND, LDX_MEM, LSH_K, Label, Program,
@@ -46,6 +47,8 @@ pub struct SynShare {
     /// Addresses whose SYNs pass all, of IPv6 with the 64 bits of their network: of each family the
     /// first [`MOST_PEERS`](Self::MOST_PEERS).
     pub peers: Vec<IpAddr>,
+    /// The VLANs that it is about: SYNs in others pass all.
+    pub vlans: Vec<Vlan>,
 }
 
 impl SynShare {
@@ -174,16 +177,16 @@ fn mix(program: &mut Program, header: u32, at: u32) {
 pub struct SynFilter {
     socket: OwnedFd,
     mac: [u8; 6],
-    vlan: Vlan,
+    vlans: Arc<[Vlan]>,
 }
 
 impl SynFilter {
     pub(crate) fn new(
         socket: BorrowedFd<'_>,
         interface: &Interface,
-        vlan: Vlan,
+        vlans: Arc<[Vlan]>,
     ) -> io::Result<Self> {
-        Ok(Self { socket: socket.try_clone_to_owned()?, mac: interface.mac, vlan })
+        Ok(Self { socket: socket.try_clone_to_owned()?, mac: interface.mac, vlans })
     }
 
     /// From now on only these SYNs pass; with `None` all of them.
@@ -191,7 +194,7 @@ impl SynFilter {
     /// # Errors
     /// The kernel has no memory for the program; the one before stays.
     pub fn set(&self, share: Option<&SynShare>) -> io::Result<()> {
-        socket::set_filter(self.socket.as_fd(), &filter::program(self.mac, self.vlan, share))
+        socket::set_filter(self.socket.as_fd(), &filter::program(self.mac, &self.vlans, share))
     }
 }
 
@@ -208,7 +211,7 @@ mod tests {
         [Vlan::Untagged, Vlan::Tagged(123), Vlan::Stacked { outer: 100, inner: 123 }];
 
     fn share(width: u16, peers: Vec<IpAddr>) -> SynShare {
-        SynShare { key: 0x5eed_1e55, start: 0xf000, width, peers }
+        SynShare { key: 0x5eed_1e55, start: 0xf000, width, peers, vlans: VLANS.to_vec() }
     }
 
     /// An IP packet with a segment from `source`, behind `options` words of IPv4 options.
@@ -261,7 +264,7 @@ mod tests {
     /// Whether a packet passes, untagged.
     fn passes(share: &SynShare, source: IpAddr, packet: &[u8]) -> bool {
         let frame = frame(&[], ethertype(source), packet);
-        run(&filter::program(US, Vlan::Untagged, Some(share)), &frame, None, 0) != 0
+        run(&filter::program(US, &[Vlan::Untagged], Some(share)), &frame, None, 0) != 0
     }
 
     #[test]
@@ -284,12 +287,44 @@ mod tests {
                 let passes = |share, flags| {
                     let packet = packet(source, flags, 0, 7);
                     let frame = frame(in_line, ethertype(source), &packet);
-                    run(&filter::program(US, vlan, share), &frame, tag, 0) == WHOLE
+                    run(&filter::program(US, &[vlan], share), &frame, tag, 0) == WHOLE
                 };
                 assert!(passes(None, 2), "case {i}: without a share");
                 assert!(!passes(Some(&nobody), 2), "case {i}: a SYN");
                 assert!(passes(Some(&nobody), ACK), "case {i}: no SYN");
                 assert!(passes(Some(&some), 2), "case {i}: a peer's");
+            }
+        }
+    }
+
+    #[test]
+    fn syns_in_other_vlans_pass() {
+        let c = |tci| (0x8100, tci);
+        let vlans = [VLANS[0], VLANS[1], VLANS[2], Vlan::Tagged(100)];
+        type Case<'a> = (Option<u16>, &'a [(u16, u16)]);
+        let cases: [[Case<'_>; 2]; 4] = [
+            [(None, &[]), (Some(0), &[])],
+            [(Some(123), &[]), (None, &[c(123)])],
+            [(Some(100), &[c(123)]), (None, &[c(100), c(123)])],
+            [(Some(100), &[]), (None, &[c(100)])],
+        ];
+        for flooded in 0..1 << vlans.len() {
+            let is_flooded = |at: usize| flooded >> at & 1 == 1;
+            let about = (0..vlans.len()).filter(|at| is_flooded(*at)).map(|at| vlans[at]);
+            let share = SynShare { vlans: about.collect(), ..share(0, vec![]) };
+            let program = filter::program(US, &vlans, Some(&share));
+            for (at, ways) in cases.iter().enumerate() {
+                for (tag, in_line) in ways {
+                    for source in [v4(1), v6(1, 1)] {
+                        let passes = |flags| {
+                            let packet = packet(source, flags, 0, 7);
+                            run(&program, &frame(in_line, ethertype(source), &packet), *tag, 0)
+                        };
+                        let expected = if is_flooded(at) { 0 } else { WHOLE };
+                        assert_eq!(passes(2), expected, "{at}, of {flooded:b}");
+                        assert_eq!(passes(ACK), WHOLE);
+                    }
+                }
             }
         }
     }
@@ -316,7 +351,7 @@ mod tests {
         fragment[6] = 0x20;
         assert!(passes(&nobody, v4(1), &fragment), "the first of several");
         let arp = frame(&[], 0x0806, &[0; 28]);
-        let program = filter::program(US, Vlan::Untagged, Some(&nobody));
+        let program = filter::program(US, &[Vlan::Untagged], Some(&nobody));
         assert_eq!(run(&program, &arp, None, 0), WHOLE);
     }
 
@@ -362,7 +397,7 @@ mod tests {
         let share = share(0xffff, vec![v4(1), v6(1, 1)]);
         for source in [v4(1), v6(1, 1)] {
             let whole = frame(&[], ethertype(source), &packet(source, 2, 0, 7));
-            let program = filter::program(US, Vlan::Untagged, Some(&share));
+            let program = filter::program(US, &[Vlan::Untagged], Some(&share));
             // The flags are the last that is looked at.
             let flags = whole.len() - 6;
             for len in 0..whole.len() {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tagwire_core::nic::Interface;
-use tagwire_core::packet::{Steering, SynShare, Vlan};
+use tagwire_core::packet::{MAX_VLANS, Steering, SynShare, Vlan};
 
 use crate::support::{Event, Order, Peer, Running, VLAN, in_namespace, ip, note};
 
@@ -85,7 +85,7 @@ fn connections_stay_with_the_worker_that_both_sides_compute() {
             (Vlan::Stacked { outer: 100, inner: VLAN }, &[(0x88a8, 100), (0x8100, VLAN)]),
             (Vlan::Stacked { outer: 100, inner: VLAN }, &[(0x8100, 100), (0x8100, VLAN)]),
         ] {
-            let workers = Running::group("nic0", vlan, ASLEEP, &STEERING());
+            let workers = Running::group("nic0", &[vlan], ASLEEP, &STEERING());
             assert_steered(&workers, tags);
             // Each frame to one of them, and none to two.
             assert_eq!(finish(workers), sources().count() as u64, "{vlan:?}");
@@ -93,10 +93,42 @@ fn connections_stay_with_the_worker_that_both_sides_compute() {
     });
 }
 
+/// As many as there may be: each of them is steered alike, and nothing else comes up.
+#[test]
+fn many_vlans_share_the_workers() {
+    in_namespace(|| {
+        let vlans = crowd();
+        let workers = Running::group("nic0", &vlans, ASLEEP, &STEERING());
+        assert_steered(&workers, &[]);
+        for vid in [1, 9] {
+            assert_steered(&workers, &[(0x8100, vid)]);
+            assert_steered(&workers, &[(0x88a8, vid), (0x8100, 100 + vid)]);
+        }
+        let peer = Peer::open("peer0");
+        let us = workers[0].interface.mac;
+        let source = sources().next().unwrap();
+        for tags in [&[(0x8100, 10)][..], &[(0x88a8, 1), (0x8100, 102)], &[(0x88a8, 101)]] {
+            peer.send(&segment(us, peer.mac, tags, source, 1));
+        }
+        // Behind them.
+        peer.send(&note([0xff; 6], peer.mac, None, "last"));
+        assert_eq!(workers[0].next_frame().0[..6], [0xff; 6]);
+        assert_eq!(finish(workers), 5 * sources().count() as u64 + 1);
+    });
+}
+
+/// As many as there may be, with as long a program as it gets.
+fn crowd() -> Vec<Vlan> {
+    let both = |vid| [Vlan::Tagged(vid), Vlan::Stacked { outer: vid, inner: 100 + vid }];
+    let vlans: Vec<_> = [Vlan::Untagged].into_iter().chain((1..=9).flat_map(both)).collect();
+    let (last, least) = (vlans.len() - 2, MAX_VLANS - 2);
+    [&vlans[..least], &vlans[last..]].concat()
+}
+
 #[test]
 fn what_is_no_segment_goes_to_the_first_one() {
     in_namespace(|| {
-        let workers = Running::group("nic0", Vlan::Tagged(VLAN), ASLEEP, &STEERING());
+        let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING());
         let peer = Peer::open("peer0");
         let us = workers[0].interface.mac;
         let elsewhere = sources().find(|source| STEERING().worker(*source, PORT) != 0).unwrap();
@@ -119,7 +151,7 @@ fn what_is_no_segment_goes_to_the_first_one() {
 #[test]
 fn the_order_of_workers_outlives_a_link_that_goes() {
     in_namespace(|| {
-        let workers = Running::group("nic0", Vlan::Tagged(VLAN), ASLEEP, &STEERING());
+        let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING());
         for end in ["nic0", "peer0"] {
             for state in ["down", "up"] {
                 ip(&format!("link set {end} {state}"));
@@ -149,7 +181,7 @@ fn nothing_comes_before_the_group_is_complete() {
                 }
             });
             for _ in 0..20 {
-                let workers = Running::group("nic0", Vlan::Tagged(VLAN), ASLEEP, &STEERING());
+                let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING());
                 for (number, worker) in workers.iter().enumerate() {
                     for _ in 0..10 {
                         let source = source_of(&worker.next_frame().0);
@@ -181,12 +213,15 @@ fn the_kernel_takes_a_share_of_syns_and_no_share_of_all_else() {
     const SYN: u8 = 0x02;
     const SYN_ACK: u8 = 0x12;
     in_namespace(|| {
-        for (vlan, tags) in [
-            (Vlan::Untagged, &[][..]),
-            (Vlan::Tagged(VLAN), &[(0x8100, VLAN)]),
-            (Vlan::Stacked { outer: 100, inner: VLAN }, &[(0x88a8, 100), (0x8100, VLAN)]),
+        let stacked = Vlan::Stacked { outer: 100, inner: VLAN };
+        let crowd = crowd();
+        for (vlans, tags) in [
+            (&[Vlan::Untagged][..], &[][..]),
+            (&[Vlan::Tagged(VLAN)], &[(0x8100, VLAN)]),
+            (&[stacked], &[(0x88a8, 100), (0x8100, VLAN)]),
+            (&crowd, &[(0x88a8, 9), (0x8100, 109)]),
         ] {
-            let worker = Running::start("nic0", vlan, ASLEEP);
+            let worker = Running::group("nic0", vlans, ASLEEP, &Steering::new(1, 0)).remove(0);
             let peer = Peer::open("peer0");
             let us = worker.interface.mac;
             // As long a list as there may be, of both families; the sources are the last ones.
@@ -196,7 +231,7 @@ fn the_kernel_takes_a_share_of_syns_and_no_share_of_all_else() {
                 (8..most as u16 + 7).map(|i| Ipv6Addr::new(0x2001, 0xdb8, 1, i, 0, 0, 0, 1).into()),
             );
             let peers = others.chain(sources().map(|source| source.ip()).take(14)).collect();
-            let known = SynShare { key: 7, start: 0, width: 0, peers };
+            let known = SynShare { key: 7, start: 0, width: 0, peers, vlans: vlans.to_vec() };
             let nobody = SynShare { peers: Vec::new(), ..known.clone() };
             for (share, passes) in [(Some(nobody), false), (Some(known), true), (None, true)] {
                 worker.order(Order::Syns(share));
@@ -205,9 +240,9 @@ fn the_kernel_takes_a_share_of_syns_and_no_share_of_all_else() {
                     peer.send(&segment(us, peer.mac, tags, source, SYN));
                     peer.send(&segment(us, peer.mac, tags, source, SYN_ACK));
                     if passes {
-                        assert_eq!(next_mark(&worker), SYN, "{source} {vlan:?}");
+                        assert_eq!(next_mark(&worker), SYN, "{source} {vlans:?}");
                     }
-                    assert_eq!(next_mark(&worker), SYN_ACK, "{source} {vlan:?}");
+                    assert_eq!(next_mark(&worker), SYN_ACK, "{source} {vlans:?}");
                 }
             }
             worker.finish();

@@ -254,7 +254,7 @@ fn what_keeps_a_worker_from_opening_is_named() {
             let config = WorkerConfig {
                 ring_slots: WorkerConfig::ring_slots(&interface),
                 interface,
-                vlan: Vlan::Tagged(VLAN),
+                vlans: [Vlan::Tagged(VLAN)].into(),
                 busy_poll: ASLEEP,
             };
             Worker::alone(&config).err()

@@ -189,17 +189,22 @@ pub struct Running {
 
 impl Running {
     pub fn start(name: &str, vlan: Vlan, busy_poll: Duration) -> Self {
-        let mut group = Self::group(name, vlan, busy_poll, &Steering::new(1, 0));
+        let mut group = Self::group(name, &[vlan], busy_poll, &Steering::new(1, 0));
         group.remove(0)
     }
 
     /// Workers that share an interface.
-    pub fn group(name: &str, vlan: Vlan, busy_poll: Duration, steering: &Steering) -> Vec<Self> {
+    pub fn group(
+        name: &str,
+        vlans: &[Vlan],
+        busy_poll: Duration,
+        steering: &Steering,
+    ) -> Vec<Self> {
         let interface = Interface::find(name).unwrap();
         let config = WorkerConfig {
             ring_slots: WorkerConfig::ring_slots(&interface),
             interface,
-            vlan,
+            vlans: vlans.into(),
             busy_poll,
         };
         let ports = Port::open(&config, steering).unwrap();

@@ -481,14 +481,37 @@ impl Pod {
     ///
     /// When it has a kernel stack already, or a step fails.
     pub fn kernel_stack(&self) -> LabResult<()> {
-        let tagged = self
-            .vlans
-            .map(|vlans| Tagged::new(&self.namespace, POD_INTERFACE, vlans))
-            .transpose()?;
+        self.speak(self.vlans, self.address, self.address_v6)
+    }
+
+    /// The same in a VLAN of its own, or without a tag, and with addresses of its own: a client
+    /// beside the lab's, in another network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::kernel_stack`].
+    pub fn kernel_stack_in(
+        &self,
+        vlan: Option<u16>,
+        outer_vlan: Option<u16>,
+        address: Ipv4Addr,
+        address_v6: Ipv6Addr,
+    ) -> LabResult<()> {
+        self.speak(vlan.map(|inner| Vlans { outer: outer_vlan, inner }), address, address_v6)
+    }
+
+    fn speak(
+        &self,
+        vlans: Option<Vlans>,
+        address: Ipv4Addr,
+        address_v6: Ipv6Addr,
+    ) -> LabResult<()> {
+        let tagged =
+            vlans.map(|vlans| Tagged::new(&self.namespace, POD_INTERFACE, vlans)).transpose()?;
         let interface = tagged.as_ref().map_or(POD_INTERFACE, |tagged| &tagged.interface);
-        self.namespace.ip(&format!("address add {}/24 dev {interface}\n", self.address))?;
+        self.namespace.ip(&format!("address add {address}/24 dev {interface}\n"))?;
         if self.ipv6 {
-            speak_ipv6(&self.namespace, interface, self.address_v6)?;
+            speak_ipv6(&self.namespace, interface, address_v6)?;
         }
         *self.tag.lock().unwrap_or_else(PoisonError::into_inner) = tagged;
         Ok(())

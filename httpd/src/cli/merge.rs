@@ -1,90 +1,209 @@
-//! `--config FILE`: the file's options become arguments before those that were given.
+//! `--config FILE`: the file's options become arguments before those that were given; its VLANs
+//! are read by the same options.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, Parser};
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
+use tagwire_netstack::VlanStack;
 
-use super::{Cli, CliError, one_line};
-use crate::file::{self, File, Given};
+use super::{Cli, CliError, VlanArgs, one_line};
+use crate::config::parse_vlan;
+use crate::file::{self, File, Given, Table};
 use crate::limits::HEADING;
-use crate::site::SiteSettings;
+use crate::site::{self, SiteSettings};
+use crate::vlan::VlanConfig;
 
 /// An option by its long name, and the arguments that give it.
-pub(super) type AsArguments = (String, Vec<OsString>);
+type AsArguments = (String, Vec<OsString>);
 
-/// Reads a configuration file: its options, each checked by itself, and its sites.
+/// What a configuration file says.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) options: Vec<AsArguments>,
+    pub(super) vlans: Vec<VlanConfig>,
+    pub(super) sites: Vec<SiteSettings>,
+    /// Line of the first VLAN.
+    vlans_at: usize,
+    site_lines: Vec<usize>,
+    path: PathBuf,
+}
+
+impl Settings {
+    /// The VLANs that are served, if the file says which; what else says so goes before it.
+    pub(super) fn served(&self) -> Option<Vec<VlanStack>> {
+        if !self.vlans.is_empty() {
+            return Some(self.vlans.iter().map(|vlan| vlan.id).collect());
+        }
+        let (_, arguments) = self.options.iter().find(|(name, _)| name == "vlan")?;
+        let value = arguments.first()?.to_str()?.split_once('=')?.1;
+        parse_vlan(value).ok().map(|vlan| vec![vlan])
+    }
+
+    /// Checks that the sites suit the VLANs that are served.
+    ///
+    /// # Errors
+    /// One line that names the file, and the line of a site.
+    pub(super) fn check_sites(&self, served: &[VlanStack]) -> Result<(), String> {
+        if self.sites.is_empty() {
+            return Ok(());
+        }
+        site::check_vlans(&self.sites, served).map_err(|(at, message)| {
+            let line = at.and_then(|at| self.site_lines.get(at));
+            let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+            format!("{}: {line}{message}", self.path.display())
+        })
+    }
+}
+
+/// Reads a configuration file, and checks each of its options by itself, and its VLANs.
 ///
 /// # Errors
 /// One line that names the file and, for a mistake in it, the line.
-pub(super) fn read(path: &Path) -> Result<(Vec<AsArguments>, Vec<SiteSettings>), String> {
+pub(super) fn read(path: &Path) -> Result<Settings, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("{} cannot be read: {error}; name another file with --config", path.display())
     })?;
-    let read = || {
-        let File { serve: options, limits, sites } =
-            file::parse(&text).map_err(|error| error.to_string())?;
-        let cli = Cli::command();
-        let serve = cli.find_subcommand("serve").unwrap_or(&cli);
-        let options = options.into_iter().map(|given| (given, false));
-        let limits = limits.into_iter().map(|given| (given, true));
-        let check = |(given, limit): (Given, bool)| {
-            let arguments = as_arguments(serve, &given, limit)
-                .map_err(|message| format!("line {}: {message}", given.line))?;
-            Ok((given.name, arguments))
+    let settings = settings(&text).map_err(|message| format!("{}: {message}", path.display()))?;
+    Ok(Settings { path: path.to_owned(), ..settings })
+}
+
+fn settings(text: &str) -> Result<Settings, String> {
+    let File { serve, limits, vlans, sites, site_lines } =
+        file::parse(text).map_err(|error| error.to_string())?;
+    let cli = Cli::command();
+    let command = without_environment(cli.find_subcommand("serve").cloned().unwrap_or(cli));
+    let of_a_vlan = vlan_command();
+    let mut options = Vec::new();
+    let serve = serve.into_iter().map(|given| (given, "option"));
+    let limits = limits.into_iter().map(|given| (given, "limit"));
+    for (Given { name, values, line }, kind) in serve.chain(limits) {
+        let at_line = |message| format!("line {line}: {message}");
+        // A file that names a file would have no end.
+        let known = option(&command, &name).filter(|known| {
+            name != "config" && (kind == "option" || known.get_help_heading() == Some(HEADING))
+        });
+        let known = known.ok_or_else(|| {
+            at_line(format!("{name} is no {kind}; tagwire serve --help lists them"))
+        })?;
+        if !vlans.is_empty() && option(&of_a_vlan, &name).is_some() {
+            return Err(at_line(format!(
+                "{name} is of a VLAN, and there are [[vlan]] tables; move it to one of them"
+            )));
+        }
+        let arguments = as_arguments(&command, known, &values).map_err(at_line)?;
+        options.push((name, arguments));
+    }
+    let vlans_at = vlans.first().map_or(0, |table| table.line);
+    let mut configs: Vec<VlanConfig> = Vec::new();
+    for Table { options, line } in vlans {
+        let config = vlan(&of_a_vlan, options, line)?;
+        config.check_beside(&configs).map_err(|message| format!("line {line}: {message}"))?;
+        configs.push(config);
+    }
+    Ok(Settings { options, vlans: configs, sites, vlans_at, site_lines, path: PathBuf::new() })
+}
+
+/// A VLAN by the options of its table, which begins at `line`.
+fn vlan(command: &Command, options: Vec<Given>, line: usize) -> Result<VlanConfig, String> {
+    const ID: &str = "id";
+    if options.iter().all(|given| given.name != ID) {
+        return Err(format!(
+            "line {line}: id is missing; give the VLAN's, 123 say, or \"none\" for what has no tag"
+        ));
+    }
+    let mut arguments = Vec::new();
+    for Given { name, values, line } in options {
+        let at_line = |message| format!("line {line}: {message}");
+        let long = match &*name {
+            ID => "vlan",
+            // It has one name only.
+            "vlan" => "",
+            name => name,
         };
-        Ok((options.chain(limits).map(check).collect::<Result<_, String>>()?, sites))
-    };
-    read().map_err(|message: String| format!("{}: {message}", path.display()))
+        let known = option(command, long).ok_or_else(|| {
+            let all = command.get_arguments().filter_map(Arg::get_long).filter(|it| *it != "vlan");
+            let all: Vec<_> = [ID].into_iter().chain(all).collect();
+            at_line(format!("{name} is no option of a VLAN; those are {}", all.join(", ")))
+        })?;
+        arguments.extend(as_arguments(command, known, &values).map_err(at_line)?);
+    }
+    let matches = command.clone().try_get_matches_from(arguments);
+    let parsed = matches.and_then(|matches| VlanArgs::from_arg_matches(&matches));
+    let parsed = parsed.map_err(|error| one_line(&error)).and_then(VlanArgs::check);
+    parsed.map_err(|message| format!("line {line}: {message}"))
+}
+
+/// The options of a VLAN, as a command of their own.
+fn vlan_command() -> Command {
+    without_environment(VlanArgs::augment_args(Command::new("vlan")))
+}
+
+/// A command that heeds its arguments only.
+fn without_environment(command: Command) -> Command {
+    command.no_binary_name(true).mut_args(|argument| argument.env(Resettable::Reset))
+}
+
+/// An option by its long name.
+fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|argument| argument.get_long() == Some(name))
 }
 
 /// `arguments`, with the options of the file that they name, if they name one, in front of those
 /// that were given: the options that the command line and the environment do not mention; and the
-/// file's sites.
-pub(super) fn merge(
-    arguments: Vec<OsString>,
-) -> Result<(Vec<OsString>, Vec<SiteSettings>), CliError> {
+/// file's VLANs and sites.
+pub(super) fn merge(arguments: Vec<OsString>) -> Result<(Vec<OsString>, Settings), CliError> {
     // What is wrong with them is said afterwards.
     let seen = Cli::command().ignore_errors(true).try_get_matches_from(&arguments);
     let seen = seen.ok().and_then(|matches| matches.subcommand_matches("serve").cloned());
     let path = seen.as_ref().and_then(|seen| seen.get_one::<PathBuf>("config").cloned());
-    let (Some(seen), Some(path)) = (seen, path) else { return Ok((arguments, Vec::new())) };
-    let (options, sites) = read(&path).map_err(CliError::Usage)?;
+    let (Some(seen), Some(path)) = (seen, path) else {
+        return Ok((arguments, Settings::default()));
+    };
+    let mut settings = read(&path).map_err(CliError::Usage)?;
+    let of_a_vlan = vlan_command();
+    let mut names = of_a_vlan.get_arguments().filter_map(Arg::get_long);
+    if !settings.vlans.is_empty()
+        && let Some(name) = names.find(|name| is_given(&seen, name))
+    {
+        return Err(CliError::Usage(format!(
+            "--{name} is given, and {} has VLANs of its own: line {}; say all of a VLAN there, or \
+             nothing",
+            path.display(),
+            settings.vlans_at
+        )));
+    }
+    let options = std::mem::take(&mut settings.options);
     let added = options.into_iter().filter(|(name, _)| !is_given(&seen, name));
     let added: Vec<OsString> = added.flat_map(|(_, arguments)| arguments).collect();
     // Behind the program's name and the command.
     let (head, tail) = arguments.split_at(2.min(arguments.len()));
-    Ok(([head, &added, tail].concat(), sites))
+    Ok(([head, &added, tail].concat(), settings))
 }
 
-/// What gives an option of the file, which stands among the limits or not, on the command line.
+/// What gives an option with values of the file on the command line.
 ///
 /// # Errors
-/// There is no such option, or clap does not take its values.
-fn as_arguments(serve: &Command, given: &Given, limit: bool) -> Result<Vec<OsString>, String> {
-    let name = &given.name;
-    let known = |option: &&Arg| {
-        let fits = !limit || option.get_help_heading() == Some(HEADING);
-        // A file that names a file would have no end.
-        fits && option.get_long() == Some(name) && option.get_id() != "config"
-    };
-    let option = serve.get_arguments().find(known).ok_or_else(|| {
-        let what = if limit { "limit" } else { "option" };
-        format!("{name} is no {what}; tagwire serve --help lists them")
-    })?;
+/// clap does not take them.
+fn as_arguments(
+    command: &Command,
+    option: &Arg,
+    values: &[String],
+) -> Result<Vec<OsString>, String> {
+    let name = option.get_long().unwrap_or_default();
     let arguments: Vec<OsString> = if option.get_action().takes_values() {
-        given.values.iter().map(|value| format!("--{name}={value}").into()).collect()
+        values.iter().map(|value| format!("--{name}={value}").into()).collect()
     } else {
-        match &*given.values.concat() {
+        match &*values.concat() {
             "true" => vec![format!("--{name}").into()],
             "false" => Vec::new(),
             _ => return Err(format!("{name} is neither on nor off; use true or false")),
         }
     };
-    let alone = ["tagwire".into(), "serve".into()].into_iter().chain(arguments.iter().cloned());
-    match Cli::try_parse_from(alone) {
+    match command.clone().try_get_matches_from(&arguments) {
         // The others are elsewhere.
         Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => Err(one_line(&error)),
         _ => Ok(arguments),
@@ -109,6 +228,7 @@ fn is_given(seen: &ArgMatches, name: &str) -> bool {
 mod tests {
     use std::io::Write;
 
+    use tagwire_netstack::Acd;
     use tempfile::NamedTempFile;
 
     use super::super::{Command, parse, read_again};
@@ -156,8 +276,9 @@ www-root = \"/b\"
     #[test]
     fn the_file_says_what_nobody_else_does() {
         let config = serve(TEXT, &[]).unwrap();
-        assert_eq!((&*config.interface, config.port, config.addresses.len()), ("m0", 8080, 2));
-        assert!(config.slaac && !config.fast_open);
+        let vlan = &config.vlans[0];
+        assert_eq!((&*config.interface, config.port, vlan.addresses.len()), ("m0", 8080, 2));
+        assert!(vlan.slaac && !config.fast_open);
         let Limits { max_head, max_fields, idle_timeout, .. } = config.limits;
         assert_eq!((max_head, max_fields, idle_timeout.as_secs()), (8192, 50, 30));
         let roots: Vec<_> =
@@ -166,7 +287,7 @@ www-root = \"/b\"
 
         let more = ["--port=81", "--address=10.0.2.5/24", "--www-root", "/c", "--max-head=9000"];
         let config = serve(TEXT, &more).unwrap();
-        assert_eq!((config.port, config.addresses.len()), (81, 1));
+        assert_eq!((config.port, config.vlans[0].addresses.len()), (81, 1));
         assert_eq!(config.limits.max_head, 9000);
         assert_eq!(config.sites[0].www_root.to_str(), Some("/c"));
         assert_eq!(config.sites.len(), 2);
@@ -213,6 +334,103 @@ www-root = \"/b\"
         let missing = ["tagwire", "serve", "--config", "/none/there"];
         let Err(CliError::Usage(line)) = parse(missing) else { panic!("there is none") };
         assert!(line.contains("/none/there cannot be read"), "{line}");
+    }
+
+    const VLANS: &str = "\
+[serve]
+interface = \"m0\"
+
+[[vlan]]
+id = 123
+address = \"10.0.0.5/24\"
+gateway = \"10.0.0.1\"
+pcp = 5
+
+[[vlan]]
+id = \"100.200\"
+address = [\"10.0.0.5/24\", \"fd00::5/64\"]
+mtu = 1400
+acd = \"strict\"
+
+[[vlan]]
+id = \"none\"
+slaac = true
+
+[[site]]
+www-root = \"/a\"
+";
+
+    #[test]
+    fn several_vlans() {
+        let config = serve(VLANS, &[]).unwrap();
+        let [first, second, third] = &config.vlans[..] else { panic!("three VLANs") };
+        let texts = [first, second, third].map(|vlan| vlan.id.to_string());
+        assert_eq!(texts, ["123", "100.200", "0"]);
+        assert_eq!((first.pcp, second.pcp, first.gateways.len()), (5, 0, 1));
+        assert_eq!((first.addresses.len(), second.addresses.len()), (1, 2));
+        assert_eq!((first.mtu, second.mtu), (None, Some(1400)));
+        assert_eq!((first.acd, second.acd), (Acd::Optimistic, Acd::Strict));
+        assert_eq!((first.slaac, third.slaac), (false, true));
+    }
+
+    #[test]
+    fn mistakes_in_vlans_name_file_and_line() {
+        for (line, with, at, part) in [
+            (5, "id = 5000", 5, "is no VLAN ID"),
+            (5, "", 4, "id is missing"),
+            (5, "vlan = 123", 4, "id is missing"),
+            (8, "vlan = 123", 8, "vlan is no option of a VLAN; those are id, pcp, address"),
+            (8, "port = 123", 8, "port is no option of a VLAN"),
+            (8, "pcp = 8", 8, "use 0 to 7"),
+            (6, "address = \"10.0.0.5\"", 6, "no prefix length"),
+            (6, "", 4, "--address"),
+            (7, "gateway = \"10.0.1.1\"", 4, "not in the network"),
+            (11, "id = 123", 10, "VLAN 123 is there already"),
+            (12, "address = [\"10.0.0.5/24\", \"10.0.0.5/16\"]", 10, "given twice"),
+            (13, "mtu = 1000", 10, "give 1280 or more"),
+            (18, "slaac = \"often\"", 18, "neither on nor off"),
+            (2, "address = \"10.0.0.7/24\"", 2, "address is of a VLAN"),
+            (2, "vlan = 7", 2, "move it to one of them"),
+            (2, "mtu = 1400", 2, "mtu is of a VLAN"),
+        ] {
+            let mut lines: Vec<_> = VLANS.lines().collect();
+            lines[line - 1] = with;
+            let error = serve(&lines.join("\n"), &["--interface", "m0"]).unwrap_err();
+            assert!(error.contains(part) && !error.contains('\n'), "{with}: {error}");
+            assert!(error.contains(&format!(": line {at}: ")), "{with}: {error}");
+        }
+        for given in [&["--vlan", "5"][..], &["--address=10.0.0.5/24"], &["--slaac"]] {
+            let error = serve(VLANS, given).unwrap_err();
+            let named = given[0].split('=').next().unwrap();
+            assert!(error.contains(named) && error.contains(": line 4;"), "{error}");
+        }
+        let error = serve(VLANS, &["--memory-budget=16m", "--workers=64"]).unwrap_err();
+        assert!(error.contains("64 workers in 3 VLANs; give 48m or more"), "{error}");
+        let many: String =
+            (1..=17).map(|id| format!("[[vlan]]\nid = {id}\nslaac = true\n")).collect();
+        let error = serve(&format!("{many}[serve]\ninterface = \"m0\""), &[]).unwrap_err();
+        assert!(error.contains("line 49: more than 16 VLANs"), "{error}");
+    }
+
+    #[test]
+    fn sites_suit_the_vlans() {
+        let kept = |vlans: &str| format!("vlans = [{vlans}]\nwww-root = \"/a\"");
+        for (vlans, part) in [
+            ("7", "line 20: VLAN 7 is not served; name one that is: 123, 100.200, 0"),
+            ("123, \"none\"", "other VLANs than 100.200"),
+        ] {
+            let text = VLANS.replace("www-root = \"/a\"", &kept(vlans));
+            let error = serve(&text, &[]).unwrap_err();
+            assert!(error.contains(part), "{error}");
+            let file = file(&text);
+            let check = parse(["tagwire", "check", file.path().to_str().unwrap()]);
+            assert!(matches!(check, Err(CliError::Usage(said)) if said.contains(part)));
+        }
+        // The only one, wherever that is said.
+        let text = TEXT.replace("www-root = \"/a\"", &kept("123"));
+        assert_eq!(serve(&text, &[]).unwrap().sites[0].vlans.len(), 1);
+        let error = serve(&text, &["--vlan=5"]).unwrap_err();
+        assert!(error.contains("line 9: VLAN 123 is not served; name one that is: 5"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 /// Figures of each worker that are added up.
 const SUMS: [&str; 7] =
     ["connections", "half_open", "time_wait", "memory", "http", "stack", "driver"];
+/// What each says of each of its VLANs.
+const VLANS: &str = "vlans";
 
 #[derive(Debug)]
 struct Gathering {
@@ -53,9 +55,13 @@ fn together(parts: Vec<Value>) -> Value {
         .collect();
     let Some(mut all) = objects.first().cloned() else { return Value::Null };
     for other in &objects[1..] {
-        for name in SUMS {
-            if let (Some(sum), Some(more)) = (all.get_mut(name), other.get(name)) {
-                add(sum, more);
+        add_figures(&mut all, other);
+        // In the same order in each worker.
+        let vlans = (all.get_mut(VLANS), other.get(VLANS));
+        let (Some(Value::Array(sums)), Some(Value::Array(others))) = vlans else { continue };
+        for (sum, other) in sums.iter_mut().zip(others) {
+            if let (Value::Object(sum), Value::Object(other)) = (sum, other) {
+                add_figures(sum, other);
             }
         }
     }
@@ -67,7 +73,16 @@ fn together(parts: Vec<Value>) -> Value {
     Value::Object(all)
 }
 
-fn add(sum: &mut Value, more: &Value) {
+fn add_figures(all: &mut Map<String, Value>, other: &Map<String, Value>) {
+    for name in SUMS {
+        if let (Some(sum), Some(more)) = (all.get_mut(name), other.get(name)) {
+            add(sum, more);
+        }
+    }
+}
+
+/// Adds figures to figures of the same names.
+pub(super) fn add(sum: &mut Value, more: &Value) {
     match (sum, more) {
         (Value::Object(sum), Value::Object(more)) => {
             for (name, more) in more {
@@ -97,6 +112,10 @@ mod tests {
             json!({
                 "connections": connections, "uptime": uptime, "link_up": true,
                 "stack": { "frames_in": frames, "drop_vlan": 1 },
+                "vlans": [
+                    { "vlan": "5", "connections": connections - 1, "neighbors": uptime },
+                    { "vlan": "6", "connections": 1, "neighbors": uptime },
+                ],
             })
         };
         for (part, value) in parts.into_iter().zip([say(3, 10, 7), say(4, 20, 8)]) {
@@ -106,6 +125,10 @@ mod tests {
         let expected = json!({
             "connections": 7, "uptime": 7, "link_up": true,
             "stack": { "frames_in": 30, "drop_vlan": 2 },
+            "vlans": [
+                { "vlan": "5", "connections": 5, "neighbors": 7 },
+                { "vlan": "6", "connections": 2, "neighbors": 7 },
+            ],
             "workers": [
                 { "connections": 3, "stack": { "frames_in": 10, "drop_vlan": 1 } },
                 { "connections": 4, "stack": { "frames_in": 20, "drop_vlan": 1 } },

@@ -1,8 +1,8 @@
 //! Where the worker's packets, its TCP stack and its tasks meet.
 //!
-//! Everything here belongs to one worker thread. A [`Reactor`] owns the [`Stack`] and, for
+//! Everything here belongs to one worker thread. A [`Reactor`] owns the [`Stack`] of one VLAN and, for
 //! each connection, whom to wake; a [`Stream`] is one connection as its task sees it; the
-//! [`worker`] drives both from the packet loop.
+//! [`worker`] drives both from the packet loop, for all of its VLANs.
 //!
 //! ```text
 //!   core's loop: frame() -> Stack -> events -> wake the connection's task -> executor
@@ -18,6 +18,7 @@ pub mod post;
 pub mod reactor;
 pub mod stream;
 pub mod syn_flood;
+mod vlans;
 pub mod worker;
 
 pub use reactor::Reactor;

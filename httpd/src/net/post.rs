@@ -27,9 +27,9 @@ use tagwire_core::packet::Steering;
 use tagwire_core::waker::Waker;
 use tagwire_netstack::{AddressEvent, Checksum, FrameMeta, Instant, MacAddr, Stray, VlanTag};
 
-/// Notes that wait for one worker, at the most.
+/// Notes that wait for one worker, of all VLANs, at the most.
 const QUEUE: usize = 1024;
-/// Beside them, what has become of an address: it is not said again, and a worker that does not hear
+/// Beside them, of each VLAN, what has become of an address: it is not said again, and a worker that does not hear
 /// of it serves what it should not, or does not serve what it should. There are a few a minute.
 const ADDRESSES: usize = 128;
 /// Octets of frames and segments in them, at the most.
@@ -50,7 +50,7 @@ pub enum Note {
         /// From the Ethernet header on.
         octets: Box<[u8]>,
         /// The tag that is not in them any more.
-        vlan: Option<VlanTag>,
+        tag: Option<VlanTag>,
         /// When it came.
         received: Instant,
     },
@@ -74,10 +74,17 @@ impl Note {
     }
 }
 
+/// A note, and the VLAN that it is about, by its place among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Letter {
+    pub(super) vlan: usize,
+    pub(super) note: Note,
+}
+
 /// The way to another worker.
 #[derive(Debug, Clone)]
 struct Slot {
-    notes: SyncSender<Note>,
+    letters: SyncSender<Letter>,
     /// How many there are but those of addresses, and what they hold.
     waiting: Arc<AtomicUsize>,
     octets: Arc<AtomicUsize>,
@@ -85,13 +92,13 @@ struct Slot {
 }
 
 impl Slot {
-    /// Puts a note in; false if there is no room.
-    fn put(&self, note: Note) -> bool {
-        let (size, count) = (note.octets(), note.count());
+    /// Puts a letter in; false if there is no room.
+    fn put(&self, letter: Letter) -> bool {
+        let (size, count) = (letter.note.octets(), letter.note.count());
         let octets = self.octets.fetch_add(size, Ordering::Relaxed) + size;
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed) + count;
         let room = count == 0 || octets <= QUEUE_OCTETS && waiting <= QUEUE;
-        let put = room && self.notes.try_send(note).is_ok();
+        let put = room && self.letters.try_send(letter).is_ok();
         if put {
             self.waker.wake();
         } else {
@@ -110,7 +117,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Post {
     own: usize,
-    inbox: Receiver<Note>,
+    inbox: Receiver<Letter>,
     /// Each worker's, in order.
     slots: Arc<[Slot]>,
     steering: Steering,
@@ -118,14 +125,16 @@ pub struct Post {
 }
 
 impl Post {
-    /// One for each worker, in the order of their wakers; `steering` says whose a connection is.
-    pub fn between(wakers: &[Waker], steering: Steering) -> Vec<Self> {
-        let (notes, inboxes): (Vec<_>, Vec<_>) =
-            wakers.iter().map(|_| sync_channel(QUEUE + ADDRESSES)).unzip();
-        let slots = notes.into_iter().zip(wakers.iter().cloned());
+    /// One for each worker, in the order of their wakers; `steering` says whose a connection is. They
+    /// write of so many VLANs.
+    pub fn between(wakers: &[Waker], steering: Steering, vlans: usize) -> Vec<Self> {
+        let room = QUEUE + ADDRESSES * vlans;
+        let (letters, inboxes): (Vec<_>, Vec<_>) =
+            wakers.iter().map(|_| sync_channel(room)).unzip();
+        let slots = letters.into_iter().zip(wakers.iter().cloned());
         let slots: Arc<[Slot]> = slots
-            .map(|(notes, waker)| Slot {
-                notes,
+            .map(|(letters, waker)| Slot {
+                letters,
                 waiting: Arc::default(),
                 octets: Arc::default(),
                 waker,
@@ -142,14 +151,14 @@ impl Post {
         self.slots.len() == 1
     }
 
-    /// The next note for this worker.
-    pub(super) fn next(&self) -> Option<Note> {
+    /// The next letter for this worker.
+    pub(super) fn next(&self) -> Option<Letter> {
         if self.is_alone() {
             return None;
         }
-        let note = self.inbox.try_recv().ok()?;
-        self.slots[self.own].release(note.octets(), note.count());
-        Some(note)
+        let letter = self.inbox.try_recv().ok()?;
+        self.slots[self.own].release(letter.note.octets(), letter.note.count());
+        Some(letter)
     }
 
     /// Notes that found a full queue.
@@ -158,45 +167,45 @@ impl Post {
     }
 
     /// Tells all the others.
-    pub(super) fn tell(&mut self, note: &Note) {
+    pub(super) fn tell(&mut self, vlan: usize, note: &Note) {
         for to in 0..self.slots.len() {
             if to != self.own {
-                self.put(to, note.clone());
+                self.put(to, vlan, note.clone());
             }
         }
     }
 
     /// Puts a note in another worker's queue, or counts it as lost.
-    fn put(&mut self, to: usize, note: Note) {
-        self.lost += u64::from(!self.slots[to].put(note));
+    fn put(&mut self, to: usize, vlan: usize, note: Note) {
+        self.lost += u64::from(!self.slots[to].put(Letter { vlan, note }));
     }
 
     /// Sends a segment to the worker whose connection it is; gives it back if that is this one.
-    pub(super) fn redirect(&mut self, stray: Stray) -> Option<Stray> {
+    pub(super) fn redirect(&mut self, vlan: usize, stray: Stray) -> Option<Stray> {
         let owner = self.steering.worker(stray.source, stray.destination.port());
         if owner == self.own {
             return Some(stray);
         }
-        self.put(owner, Note::Stray(stray));
+        self.put(owner, vlan, Note::Stray(stray));
         None
     }
 
     /// Passes on a frame if others may need it.
-    pub(super) fn pass_on(&mut self, octets: &[u8], meta: &FrameMeta, now: Instant) {
+    pub(super) fn pass_on(&mut self, vlan: usize, octets: &[u8], meta: &FrameMeta, now: Instant) {
         if self.is_alone() {
             return;
         }
         let Some(concern) = concern(octets) else { return };
         let note = || {
             let received = meta.received.unwrap_or(now);
-            Note::Frame { octets: octets.into(), vlan: meta.vlan, received }
+            Note::Frame { octets: octets.into(), tag: meta.vlan, received }
         };
         match concern {
-            Concern::All => self.tell(&note()),
+            Concern::All => self.tell(vlan, &note()),
             Concern::Connection(peer, port) => {
                 let owner = self.steering.worker(peer, port);
                 if owner != self.own {
-                    self.put(owner, note());
+                    self.put(owner, vlan, note());
                 }
             }
         }
@@ -205,8 +214,8 @@ impl Post {
 
 /// What the stack must know of a frame that was passed on: its checksum, an ICMP message's, is
 /// verified in any case.
-pub(super) fn meta(vlan: Option<VlanTag>, received: Instant) -> FrameMeta {
-    FrameMeta { vlan, checksum: Checksum::Unverified, received: Some(received) }
+pub(super) fn meta(tag: Option<VlanTag>, received: Instant) -> FrameMeta {
+    FrameMeta { vlan: tag, checksum: Checksum::Unverified, received: Some(received) }
 }
 
 /// Which others may need a frame.
@@ -285,25 +294,27 @@ mod tests {
     #[test]
     fn what_becomes_of_an_address_finds_room_where_nothing_else_does() {
         let worker = || Waker::new().unwrap();
-        let mut posts = Post::between(&[worker(), worker()], Steering::new(2, 1));
+        let mut posts = Post::between(&[worker(), worker()], Steering::new(2, 1), 2);
         let told = AddressEvent { address: [10, 0, 0, 1].into(), state: AddressState::Assigned };
         for size in [100, QUEUE_OCTETS / 8] {
             let octets = vec![0; size].into_boxed_slice();
-            let frame = Note::Frame { octets, vlan: None, received: Instant::from_millis(0) };
+            let frame = Note::Frame { octets, tag: None, received: Instant::from_millis(0) };
             let fit = QUEUE.min(QUEUE_OCTETS / size) as u64;
             let before = posts[0].lost();
             for _ in 0..fit + 5 {
-                posts[0].tell(&frame);
+                posts[0].tell(0, &frame);
             }
             assert_eq!(posts[0].lost() - before, 5);
-            posts[0].tell(&Note::Address(told));
-            assert_eq!(posts[0].lost() - before, 5);
-            let mut got = 0;
-            while let Some(note) = posts[1].next() {
-                assert_eq!(note == Note::Address(told), got == fit);
-                got += 1;
+            for vlan in 0..2 {
+                (0..ADDRESSES).for_each(|_| posts[0].tell(vlan, &Note::Address(told)));
             }
-            assert_eq!(got, fit + 1);
+            assert_eq!(posts[0].lost() - before, 5);
+            let mut got = Vec::new();
+            while let Some(Letter { vlan, note }) = posts[1].next() {
+                got.push(vlan);
+                assert_eq!(note == Note::Address(told), got.len() as u64 > fit);
+            }
+            assert_eq!(got[fit as usize..], [[0; ADDRESSES], [1; ADDRESSES]].concat());
         }
     }
 

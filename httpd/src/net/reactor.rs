@@ -1,17 +1,17 @@
 //! The stack of one worker, and who waits for what in it.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tagwire_netstack::timers::TimerQueue;
-use tagwire_netstack::{ConnId, Instant, Recv, Stack};
+use tagwire_netstack::{ConnId, Instant, Recv, Stack, State};
 
 use super::stream::Stream;
-use crate::transport::TransportError;
+use crate::transport::{Local, TransportError};
 
 /// What the reactor keeps of a connection beside the stack's own state.
 #[derive(Debug)]
@@ -123,10 +123,24 @@ impl Reactor {
         self.streams
     }
 
-    /// The own address of a connection; unspecified once it is over.
-    pub(super) fn local(&self, id: ConnId) -> IpAddr {
+    /// Whether everything sent has been acknowledged, and nothing is served any more.
+    pub fn has_settled(&self) -> bool {
+        self.streams == 0 && self.stack.connections().all(|(.., state)| is_settled(state))
+    }
+
+    /// Resets what has not settled; says how many connections those were.
+    pub fn abort_all(&mut self, now: Instant) -> usize {
+        let connections = self.stack.connections().filter(|(.., state)| !is_settled(*state));
+        let open: Vec<ConnId> = connections.map(|(id, ..)| id).collect();
+        open.iter().for_each(|id| self.stack.abort(now, *id));
+        open.len()
+    }
+
+    /// The VLAN and the own address of a connection, which is unspecified once it is over.
+    pub(super) fn local(&self, id: ConnId) -> Local {
         let tuple = self.stack.addresses(id);
-        tuple.map_or(Ipv4Addr::UNSPECIFIED.into(), |tuple| SocketAddr::from(tuple.local).ip())
+        let address = tuple.map_or(Ipv4Addr::UNSPECIFIED.into(), |tuple| tuple.local.ip);
+        Local { vlan: self.stack.vlan(), address }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -204,6 +218,11 @@ impl Reactor {
             self.timers.disarm(id, gone.hint);
         }
     }
+}
+
+/// Our side is done: FIN sent and acknowledged, or over.
+fn is_settled(state: State) -> bool {
+    matches!(state, State::FinWait2 | State::Closed)
 }
 
 fn slot_mut(slots: &mut [Option<Slot>], id: ConnId) -> Option<&mut Slot> {

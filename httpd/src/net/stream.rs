@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tagwire_netstack::ConnId;
 
 use super::reactor::Reactor;
-use crate::transport::{Transport, TransportError};
+use crate::transport::{Local, Transport, TransportError};
 
 /// A [`Transport`] over our own TCP.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ impl Stream {
 }
 
 impl Transport for Stream {
-    fn local(&self) -> IpAddr {
+    fn local(&self) -> Local {
         self.reactor.borrow().local(self.id)
     }
 

@@ -10,6 +10,9 @@
 //! that is a tenth each time. Which of those that come up are answered, the stack decides: it
 //! remembers what it has turned away.
 //!
+//! A flood in one VLAN is none in another: only the SYNs of those are dropped that have more than their
+//! even part of the budget.
+//!
 //! Who floods with the addresses of known peers takes that privilege from them: if the smallest
 //! share does not help, nobody is known until the flood is over.
 
@@ -17,7 +20,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use tagwire_core::counters::Counters;
-use tagwire_core::packet::{SynFilter, SynShare};
+use tagwire_core::packet::{SynFilter, SynShare, Vlan};
 use tagwire_netstack::{Instant, Stats};
 
 /// SYNs that come to nothing, in a second, for which each worker has time: to take one from the ring
@@ -43,18 +46,16 @@ const CALM: u32 = 10;
 /// So many times the budget in spite of the smallest share: it is the known peers' SYNs.
 const DISTRUST: f64 = 2.0;
 
-/// SYNs that came up and connections that came of them, since the start; frames of all kinds, and
-/// those for which the ring had no room.
+/// SYNs that came up and connections that came of them, since the start.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
+pub struct Syns {
     syns: u64,
     accepted: u64,
-    frames: u64,
-    lost: u64,
 }
 
-impl Counts {
-    fn of(stats: &Stats, driver: &Counters) -> Self {
+impl Syns {
+    /// Those of one stack.
+    pub(super) fn of(stats: &Stats) -> Self {
         // Taken in, sent again meanwhile, answered by a cookie or not, and turned away for want of
         // room or of a listener: each has cost its way up.
         let syns = stats.tcp_syn
@@ -63,9 +64,24 @@ impl Counts {
             + stats.tcp_cookie_limited
             + stats.tcp_syn_dropped
             + stats.tcp_syn_refused;
-        let (frames, lost) = (driver.rx_frames.get(), driver.rx_kernel_drops.get());
-        Self { syns, accepted: stats.tcp_accepted, frames, lost }
+        Self { syns, accepted: stats.tcp_accepted }
     }
+}
+
+/// Frames of all kinds, and those for which the ring had no room, since the start.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ring {
+    frames: u64,
+    lost: u64,
+}
+
+/// One VLAN in a flood.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// Whether its SYNs come up by their share only.
+    limited: bool,
+    /// Periods in a row in which it did not need to be.
+    calm: u32,
 }
 
 /// Peers that have finished a handshake: the last ones that were new.
@@ -101,6 +117,54 @@ struct Flood {
     calm: u32,
     trusting: bool,
     dropped: f64,
+    /// Of each VLAN.
+    places: Vec<Place>,
+}
+
+impl Flood {
+    /// One more period of so many seconds, with SYNs in each VLAN that came to nothing.
+    fn go_on(&mut self, vain: &[f64], seconds: f64) {
+        let passed = self.share / ALL;
+        let (allowed, part) = budget(vain, seconds);
+        // What comes up, or would have come by the share; and what comes beside it.
+        let (mut shared, mut beside) = (0.0, 0.0);
+        for (place, &vain) in self.places.iter_mut().zip(vain) {
+            if !place.limited && vain <= part {
+                beside += vain;
+                continue;
+            }
+            let up = if place.limited { vain } else { vain * passed };
+            // Those that came up are this share of what was sent.
+            self.dropped += if place.limited { vain / passed - vain } else { 0.0 };
+            place.calm = if up / passed <= part { place.calm + 1 } else { 0 };
+            place.limited = true;
+            shared += up;
+        }
+        let room = allowed - beside;
+        self.trusting &= self.share > LEAST || shared <= room * DISTRUST;
+        let change = (room / shared.max(1.0)).clamp(STEPS.0, STEPS.1);
+        self.start = (self.start + ALL * TURNS * seconds) % ALL;
+        self.share = (self.share * change).clamp(LEAST, ALL);
+        self.calm = if self.share < ALL { 0 } else { self.calm + 1 };
+        self.release();
+    }
+
+    /// Lets those VLANs go in which it is over, but the last: for that one all must be over.
+    fn release(&mut self) {
+        let mut left = self.places.iter().filter(|place| place.limited).count();
+        for place in &mut self.places {
+            if place.limited && place.calm >= CALM && left > 1 {
+                *place = Place::default();
+                left -= 1;
+            }
+        }
+    }
+}
+
+/// SYNs that may come to nothing in a time, in all VLANs and in each.
+fn budget(vlans: &[f64], seconds: f64) -> (f64, f64) {
+    let allowed = BUDGET * seconds;
+    (allowed, allowed / vlans.len() as f64)
 }
 
 /// What is to be done after a period.
@@ -116,7 +180,9 @@ enum Verdict {
 #[derive(Debug)]
 struct Judge {
     key: u32,
-    last: (Instant, Counts),
+    vlans: Vec<Vlan>,
+    /// What was seen the last time.
+    last: (Instant, Vec<Syns>, Ring),
     peers: Peers,
     flood: Option<Flood>,
     /// Floods so far, and SYNs that the filter has dropped in those that are over.
@@ -125,42 +191,44 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(key: u32, now: Instant) -> Self {
-        let last = (now, Counts::default());
-        Self { key, last, peers: Peers::default(), flood: None, floods: 0, dropped: 0.0 }
+    fn new(key: u32, vlans: Vec<Vlan>, now: Instant) -> Self {
+        let last = (now, vec![Syns::default(); vlans.len()], Ring::default());
+        Self { key, vlans, last, peers: Peers::default(), flood: None, floods: 0, dropped: 0.0 }
     }
 
-    fn look(&mut self, now: Instant, counts: Counts) -> Verdict {
-        let elapsed = now.since(self.last.0);
-        if elapsed < PERIOD {
-            return Verdict::Leave;
-        }
-        let seconds = elapsed.as_secs_f64();
-        let before = std::mem::replace(&mut self.last, (now, counts)).1;
-        let syns = counts.syns - before.syns;
-        let vain = syns.saturating_sub(counts.accepted - before.accepted) as f64;
+    fn is_due(&self, now: Instant) -> bool {
+        now.since(self.last.0) >= PERIOD
+    }
+
+    /// Judges what was seen in each VLAN, a period after the last time.
+    fn look(&mut self, now: Instant, seen: Vec<Syns>, ring: Ring) -> Verdict {
+        let (then, before, ring_before) = std::mem::replace(&mut self.last, (now, seen, ring));
+        let seconds = now.since(then).as_secs_f64();
         // What found no room in the ring was of the same kinds as what found some.
-        let (frames, lost) = (counts.frames - before.frames, counts.lost - before.lost);
-        let vain = vain * (1.0 + lost as f64 / frames.max(1) as f64);
-        let allowed = BUDGET * seconds;
+        let (frames, lost) = (ring.frames - ring_before.frames, ring.lost - ring_before.lost);
+        let missed = 1.0 + lost as f64 / frames.max(1) as f64;
+        let vain = self.last.1.iter().zip(&before).map(|(seen, before)| {
+            let syns = seen.syns - before.syns;
+            syns.saturating_sub(seen.accepted - before.accepted) as f64 * missed
+        });
+        let vain: Vec<f64> = vain.collect();
         let Some(flood) = &mut self.flood else {
-            if vain <= allowed {
+            let (allowed, part) = budget(&vain, seconds);
+            if vain.iter().sum::<f64>() <= allowed {
                 return Verdict::Leave;
             }
             self.floods += 1;
-            let share = (ALL * allowed / vain).max(LEAST);
+            let places = vain.iter().map(|vain| Place { limited: *vain > part, calm: 0 });
+            let beside: f64 = vain.iter().filter(|vain| **vain <= part).sum();
+            let shared: f64 = vain.iter().filter(|vain| **vain > part).sum();
+            let share = (ALL * (allowed - beside) / shared).max(LEAST);
             let start = f64::from(self.key >> 16);
             let (calm, trusting, dropped) = (0, true, 0.0);
-            self.flood = Some(Flood { since: now, share, start, calm, trusting, dropped });
+            let places = places.collect();
+            self.flood = Some(Flood { since: now, share, start, calm, trusting, dropped, places });
             return Verdict::Begin;
         };
-        // Those that came up are this share of what was sent.
-        flood.dropped += vain * (ALL - flood.share) / flood.share;
-        flood.trusting &= flood.share > LEAST || vain <= allowed * DISTRUST;
-        let change = (allowed / vain.max(1.0)).clamp(STEPS.0, STEPS.1);
-        flood.start = (flood.start + ALL * TURNS * seconds) % ALL;
-        flood.share = (flood.share * change).clamp(LEAST, ALL);
-        flood.calm = if flood.share < ALL { 0 } else { flood.calm + 1 };
+        flood.go_on(&vain, seconds);
         if flood.calm < CALM {
             return Verdict::Adjust;
         }
@@ -172,10 +240,12 @@ impl Judge {
     /// What the filter is to let up; `None`: everything.
     fn share(&self) -> Option<SynShare> {
         let flood = self.flood.as_ref()?;
-        let known = if flood.trusting { self.peers.known.clone() } else { Vec::new() };
+        let peers = if flood.trusting { self.peers.known.clone() } else { Vec::new() };
+        let limited = self.vlans.iter().zip(&flood.places).filter(|(_, place)| place.limited);
+        let vlans = limited.map(|(vlan, _)| *vlan).collect();
         // One hash in 65536 is missing from the whole.
         let (start, width) = (flood.start as u16, flood.share.min(ALL - 1.0) as u16);
-        Some(SynShare { key: self.key, start, width, peers: known })
+        Some(SynShare { key: self.key, start, width, peers, vlans })
     }
 
     fn dropped(&self) -> u64 {
@@ -193,9 +263,10 @@ pub struct SynFlood {
 }
 
 impl SynFlood {
-    /// For the worker of this filter; `key` should be unpredictable to peers.
-    pub fn new(filter: SynFilter, key: u32, now: Instant) -> Self {
-        Self { judge: Judge::new(key, now), filter, refused: false }
+    /// For the worker of this filter, which is of these VLANs; `key` should be unpredictable to
+    /// peers.
+    pub fn new(filter: SynFilter, vlans: Vec<Vlan>, key: u32, now: Instant) -> Self {
+        Self { judge: Judge::new(key, vlans, now), filter, refused: false }
     }
 
     /// This peer has finished a handshake.
@@ -208,14 +279,20 @@ impl SynFlood {
         self.judge.flood.is_some()
     }
 
-    /// Looks at what has happened, and changes the filter if need be.
-    pub(super) fn look(&mut self, now: Instant, stats: &Stats, driver: &Counters) {
-        if self.refused {
+    /// Looks at what has happened in each VLAN, and changes the filter if need be.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        seen: impl Iterator<Item = Syns>,
+        driver: &Counters,
+    ) {
+        if self.refused || !self.judge.is_due(now) {
             return;
         }
         let since = self.judge.flood.as_ref().map_or(now, |flood| flood.since);
         let dropped = self.judge.dropped;
-        let verdict = self.judge.look(now, Counts::of(stats, driver));
+        let ring = Ring { frames: driver.rx_frames.get(), lost: driver.rx_kernel_drops.get() };
+        let verdict = self.judge.look(now, seen.collect(), ring);
         if verdict == Verdict::Leave {
             return;
         }
@@ -228,7 +305,13 @@ impl SynFlood {
         }
         match verdict {
             Verdict::Begin => tracing::warn!(
-                percent = share.map_or(0.0, |share| f64::from(share.width) / ALL * 100.0).round(),
+                vlans = share.as_ref().map_or_else(String::new, |share| {
+                    share.vlans.iter().map(Vlan::to_string).collect::<Vec<_>>().join(",")
+                }),
+                percent = share
+                    .as_ref()
+                    .map_or(0.0, |share| f64::from(share.width) / ALL * 100.0)
+                    .round(),
                 "a flood of SYNs: only this share is let up, and those of known peers"
             ),
             Verdict::End => tracing::info!(
@@ -259,13 +342,45 @@ mod tests {
     struct Scene {
         judge: Judge,
         now: u64,
-        counts: Counts,
+        seen: Vec<Syns>,
+        ring: Ring,
     }
 
     impl Scene {
         fn new() -> Self {
-            let judge = Judge::new(0x5eed_1e55, Instant::from_millis(0));
-            Self { judge, now: 0, counts: Counts::default() }
+            Self::of(1)
+        }
+
+        fn of(vlans: u16) -> Self {
+            let vlans: Vec<_> = (1..=vlans).map(Vlan::Tagged).collect();
+            let seen = vec![Syns::default(); vlans.len()];
+            let judge = Judge::new(0x5eed_1e55, vlans, Instant::from_millis(0));
+            Self { judge, now: 0, seen, ring: Ring::default() }
+        }
+
+        fn look(&mut self) -> Verdict {
+            self.now += 100;
+            let now = Instant::from_millis(self.now);
+            assert!(self.judge.is_due(now));
+            self.judge.look(now, self.seen.clone(), self.ring)
+        }
+
+        /// A period with so many SYNs a second of strangers in each VLAN.
+        fn flood(&mut self, strangers: &[u64]) -> Verdict {
+            let share = self.judge.share();
+            for (at, strangers) in strangers.iter().enumerate() {
+                let limited =
+                    share.as_ref().is_some_and(|it| it.vlans.contains(&self.judge.vlans[at]));
+                let up = if limited { self.share() } else { 1.0 };
+                self.seen[at].syns += (*strangers as f64 * up / 10.0) as u64;
+            }
+            self.look()
+        }
+
+        /// The VIDs of the VLANs that are limited.
+        fn limited(&self) -> Vec<String> {
+            let vlans = self.judge.share().map_or_else(Vec::new, |share| share.vlans);
+            vlans.iter().map(Vlan::to_string).collect()
         }
 
         /// The share of strangers' SYNs that comes up.
@@ -279,10 +394,9 @@ mod tests {
             let trusted = self.judge.share().is_none_or(|share| !share.peers.is_empty());
             let pretenders = pretenders as f64 * if trusted { 1.0 } else { self.share() };
             let vain = (strangers as f64 * self.share() + pretenders) / 10.0;
-            self.counts.syns += vain as u64 + true_ones / 10;
-            self.counts.accepted += true_ones / 10;
-            self.now += 100;
-            self.judge.look(Instant::from_millis(self.now), self.counts)
+            self.seen[0].syns += vain as u64 + true_ones / 10;
+            self.seen[0].accepted += true_ones / 10;
+            self.look()
         }
 
         fn periods(&mut self, count: usize, strangers: u64, pretenders: u64, true_ones: u64) {
@@ -319,6 +433,35 @@ mod tests {
         assert_eq!((scene.judge.share(), scene.judge.floods), (None, 1));
     }
 
+    #[test]
+    fn a_flood_in_one_vlan_is_none_in_another() {
+        let mut scene = Scene::of(3);
+        // Each may have the whole budget while the others are at rest.
+        assert_eq!(scene.flood(&[29_000, 500, 0]), Verdict::Leave);
+        assert_eq!(scene.flood(&[300_000, 9_000, 0]), Verdict::Begin);
+        assert_eq!(scene.limited(), ["1"]);
+        (0..20).for_each(|_| assert_eq!(scene.flood(&[300_000, 9_000, 0]), Verdict::Adjust));
+        // It has what the others leave.
+        assert!((scene.share() - 0.07).abs() < 0.005, "{}", scene.share());
+        assert_eq!(scene.limited(), ["1"]);
+        // More than its part, but without a flood that would be nothing.
+        scene.flood(&[300_000, 0, 11_000]);
+        assert_eq!(scene.limited(), ["1", "3"]);
+        (0..20).for_each(|_| assert_eq!(scene.flood(&[300_000, 0, 300_000]), Verdict::Adjust));
+        assert!((scene.share() - 0.05).abs() < 0.005, "{}", scene.share());
+        // It ends in one, and in time in the other.
+        (0..10).for_each(|_| assert_eq!(scene.flood(&[5_000, 0, 300_000]), Verdict::Adjust));
+        assert_eq!(scene.limited(), ["3"]);
+        (0..10).for_each(|_| assert_eq!(scene.flood(&[5_000, 0, 300_000]), Verdict::Adjust));
+        assert!((scene.share() - 25.0 / 300.0).abs() < 0.005, "{}", scene.share());
+        let mut over = 0;
+        while scene.flood(&[0, 9_000, 100]) != Verdict::End {
+            over += 1;
+            assert!(over < 30);
+        }
+        assert_eq!((scene.limited().len(), scene.judge.floods), (0, 1));
+    }
+
     /// The ring has room for 10,000 frames in a second.
     #[test]
     fn what_the_ring_had_no_room_for_counts() {
@@ -326,8 +469,8 @@ mod tests {
         let second = |scene: &mut Scene, syns: u64, others: u64| {
             let up = syns as f64 * scene.share();
             let room = (10_000.0 / (up + others as f64)).min(1.0);
-            scene.counts.frames += ((up + others as f64) * room / 10.0) as u64;
-            scene.counts.lost += ((up + others as f64) * (1.0 - room) / 10.0) as u64;
+            scene.ring.frames += ((up + others as f64) * room / 10.0) as u64;
+            scene.ring.lost += ((up + others as f64) * (1.0 - room) / 10.0) as u64;
             scene.pass((syns as f64 * room) as u64, 0, 0)
         };
         // Others' frames that are lost are no SYNs.
@@ -351,8 +494,8 @@ mod tests {
             tcp_accepted: 7,
             ..Stats::default()
         };
-        let counts = Counts::of(&stats, &Counters::default());
-        assert_eq!((counts.syns, counts.accepted), (111_111, 7));
+        let seen = Syns::of(&stats);
+        assert_eq!((seen.syns, seen.accepted), (111_111, 7));
     }
 
     #[test]

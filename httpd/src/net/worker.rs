@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use async_executor::LocalExecutor;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tagwire_core::clock::Nanos;
 use tagwire_core::counters::{Counters, add};
 use tagwire_core::packet::{
@@ -18,15 +18,16 @@ use tagwire_core::packet::{
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
 use tagwire_netstack::{
-    AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, MacAddr, Stack, State,
+    AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, MacAddr, Stack, VlanStack,
 };
 
 use super::admission::Door;
 use super::gather::Part;
-use super::post::{self, Note, Post};
+use super::post::{self, Letter, Note, Post};
 use super::reactor::Reactor;
 use super::stream::Stream;
-use super::syn_flood::SynFlood;
+use super::syn_flood::{SynFlood, Syns};
+use super::vlans::Vlans;
 use crate::conn;
 use crate::content::Content;
 use crate::limits::Limits;
@@ -93,8 +94,8 @@ struct Drain {
 
 /// What a worker is made of.
 pub struct Parts {
-    /// Its own stack.
-    pub stack: Stack,
+    /// Its own stack in each VLAN, and what `status` says of that VLAN that does not change.
+    pub stacks: Vec<(Stack, Map<String, Value>)>,
     /// Its view of what is served.
     pub content: Content,
     /// What other threads ask of it.
@@ -109,13 +110,13 @@ pub struct Parts {
     pub door: Door,
     /// All the workers.
     pub together: Together,
-    /// What `status` says that does not change: an object.
-    pub identity: Value,
+    /// What `status` says that does not change.
+    pub identity: Map<String, Value>,
 }
 
-/// Stack, tasks and site of one worker; [`Machine`] is how core's loop drives it.
+/// Stacks, tasks and site of one worker; [`Machine`] is how core's loop drives it.
 pub struct HttpWorker {
-    reactor: Rc<RefCell<Reactor>>,
+    vlans: Vlans,
     executor: LocalExecutor<'static>,
     content: Rc<Content>,
     messages: mpsc::Receiver<Message>,
@@ -135,7 +136,7 @@ pub struct HttpWorker {
     drain: Option<Drain>,
     driver: Rc<Counters>,
     /// What `status` says that does not change.
-    identity: Value,
+    identity: Map<String, Value>,
     link_up: bool,
 }
 
@@ -143,7 +144,7 @@ impl HttpWorker {
     /// A worker that serves what its parts say, on `port`.
     pub fn new(parts: Parts, port: u16, driver: Rc<Counters>, now: Instant) -> Self {
         let Parts {
-            mut stack,
+            mut stacks,
             content,
             messages,
             post,
@@ -153,13 +154,15 @@ impl HttpWorker {
             together,
             identity,
         } = parts;
-        stack.listen(port);
-        if !post.is_alone() {
-            stack.collect_strays();
+        for (stack, _) in &mut stacks {
+            stack.listen(port);
+            if !post.is_alone() {
+                stack.collect_strays();
+            }
         }
         content.tick(std::time::Instant::now(), SystemTime::now());
         Self {
-            reactor: Reactor::new(stack, now),
+            vlans: Vlans::new(stacks, now),
             executor: LocalExecutor::new(),
             content: Rc::new(content),
             messages,
@@ -183,13 +186,13 @@ impl HttpWorker {
 
     /// What other workers have to say.
     fn take_notes(&mut self, now: Instant) {
-        while let Some(note) = self.post.next() {
-            let mut reactor = self.reactor.borrow_mut();
+        while let Some(Letter { vlan, note }) = self.post.next() {
+            let mut reactor = self.vlans.at(vlan);
             match note {
                 Note::Neighbor(address, mac) => reactor.stack().learn_neighbor(now, address, mac),
                 Note::Address(event) => reactor.stack().follow_address(now, event),
-                Note::Frame { octets, vlan, received } => {
-                    reactor.stack().handle_frame(now, &octets, &post::meta(vlan, received));
+                Note::Frame { octets, tag, received } => {
+                    reactor.stack().handle_frame(now, &octets, &post::meta(tag, received));
                 }
                 Note::Stray(stray) => reactor.stack().handle_stray(now, &stray),
             }
@@ -200,8 +203,10 @@ impl HttpWorker {
     /// worker does: the kernel counts them.
     fn join_groups(&mut self) {
         self.heard_group = false;
-        let groups = self.reactor.borrow_mut().stack().multicast_macs();
-        let groups: Vec<_> = groups.into_iter().map(|MacAddr(group)| group).collect();
+        let of_each =
+            |reactor: &Rc<RefCell<Reactor>>| reactor.borrow_mut().stack().multicast_macs();
+        let groups = self.vlans.iter().flat_map(of_each);
+        let groups: Vec<_> = groups.map(|MacAddr(group)| group).collect();
         if let Err(error) = self.groups.set(&groups) {
             tracing::warn!(%error, "the interface joins no group: neighbours may not find us");
         }
@@ -209,29 +214,36 @@ impl HttpWorker {
 
     /// Gives segments that came to this worker for want of visible ports to whom they belong.
     fn redirect_strays(&mut self, now: Instant) {
-        let mut reactor = self.reactor.borrow_mut();
-        while let Some(stray) = reactor.stack().poll_stray() {
-            if let Some(own) = self.post.redirect(stray) {
-                reactor.stack().handle_stray(now, &own);
+        if self.post.is_alone() {
+            return;
+        }
+        for (vlan, reactor) in self.vlans.iter().enumerate() {
+            let mut reactor = reactor.borrow_mut();
+            while let Some(stray) = reactor.stack().poll_stray() {
+                if let Some(own) = self.post.redirect(vlan, stray) {
+                    reactor.stack().handle_stray(now, &own);
+                }
             }
         }
     }
 
     /// What this worker has to say to others, and of its addresses to the operator.
     fn tell_others(&mut self) {
-        let mut reactor = self.reactor.borrow_mut();
-        while let Some(event) = reactor.stack().poll_address_event() {
-            report_address(event);
-            self.post.tell(&Note::Address(event));
+        for (vlan, reactor) in self.vlans.iter().enumerate() {
+            let mut reactor = reactor.borrow_mut();
+            let stack = reactor.stack();
+            while let Some(event) = stack.poll_address_event() {
+                report_address(stack.vlan(), event);
+                self.post.tell(vlan, &Note::Address(event));
+            }
+            if !self.post.is_alone() {
+                while let Some((address, mac)) = stack.poll_neighbor_update() {
+                    self.post.tell(vlan, &Note::Neighbor(address, mac));
+                }
+            }
         }
-        if let Some(ready) = self.when_ready.take_if(|_| has_all_addresses(reactor.stack())) {
+        if let Some(ready) = self.when_ready.take_if(|_| self.vlans.have_all_addresses()) {
             ready();
-        }
-        if self.post.is_alone() {
-            return;
-        }
-        while let Some((address, mac)) = reactor.stack().poll_neighbor_update() {
-            self.post.tell(&Note::Neighbor(address, mac));
         }
     }
 
@@ -288,10 +300,12 @@ impl HttpWorker {
         if self.drain.is_some() {
             return;
         }
-        let mut reactor = self.reactor.borrow_mut();
-        let now = reactor.now();
-        reactor.stack().unlisten(self.port);
-        reactor.drain();
+        for reactor in self.vlans.iter() {
+            let mut reactor = reactor.borrow_mut();
+            reactor.stack().unlisten(self.port);
+            reactor.drain();
+        }
+        let now = self.vlans.at(0).now();
         self.drain = Some(Drain {
             until: now + DRAIN_TIME,
             next_check: now,
@@ -307,25 +321,14 @@ impl HttpWorker {
             return;
         }
         drain.next_check = now + SETTLE_CHECK;
-        let mut reactor = self.reactor.borrow_mut();
-        let streams = reactor.streams();
-        let stack = reactor.stack();
         if drain.until <= now && !drain.aborted {
             drain.aborted = true;
-            let open: Vec<_> = stack
-                .connections()
-                .filter(|(.., state)| !is_settled(*state))
-                .map(|(id, ..)| id)
-                .collect();
-            if !open.is_empty() {
-                tracing::warn!(connections = open.len(), "shutdown: out of time, resetting");
-            }
-            for id in open {
-                stack.abort(now, id);
+            let open: usize = self.vlans.iter().map(|it| it.borrow_mut().abort_all(now)).sum();
+            if open > 0 {
+                tracing::warn!(connections = open, "shutdown: out of time, resetting");
             }
         }
-        drain.settled = drain.aborted
-            || streams == 0 && stack.connections().all(|(.., state)| is_settled(state));
+        drain.settled = drain.aborted || self.vlans.iter().all(|it| it.borrow().has_settled());
         if drain.settled {
             self.together.settled();
         }
@@ -333,17 +336,10 @@ impl HttpWorker {
 
     /// Everything an operator asks for first.
     fn status(&self) -> Value {
-        let mut reactor = self.reactor.borrow_mut();
-        let uptime = reactor.now().since(self.started);
-        let stack = reactor.stack();
-        let counts = stack.counts();
-        let ready = self.link_up && self.drain.is_none() && has_all_addresses(stack);
-        let addresses: Vec<Value> = stack.address_states().map(address_state).collect();
-        let counters: serde_json::Map<String, Value> =
-            stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let uptime = self.vlans.at(0).now().since(self.started);
         let lost = std::iter::once(("notes_lost", self.post.lost()));
         let driver = self.driver.iter().chain(lost).chain(self.syn_flood.status());
-        let driver: serde_json::Map<String, Value> =
+        let driver: Map<String, Value> =
             driver.map(|(name, value)| (name.to_owned(), value.into())).collect();
         let http: serde_json::Map<String, Value> = self
             .content
@@ -355,28 +351,16 @@ impl HttpWorker {
             "uptime_seconds": uptime.as_secs_f64(),
             "link_up": self.link_up,
             "draining": self.drain.is_some(),
-            "ready": ready,
-            "address_states": addresses,
-            "connections": counts.connections,
-            "half_open": counts.half_open,
-            "time_wait": counts.time_wait,
-            "memory": counts.memory,
-            "neighbors": stack.neighbors(),
+            "ready": self.link_up && self.drain.is_none() && self.vlans.have_all_addresses(),
             "http": http,
-            "stack": counters,
             "driver": driver,
         });
-        if let (Some(status), Some(identity)) = (status.as_object_mut(), self.identity.as_object())
-        {
-            status.extend(identity.clone());
+        if let Some(status) = status.as_object_mut() {
+            status.extend(self.vlans.status());
+            status.extend(self.identity.clone());
         }
         status
     }
-}
-
-/// Our side is done: FIN sent and acknowledged, or over.
-fn is_settled(state: State) -> bool {
-    matches!(state, State::FinWait2 | State::Closed)
 }
 
 impl Machine for HttpWorker {
@@ -394,8 +378,9 @@ impl Machine for HttpWorker {
             received: Some(instant(frame.meta.received)),
         };
         let now = instant(now);
-        self.reactor.borrow_mut().stack().handle_frame(now, frame.bytes, &meta);
-        self.post.pass_on(frame.bytes, &meta, now);
+        let vlan = self.vlans.whose(frame.bytes, &meta);
+        self.vlans.at(vlan).stack().handle_frame(now, frame.bytes, &meta);
+        self.post.pass_on(vlan, frame.bytes, &meta, now);
         self.heard_group |= frame.bytes.first().is_some_and(|octet| octet & 1 != 0);
     }
 
@@ -403,7 +388,7 @@ impl Machine for HttpWorker {
         let now = instant(now);
         self.take_notes(now);
         self.redirect_strays(now);
-        self.reactor.borrow_mut().begin_turn(now);
+        self.vlans.iter().for_each(|reactor| reactor.borrow_mut().begin_turn(now));
         self.tell_others();
         if self.heard_group {
             self.join_groups();
@@ -413,15 +398,18 @@ impl Machine for HttpWorker {
             // Addresses come and go with time, too.
             self.heard_group = true;
             self.content.tick(std::time::Instant::now(), SystemTime::now());
-            self.syn_flood.look(now, self.reactor.borrow_mut().stack().stats(), &self.driver);
+            let seen = self.vlans.iter().map(|it| Syns::of(it.borrow_mut().stack().stats()));
+            self.syn_flood.look(now, seen, &self.driver);
         }
         self.take_messages();
-        while let Some((stream, peer)) = Reactor::next_accepted(&self.reactor) {
-            self.syn_flood.remember(peer.ip());
-            self.let_in(stream, peer.ip());
+        for vlan in 0..self.vlans.len() {
+            while let Some((stream, peer)) = self.vlans.next_accepted(vlan) {
+                self.syn_flood.remember(peer.ip());
+                self.let_in(stream, peer.ip());
+            }
         }
         while self.executor.try_tick() {}
-        self.door.settle(self.reactor.borrow().streams());
+        self.door.settle(self.vlans.iter().map(|it| it.borrow().streams()).sum());
         self.check_drain(now);
     }
 
@@ -431,8 +419,7 @@ impl Machine for HttpWorker {
         slot: &mut [u8],
         payload: &mut Vec<Bytes>,
     ) -> Option<TxFrame> {
-        let mut reactor = self.reactor.borrow_mut();
-        let transmit = reactor.stack().poll_transmit(instant(now), slot, payload)?;
+        let transmit = self.vlans.transmit(instant(now), slot, payload)?;
         Some(TxFrame {
             len: transmit.len,
             checksum: transmit
@@ -453,14 +440,16 @@ impl Machine for HttpWorker {
         let check = self.drain.filter(|drain| !drain.settled).map(|drain| drain.next_check);
         // What is let up must go on to change when nothing comes.
         let look = self.syn_flood.is_on().then_some(self.next_tick);
-        let deadline = [self.reactor.borrow().deadline(), check, look].into_iter().flatten().min();
+        let deadline = [self.vlans.deadline(), check, look].into_iter().flatten().min();
         deadline.map(|at| Nanos(at.as_nanos()))
     }
 
     fn link_changed(&mut self, now: Nanos, up: bool) {
         self.link_up = up;
         tracing::info!(up, "link changed");
-        self.reactor.borrow_mut().stack().set_link(instant(now), up);
+        for reactor in self.vlans.iter() {
+            reactor.borrow_mut().stack().set_link(instant(now), up);
+        }
     }
 
     fn finished(&self) -> bool {
@@ -472,29 +461,15 @@ fn instant(now: Nanos) -> Instant {
     Instant::from_nanos(now.0)
 }
 
-/// Whether every address that was asked for can be used.
-fn has_all_addresses(stack: &Stack) -> bool {
-    stack.address_states().all(|(_, state)| state == AddressState::Assigned)
-}
-
-fn address_state((address, state): (IpAddr, AddressState)) -> Value {
-    match state {
-        AddressState::Tentative => json!({ "address": address, "state": "tentative" }),
-        AddressState::Assigned => json!({ "address": address, "state": "assigned" }),
-        AddressState::Conflicted { by } => {
-            json!({ "address": address, "state": "conflicted", "by": by.to_string() })
-        }
-    }
-}
-
 /// Says in the log what has become of one of our addresses (RFC 5227).
-fn report_address(event: AddressEvent) {
+fn report_address(vlan: VlanStack, event: AddressEvent) {
     let address = event.address;
     match event.state {
-        AddressState::Tentative => tracing::info!(%address, "probing for the address"),
-        AddressState::Assigned => tracing::info!(%address, "the address is ours"),
+        AddressState::Tentative => tracing::info!(%address, %vlan, "probing for the address"),
+        AddressState::Assigned => tracing::info!(%address, %vlan, "the address is ours"),
         AddressState::Conflicted { by } => tracing::error!(
             %address,
+            %vlan,
             %by,
             "ADDRESS CONFLICT: another station has this address; nothing is served at it until \
              that station is silent. Remove one of the two, or give this one another --address"

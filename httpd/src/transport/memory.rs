@@ -3,14 +3,15 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tagwire_netstack::VlanStack;
 
-use super::{Transport, TransportError};
+use super::{Local, Transport, TransportError};
 
 /// Both ends, and the wire between.
 #[derive(Default)]
@@ -72,8 +73,8 @@ pub(crate) fn pair() -> (Memory, Client) {
 }
 
 impl Transport for Memory {
-    fn local(&self) -> IpAddr {
-        Ipv4Addr::LOCALHOST.into()
+    fn local(&self) -> Local {
+        Local { vlan: VlanStack::UNTAGGED, address: Ipv4Addr::LOCALHOST.into() }
     }
 
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {

@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use sha2::{Digest, Sha256};
+use tagwire_lab::Namespace;
 
 use crate::bed::Bed;
 
@@ -67,6 +68,18 @@ impl Client {
             Ok(socket.into())
         };
         Self::from(bed.lab().client().run(open).unwrap().unwrap())
+    }
+
+    /// Connects from this address and port of a namespace.
+    pub(crate) fn connect_from(place: &Namespace, own: SocketAddr, server: SocketAddr) -> Self {
+        let open = || -> rustix::io::Result<TcpStream> {
+            let family = if server.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = socket(family, SocketType::STREAM, None)?;
+            bind(&socket, &own)?;
+            connect(&socket, &server)?;
+            Ok(socket.into())
+        };
+        Self::from(place.run(open).unwrap().unwrap())
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {

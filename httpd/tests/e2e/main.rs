@@ -34,6 +34,7 @@ mod limits;
 mod link;
 mod rest;
 mod settings;
+mod several_vlans;
 mod shutdown;
 mod sites;
 mod slaac;
