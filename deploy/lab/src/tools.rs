@@ -13,8 +13,10 @@ pub(crate) const REQUIRED: &[&str] = &["ip", "ethtool", "nsenter", "setpriv", "t
 
 /// Where a Debian package has each program.
 const PACKAGES: &[(&str, &str)] = &[
+    ("chromium-headless-shell", "chromium-headless-shell"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("h2load", "nghttp2-client"),
     ("ip", "iproute2"),
     ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
@@ -23,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sha256sum", "coreutils"),
     ("taskset", "util-linux"),
     ("tcpdump", "tcpdump"),
+    ("wget", "wget"),
     ("wrk", "wrk"),
 ];
 

@@ -17,6 +17,7 @@ mod packet;
 mod raw;
 
 mod churn;
+mod clients;
 mod command_line;
 mod conflicts;
 mod detours;
