@@ -3,7 +3,8 @@
 CARGO ?= cargo
 RELEASE := target/release
 
-.PHONY: help build demo lab test bench bench-loss bench-attack fuzz clean tools-lab tools-test tools-bench
+.PHONY: help build demo lab test soak bench bench-loss bench-attack fuzz clean tools-lab tools-test \
+	tools-bench tools-soak
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -19,6 +20,10 @@ lab: tools-lab build ## the same, and stays up until Ctrl-C, with commands to tr
 
 test: tools-test ## formatting, lints, unit, property, simulation and end-to-end tests
 	deploy/test
+
+soak: tools-lab tools-soak ## an hour (SOAK_SECONDS) of mixed traffic, each octet checked
+	$(CARGO) build --release --locked -p tagwire -p tagwire-benches
+	$(RELEASE)/tagwire-soak --binary $(RELEASE)/tagwire
 
 bench: tools-lab tools-bench ## Tagwire beside nginx and beside the limit; writes bench-results/
 	$(CARGO) build --release --locked -p tagwire -p tagwire-lab -p tagwire-benches
@@ -47,3 +52,6 @@ tools-test:
 
 tools-bench:
 	@deploy/tools bench
+
+tools-soak:
+	@deploy/tools soak

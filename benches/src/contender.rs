@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tagwire_lab::{Lab, LabCommand, LabProcess, POD_INTERFACE, Pod};
 
 use crate::BenchError;
+use crate::load::MANY;
 
 /// The CPU of all servers.
 pub const SERVER_CPU: usize = 1;
@@ -106,6 +109,21 @@ impl Programs {
         })
     }
 
+    /// The folder whose files are served.
+    pub fn www(&self) -> &Path {
+        &self.www
+    }
+
+    /// What the appliance behind a control socket says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self, pod: &Pod, control: &Path) -> Result<Value, BenchError> {
+        let command = pod.command_as_appliance(&self.tagwire);
+        let command = command.args(["status", "--json", "--control"]).arg(control);
+        Ok(serde_json::from_str(&command.stdout_string()?)?)
+    }
+
     /// Keeps what is started from now on to a CPU.
     #[must_use]
     pub fn pinned(mut self, cpu: usize) -> Self {
@@ -147,12 +165,28 @@ impl Programs {
         Ok(process)
     }
 
+    /// Starts a contender again that has ended.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn start_again(&self, lab: &Lab, contender: Contender) -> Result<LabProcess, BenchError> {
+        match contender {
+            // Its pod has the kernel's stack still.
+            Contender::Nginx => self.spawn_nginx(lab, contender.pod(lab)),
+            _ => self.start(lab, contender),
+        }
+    }
+
     /// Starts nginx in a pod, on the kernel's stack, and waits until it serves.
     ///
     /// # Errors
     /// When it does not.
     pub fn start_nginx(&self, lab: &Lab, pod: &Pod) -> Result<LabProcess, BenchError> {
         pod.kernel_stack()?;
+        self.spawn_nginx(lab, pod)
+    }
+
+    fn spawn_nginx(&self, lab: &Lab, pod: &Pod) -> Result<LabProcess, BenchError> {
         let command = pod.command("nginx").arg("-c").arg(&self.nginx_config);
         let process = self.place(command).capture().spawn()?;
         wait_until_it_listens(lab, pod, &process)?;
@@ -246,9 +280,18 @@ fn wait_until_it_listens(lab: &Lab, pod: &Pod, process: &LabProcess) -> Result<(
 /// files kept, connections kept for as long as they ask.
 fn nginx_conf(scratch: &Path, www: &Path) -> String {
     let (scratch, www) = (scratch.display(), www.display());
+    // It keeps files open to keep them at all. Where not all of many may be open, the next one is
+    // never among those that are.
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let (many, files) = if most >= MANY + 20_000 {
+        (format!("max={MANY} inactive=300s"), format!("worker_rlimit_nofile {};", MANY + 20_000))
+    } else {
+        ("off".to_owned(), String::new())
+    };
     format!(
         "daemon off;
 worker_processes 1;
+{files}
 user www-data;
 pid {scratch}/nginx.pid;
 error_log stderr warn;
@@ -264,7 +307,12 @@ http {{
     open_file_cache max=1000 inactive=300s;
     open_file_cache_valid 300s;
     open_file_cache_min_uses 1;
-    server {{ listen 80 default_server; root {www}; }}
+    server {{
+        listen 80 default_server;
+        root {www};
+        location /many/ {{ open_file_cache {many}; }}
+        location /packed/ {{ gzip_static on; gzip_vary on; }}
+    }}
 }}
 "
     )

@@ -28,6 +28,9 @@
 //! lose and reorder frames ([`loss`]). So is `tagwire-bench-attack` (`make bench-attack`): what
 //! an attacker on the segment costs a client ([`attack`]).
 //!
+//! `tagwire-soak` (`make soak`) measures nothing: it keeps the appliance under mixed traffic for an
+//! hour and checks every octet ([`soak`]).
+//!
 //! `cargo bench -p tagwire-benches` runs the micro-benchmarks of the layers.
 #![forbid(unsafe_code)]
 
@@ -36,10 +39,14 @@ pub type BenchError = Box<dyn std::error::Error + Send + Sync>;
 
 pub mod attack;
 pub mod contender;
+pub mod http;
 pub mod load;
 pub mod lone;
 pub mod loss;
 pub mod machine;
+pub mod mixes;
+pub mod pace;
 pub mod reflector;
 pub mod report;
 pub mod rounds;
+pub mod soak;

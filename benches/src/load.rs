@@ -1,5 +1,6 @@
 //! The client: wrk in the lab's client namespace, on CPU 0.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -24,6 +25,40 @@ done = function(summary, latency)
 end
 "#;
 
+/// Asks for one of [`MANY`] files after the other, as [`many_path`] names them, in an order in which
+/// neighbours are far apart; the first argument says where it begins.
+const MANY_SCRIPT: &str = r"
+local at = 0
+init = function(arguments) at = tonumber(arguments[1]) end
+request = function()
+  at = at + 1
+  local file = at * STEP % MANY
+  return string.format(
+    'GET /many/%d/%d HTTP/1.1\r\nHost: bench\r\n\r\n', math.floor(file / 1000), file % 1000)
+end
+";
+
+/// How many files [`Ask::Many`] asks for.
+pub const MANY: u64 = 200_000;
+/// It has no divisor in common with [`MANY`]: each file has its turn.
+const STEP: u64 = 7919;
+
+/// The path of one of many.
+pub fn many_path(file: u64) -> String {
+    format!("many/{}/{}", file / 1000, file % 1000)
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// One file, by its path.
+    File(&'static str),
+    /// The same, by a client that decodes gzip.
+    Gzip(&'static str),
+    /// One of [`MANY`] after the other.
+    Many,
+}
+
 /// What wrk counted in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WrkResult {
@@ -46,17 +81,24 @@ pub struct WrkResult {
 pub struct Wrk<'a> {
     lab: &'a Lab,
     script: PathBuf,
+    many_script: PathBuf,
+    /// How many of many were asked for.
+    asked: Cell<u64>,
 }
 
 impl<'a> Wrk<'a> {
-    /// Writes the script into the lab's folder.
+    /// Writes the scripts into the lab's folder.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When they cannot be written.
     pub fn new(lab: &'a Lab) -> io::Result<Self> {
-        let script = lab.scratch().join("wrk.lua");
+        let (script, many_script) =
+            (lab.scratch().join("wrk.lua"), lab.scratch().join("wrk-many.lua"));
         fs::write(&script, SCRIPT)?;
-        Ok(Self { lab, script })
+        let many =
+            MANY_SCRIPT.replace("STEP", &STEP.to_string()).replace("MANY", &MANY.to_string());
+        fs::write(&many_script, format!("{many}{SCRIPT}"))?;
+        Ok(Self { lab, script, many_script, asked: Cell::new(0) })
     }
 
     /// Runs it to its end.
@@ -66,14 +108,25 @@ impl<'a> Wrk<'a> {
     pub fn run(
         &self,
         address: Ipv4Addr,
-        path: &str,
+        ask: Ask,
         connections: u32,
         time: Duration,
     ) -> Result<WrkResult, BenchError> {
-        let url = format!("http://{address}{path}");
-        let result = self.run_as_it_comes(&url, connections, time, &[])?;
+        let url = |path: &str| format!("http://{address}{path}");
+        let asked = self.asked.get().to_string();
+        let (url, script, before, behind) = match ask {
+            Ask::File(path) => (url(path), &self.script, &[][..], &[][..]),
+            Ask::Gzip(path) => {
+                (url(path), &self.script, &["-H", "Accept-Encoding: gzip"][..], &[][..])
+            }
+            Ask::Many => (url("/"), &self.many_script, &[][..], &["--", &*asked][..]),
+        };
+        let result = self.run_script(script, &url, connections, time, before, behind)?;
+        if ask == Ask::Many {
+            self.asked.set(self.asked.get() + result.requests);
+        }
         if result.bytes == 0 || result.errors > 0 {
-            return Err(format!("not all of {url} was answered: {result:?}").into());
+            return Err(format!("not all of {ask:?} of {address} was answered: {result:?}").into());
         }
         Ok(result)
     }
@@ -89,6 +142,18 @@ impl<'a> Wrk<'a> {
         time: Duration,
         options: &[&str],
     ) -> Result<WrkResult, BenchError> {
+        self.run_script(&self.script, url, connections, time, options, &[])
+    }
+
+    fn run_script(
+        &self,
+        script: &PathBuf,
+        url: &str,
+        connections: u32,
+        time: Duration,
+        before: &[&str],
+        behind: &[&str],
+    ) -> Result<WrkResult, BenchError> {
         let output = self
             .lab
             .client()
@@ -96,9 +161,10 @@ impl<'a> Wrk<'a> {
             .args(["-t1", &format!("-c{connections}")])
             .arg(format!("-d{}s", time.as_secs().max(1)))
             .args(["--timeout", "60s", "-s"])
-            .arg(&self.script)
-            .args(options)
+            .arg(script)
+            .args(before)
             .arg(url)
+            .args(behind)
             .cpus("0")
             .stdout_string()?;
         parse(&output).ok_or_else(|| format!("wrk said of {url}:\n{output}").into())
@@ -121,5 +187,13 @@ mod tests {
         let result = parse(output).unwrap();
         assert_eq!((result.requests, result.bytes, result.p50), (7, 8, 10.0));
         assert_eq!(parse("wrk: command not found"), None);
+    }
+
+    #[test]
+    fn each_of_many_has_its_turn() {
+        let mut asked = vec![false; MANY as usize];
+        (1..=MANY).for_each(|at| asked[(at * STEP % MANY) as usize] = true);
+        assert!(asked.iter().all(|&asked| asked));
+        assert_eq!(many_path(MANY - 1), "many/199/999");
     }
 }

@@ -84,6 +84,15 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// Has the kernel write its files to disk and keep none of them in memory.
+///
+/// # Errors
+/// When it does not let us (not as root, or in a container without that right).
+pub fn forget_files() -> io::Result<()> {
+    rustix::fs::sync();
+    fs::write("/proc/sys/vm/drop_caches", "3")
+}
+
 /// The work of others on this machine up to a moment.
 #[derive(Debug, Clone)]
 pub struct Others {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contender::Contender;
 use crate::lone::{Firsts, Idle, Rest, Starts};
+use crate::mixes::P99_MOST;
 use crate::rounds::{CaseResult, Round, Series};
 
 /// What an idle connection may take, everything counted.
@@ -122,7 +123,14 @@ impl Results {
                 "medium" => {
                     ratio("requests/s", Round::requests_per_second, nginx, Bound::AtLeast, 1.5);
                 }
-                _ => ratio("CPU/MB", Round::cpu_per_megabyte, nginx, Bound::AtMost, 0.6),
+                "large" => ratio("CPU/MB", Round::cpu_per_megabyte, nginx, Bound::AtMost, 0.6),
+                "half" => ratio("p99", Round::p99, nginx, Bound::AtMost, P99_MOST),
+                _ => {
+                    if let Some(least) = case.least {
+                        let what = "requests/CPU s";
+                        ratio(what, Round::requests_per_cpu_second, nginx, Bound::AtLeast, least);
+                    }
+                }
             }
         }
         for idle in &self.idle {
@@ -152,32 +160,66 @@ impl Results {
     /// The medians of each case, and which targets hold.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        for case in &self.cases {
+        let (mixes, others): (Vec<_>, Vec<_>) =
+            self.cases.iter().partition(|case| case.least.is_some());
+        for case in others {
             let _ = writeln!(
                 text,
-                "\n{:<28}{:>12}{:>14}{:>12}{:>12}{:>10}",
-                case.title, "p50", "CPU/request", "CPU/MB", "requests/s", "GB/s"
+                "\n{:<28}{:>12}{:>12}{:>14}{:>12}{:>12}{:>10}",
+                case.title, "p50", "p99", "CPU/request", "CPU/MB", "requests/s", "GB/s"
             );
             for series in &case.series {
                 text.push_str(&row(series));
             }
         }
-        let _ = writeln!(text, "\n{:<52}{:>10}  target", "targets", "");
+        if !mixes.is_empty() {
+            let _ =
+                writeln!(text, "\n{:<48}{:>24}{:>24}{:>8}", "mixes", "tagwire", "nginx", "ratio");
+        }
+        for case in mixes {
+            text.push_str(&mix_row(case));
+        }
+        let _ = writeln!(text, "\n{:<64}{:>10}  target", "targets", "");
         for target in self.targets() {
             let Target { what, figure, bound, limit, unit, holds } = target;
             let verdict = if holds { "holds" } else { "MISSES" };
             let sign = bound.sign();
-            let _ = writeln!(text, "  {what:<50}{figure:>10.3}  {sign} {limit} {unit}: {verdict}");
+            let _ = writeln!(text, "  {what:<62}{figure:>10.3}  {sign} {limit} {unit}: {verdict}");
         }
         text
     }
 }
 
+/// What a mix costs either of the two, and how much they answer.
+fn mix_row(case: &CaseResult) -> String {
+    let of = |contender| case.of(contender);
+    let figures = |contender| {
+        of(contender).map_or("-".to_owned(), |series| {
+            let cost = series.median(Round::cpu_per_request);
+            format!("{cost:.2} us{:>11.0}/s", series.median(Round::requests_per_second))
+        })
+    };
+    let cost =
+        |contender| of(contender).map(|series| series.median(Round::requests_per_cpu_second));
+    let ratio =
+        cost(Contender::Tagwire).zip(cost(Contender::Nginx)).map(|(our, their)| our / their);
+    let disturbed = case.series.iter().any(Series::is_disturbed);
+    format!(
+        "  {:<46}{:>24}{:>24}{:>8.2}{}\n",
+        case.title,
+        figures(Contender::Tagwire),
+        figures(Contender::Nginx),
+        ratio.unwrap_or(f64::NAN),
+        if disturbed { "  disturbed" } else { "" },
+    )
+}
+
 fn row(series: &Series) -> String {
     format!(
-        "  {:<26}{:>9.1} us{:>11.2} us{:>9.1} us{:>12.0}{:>10.3}{}\n",
+        "  {:<26}{:>9.1} us{:>9.1} us{:>11.2} us{:>9.1} us{:>12.0}{:>10.3}{}\n",
         series.contender.name(),
         series.median(Round::p50),
+        series.median(Round::p99),
         series.median(Round::cpu_per_request),
         series.median(Round::cpu_per_megabyte),
         series.median(Round::requests_per_second),
@@ -207,7 +249,7 @@ mod tests {
             }
         });
         let series = series.collect();
-        CaseResult { name: name.into(), title: name.into(), repeated: 0, series }
+        CaseResult { name: name.into(), title: name.into(), least: None, repeated: 0, series }
     }
 
     #[test]
@@ -254,6 +296,19 @@ mod tests {
         );
         let table = results.table();
         assert!(table.contains("MISSES") && table.contains("tagwire"));
+    }
+
+    #[test]
+    fn a_mix_is_judged_by_requests_for_each_second_of_cpu() {
+        let costs = [(Contender::Tagwire, 1000, 40.0), (Contender::Nginx, 2100, 50.0)];
+        let mut mix = case("sizes", &costs);
+        mix.least = Some(2.2);
+        let results = Results { cases: vec![mix, case("half", &costs)], ..Results::default() };
+        let targets = results.targets();
+        let figures: Vec<_> = targets.iter().map(|target| (target.figure, target.holds)).collect();
+        assert_eq!(figures, [(2.1, false), (0.8, true)]);
+        let table = results.table();
+        assert!(table.contains("10.00 us") && table.contains("21.00 us") && table.contains("2.10"));
     }
 
     #[test]

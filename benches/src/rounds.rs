@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,9 @@ use tagwire_lab::{Lab, LabProcess};
 
 use crate::BenchError;
 use crate::contender::{Contender, Programs, SERVER_CPU};
-use crate::load::{Wrk, WrkResult};
-use crate::machine::{CpuTimes, Others};
+use crate::load::{Ask, MANY, Wrk, WrkResult};
+use crate::machine::{self, CpuTimes, Others};
+use crate::pace;
 use crate::report::median;
 
 /// How often a round that others disturbed is repeated before it counts all the same.
@@ -20,52 +22,55 @@ const ENOUGH: usize = 3;
 /// Between a disturbed round and the next try.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A file, and how many ask for it at once.
-#[derive(Debug, Clone, Copy)]
+/// What is asked for, and by how many at once.
+#[derive(Debug, Clone)]
 pub struct Case {
     /// What `--only` takes.
     pub name: &'static str,
     /// What the table says.
-    pub title: &'static str,
+    pub title: String,
     /// What is asked for.
-    pub path: &'static str,
+    pub ask: Ask,
     /// Connections of the client.
     pub connections: u32,
     /// Who takes part.
     pub contenders: &'static [Contender],
+    /// Requests in a second, where the client keeps to a rate.
+    pub pace: Option<u64>,
+    /// The server is new in each round, and the kernel has no file in memory.
+    pub cold: bool,
+    /// So many times nginx's requests per server-CPU second are wanted at least.
+    pub least: Option<f64>,
 }
 
-/// All of them.
-pub const CASES: [Case; 4] = [
-    Case {
-        name: "small",
-        title: "1 KiB file, 32 connections",
-        path: "/1k",
-        connections: 32,
-        contenders: &[Contender::Tagwire, Contender::Nginx, Contender::Reflector],
-    },
-    Case {
-        name: "latency",
-        title: "1 KiB file, 1 connection",
-        path: "/1k",
-        connections: 1,
-        contenders: &Contender::ALL,
-    },
-    Case {
-        name: "medium",
-        title: "100 KiB file, 8 connections",
-        path: "/100k",
-        connections: 8,
-        contenders: &[Contender::Tagwire, Contender::Nginx],
-    },
-    Case {
-        name: "large",
-        title: "100 MiB file, 4 connections",
-        path: "/100m",
-        connections: 4,
-        contenders: &[Contender::Tagwire, Contender::Nginx],
-    },
-];
+impl Case {
+    /// A case without peculiarities.
+    pub fn new(
+        name: &'static str,
+        title: impl Into<String>,
+        ask: Ask,
+        connections: u32,
+        contenders: &'static [Contender],
+    ) -> Self {
+        let title = title.into();
+        Self { name, title, ask, connections, contenders, pace: None, cold: false, least: None }
+    }
+}
+
+/// All that are no mix ([`crate::mixes`]).
+pub fn cases() -> [Case; 4] {
+    use Contender::{Nginx, Reflector, Tagwire};
+    let three = &[Tagwire, Nginx, Reflector];
+    let case = |name, title, file, connections, contenders| {
+        Case::new(name, title, Ask::File(file), connections, contenders)
+    };
+    [
+        case("small", "1 KiB file, 32 connections", "/1k", 32, three),
+        case("latency", "1 KiB file, 1 connection", "/1k", 1, &Contender::ALL),
+        case("medium", "100 KiB file, 8 connections", "/100k", 8, &three[..2]),
+        case("large", "100 MiB file, 4 connections", "/100m", 4, &three[..2]),
+    ]
+}
 
 /// One round of one contender.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -86,6 +91,11 @@ impl Round {
         self.server_cpu_us as f64 / self.client.requests.max(1) as f64
     }
 
+    /// Requests for each second of the server's whole cost.
+    pub fn requests_per_cpu_second(&self) -> f64 {
+        1e6 / self.cpu_per_request()
+    }
+
     /// The server's whole cost of a million octets in microseconds.
     pub fn cpu_per_megabyte(&self) -> f64 {
         self.server_cpu_us as f64 / (self.client.bytes.max(1) as f64 / 1e6)
@@ -104,6 +114,11 @@ impl Round {
     /// Median latency in microseconds.
     pub fn p50(&self) -> f64 {
         self.client.p50
+    }
+
+    /// The 99th percentile in microseconds.
+    pub fn p99(&self) -> f64 {
+        self.client.p99
     }
 }
 
@@ -141,6 +156,8 @@ pub struct CaseResult {
     pub name: String,
     /// What the table says.
     pub title: String,
+    /// See [`Case::least`].
+    pub least: Option<f64>,
     /// Rounds that were measured again because others were at work.
     pub repeated: usize,
     /// A series for each contender.
@@ -158,8 +175,9 @@ impl CaseResult {
 #[derive(Debug)]
 pub struct Arena<'a> {
     lab: &'a Lab,
+    programs: &'a Programs,
     wrk: Wrk<'a>,
-    servers: Vec<LabProcess>,
+    servers: Vec<(Contender, LabProcess)>,
 }
 
 impl<'a> Arena<'a> {
@@ -167,14 +185,14 @@ impl<'a> Arena<'a> {
     ///
     /// # Errors
     /// When one does not start.
-    pub fn open(lab: &'a Lab, programs: &Programs, cases: &[Case]) -> Result<Self, BenchError> {
+    pub fn open(lab: &'a Lab, programs: &'a Programs, cases: &[Case]) -> Result<Self, BenchError> {
         let wanted = |contender| cases.iter().any(|case| case.contenders.contains(&contender));
         let servers = Contender::ALL
             .into_iter()
             .filter(|contender| wanted(*contender))
-            .map(|contender| programs.start(lab, contender))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { lab, wrk: Wrk::new(lab)?, servers })
+            .map(|contender| Ok((contender, programs.start(lab, contender)?)))
+            .collect::<Result<Vec<_>, BenchError>>()?;
+        Ok(Self { lab, programs, wrk: Wrk::new(lab)?, servers })
     }
 
     /// Measures a case: each contender once in each round.
@@ -182,7 +200,7 @@ impl<'a> Arena<'a> {
     /// # Errors
     /// When a contender does not answer.
     pub fn measure(
-        &self,
+        &mut self,
         case: &Case,
         rounds: usize,
         time: Duration,
@@ -192,29 +210,51 @@ impl<'a> Arena<'a> {
             .iter()
             .map(|&contender| Series { contender, rounds: Vec::with_capacity(rounds) })
             .collect();
-        // Caches filled, neighbours known, memory touched.
         for contender in case.contenders {
-            self.load(case, *contender, Duration::from_secs(1))?;
+            self.warm(case, *contender)?;
         }
         let mut repeated = 0;
         for number in 1..=rounds {
             for one in &mut series {
                 let round = self.round(case, one.contender, time, &mut repeated)?;
                 println!(
-                    "  {} {number}/{rounds} {:<20} {:>9.0}/s {:>9.2} us CPU/request (sampled {:.2})  p50 {:>6.0} us{}",
+                    "  {} {number}/{rounds} {:<20} {:>9.0}/s {:>9.2} us CPU/request (sampled {:.2})  p50 {:>6.0} us  \
+                     p99 {:>6.0} us{}",
                     case.name,
                     one.contender.name(),
                     round.requests_per_second(),
                     round.cpu_per_request(),
                     round.sampled_cpu_us as f64 / round.client.requests.max(1) as f64,
                     round.p50(),
+                    round.p99(),
                     if round.disturbed { "  (disturbed)" } else { "" },
                 );
                 one.rounds.push(round);
             }
         }
-        let (name, title) = (case.name.to_owned(), case.title.to_owned());
-        Ok(CaseResult { name, title, repeated, series })
+        let (name, title) = (case.name.to_owned(), case.title.clone());
+        Ok(CaseResult { name, title, least: case.least, repeated, series })
+    }
+
+    /// Fills caches, makes neighbours known, touches memory.
+    fn warm(&self, case: &Case, contender: Contender) -> Result<(), BenchError> {
+        let mut asked = 0;
+        loop {
+            asked += self.load(case, contender, Duration::from_secs(1))?.requests;
+            if case.ask != Ask::Many || case.cold || asked >= MANY {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The requests in a second that a contender can answer.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn capacity(&self, case: &Case, contender: Contender) -> Result<f64, BenchError> {
+        self.warm(case, contender)?;
+        let result = self.load(case, contender, Duration::from_secs(2))?;
+        Ok(result.requests as f64 * 1e6 / result.micros as f64)
     }
 
     fn load(
@@ -223,18 +263,39 @@ impl<'a> Arena<'a> {
         contender: Contender,
         time: Duration,
     ) -> Result<WrkResult, BenchError> {
-        self.wrk.run(contender.address(self.lab), case.path, case.connections, time)
+        let (address, connections) = (contender.address(self.lab), case.connections);
+        match (case.pace, case.ask) {
+            (Some(rate), Ask::File(path)) => {
+                let server = SocketAddr::from((address, 80));
+                let client = || pace::run(server, path, connections as usize, rate, time);
+                Ok(self.lab.client().run(client)??)
+            }
+            _ => self.wrk.run(address, case.ask, connections, time),
+        }
+    }
+
+    /// Ends a contender and starts it anew, with no file in the kernel's memory.
+    fn begin_anew(&mut self, contender: Contender) -> Result<(), BenchError> {
+        let running = self.servers.iter_mut().find(|(running, _)| *running == contender);
+        let (_, process) = running.ok_or("it was never started")?;
+        process.kill();
+        machine::forget_files()?;
+        *process = self.programs.start_again(self.lab, contender)?;
+        Ok(())
     }
 
     fn round(
-        &self,
+        &mut self,
         case: &Case,
         contender: Contender,
         time: Duration,
         repeated: &mut usize,
     ) -> Result<Round, BenchError> {
-        let ours = self.own_processes();
         for attempt in 0.. {
+            if case.cold {
+                self.begin_anew(contender)?;
+            }
+            let ours = self.own_processes();
             let others = Others::look(&ours)?;
             let start = Instant::now();
             let (begin, before) = (Instant::now(), CpuTimes::read(SERVER_CPU)?);
@@ -259,7 +320,7 @@ impl<'a> Arena<'a> {
 
     /// This process and the servers with their workers.
     fn own_processes(&self) -> HashSet<u32> {
-        let servers = self.servers.iter().filter_map(LabProcess::pid);
+        let servers = self.servers.iter().filter_map(|(_, process)| process.pid());
         let mut ours: HashSet<u32> = servers.collect();
         for pid in ours.clone() {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));

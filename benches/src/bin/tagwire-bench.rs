@@ -10,8 +10,8 @@ use serde_json::json;
 use tagwire_benches::contender::{Contender, FILES, Programs, SERVER_CPU};
 use tagwire_benches::lone::Lone;
 use tagwire_benches::report::Results;
-use tagwire_benches::rounds::{Arena, CASES, Case};
-use tagwire_benches::{BenchError, machine};
+use tagwire_benches::rounds::{self, Arena, Case};
+use tagwire_benches::{BenchError, machine, mixes};
 use tagwire_lab::Lab;
 
 /// Masks for receive-packet steering: the client's work on CPU 0, the servers' on CPU 1.
@@ -35,9 +35,10 @@ struct Options {
     /// Seconds of each round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Measure only this, or these
+    /// Measure only this, or these; mixes: sizes, many, cold, gzip and half
     #[arg(long, value_name = "NAME", value_parser = [
-        "small", "latency", "medium", "large", "idle", "rest", "start", "first",
+        "small", "latency", "medium", "large", "idle", "rest", "start", "first", "mixes", "sizes",
+        "many", "cold", "gzip", "half",
     ])]
     only: Vec<String>,
     /// Where the figures go
@@ -50,7 +51,8 @@ struct Options {
 
 impl Options {
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+        let given = |name: &str| self.only.iter().any(|only| only == name);
+        self.only.is_empty() || given(name) || given(mixes::ALL) && mixes::NAMES.contains(&name)
     }
 }
 
@@ -58,8 +60,11 @@ fn run(options: &Options) -> Result<bool, BenchError> {
     tagwire_lab::require_tools(&["wrk", "nginx", "curl", "ping"])?;
     let lab = Lab::builder().pods(Contender::SPARE_POD + 1).build()?;
     lab.steer(CLIENT_CPUS, SERVER_CPUS)?;
-    let programs = Programs::prepare(&lab, &options.binary, Some(&options.reflector), &FILES)?;
+    let files = [&FILES[..], &mixes::FILES].concat();
+    let programs = Programs::prepare(&lab, &options.binary, Some(&options.reflector), &files)?;
     let programs = programs.pinned(SERVER_CPU);
+    let mixes = mixes::cases(|name| options.wants(name));
+    mixes::put_files(programs.www(), &mixes)?;
     let mut results = Results::default();
 
     let lone = Lone::new(&lab, &programs);
@@ -81,12 +86,22 @@ fn run(options: &Options) -> Result<bool, BenchError> {
             results.idle.push(lone.idle(congestion)?);
         }
     }
-    let cases: Vec<Case> = CASES.into_iter().filter(|case| options.wants(case.name)).collect();
-    let arena = Arena::open(&lab, &programs, &cases)?;
-    for case in &cases {
+    let cases: Vec<Case> =
+        rounds::cases().into_iter().filter(|case| options.wants(case.name)).collect();
+    let all = [cases, mixes].concat();
+    let mut arena = Arena::open(&lab, &programs, &all)?;
+    let (rounds, seconds) = (options.rounds as usize, options.seconds);
+    for mut case in all {
         println!("{}: {}", case.name, case.title);
-        let time = Duration::from_secs(options.seconds);
-        results.cases.push(arena.measure(case, options.rounds as usize, time)?);
+        let mix = case.least.is_some();
+        let rounds = if mix { rounds.min(mixes::ROUNDS) } else { rounds };
+        let time = Duration::from_secs(if mix { seconds.min(mixes::SECONDS) } else { seconds });
+        if case.name == "half" {
+            let half = arena.capacity(&case, Contender::Nginx)? / 2.0;
+            println!("  {half:.0} requests/s, half of what nginx can answer");
+            case.pace = Some(half as u64);
+        }
+        results.cases.push(arena.measure(&case, rounds, time)?);
     }
 
     println!("{}", results.table());

@@ -2,15 +2,14 @@
 //! should be, and that the appliance lives through it. Needs root; without, it says so and passes.
 #![forbid(unsafe_code)]
 
-#[path = "../../../deploy/lab/tests/common/mod.rs"]
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::skipped;
+use common::{skipped, tagwire};
 use tagwire_benches::attack::arena::Arena;
 use tagwire_benches::attack::cases::{Cases, Scale};
 use tagwire_benches::attack::flood::{Flood, Pace};
@@ -80,18 +79,6 @@ fn a_kernel_takes_every_frame_for_what_it_is() {
         list.stdout_string().unwrap().lines().count()
     };
     assert!(neighbours() > 100, "it has learned from {}", neighbours());
-}
-
-/// The appliance that is tested: the one that `TAGWIRE_BINARY` names, or that was built
-/// beside this test.
-fn tagwire() -> PathBuf {
-    let named = std::env::var_os("TAGWIRE_BINARY").map(PathBuf::from);
-    let program = named.unwrap_or_else(|| {
-        let test = std::env::current_exe().unwrap();
-        test.ancestors().nth(2).unwrap().join("tagwire")
-    });
-    assert!(program.exists(), "{}: build it: cargo build -p tagwire", program.display());
-    program
 }
 
 fn run(case: &str) -> Option<Results> {
