@@ -443,7 +443,7 @@ credentials = true
             (22, "dotfiles = 1", "invalid type"),
             (23, "compress = \"brotli\"", "is no coding"),
             (24, "compress-min-size = \"1.5k\"", "is no size"),
-            (24, "compress-min-size = []", "a text, a number"),
+            (24, "compress-min-size = []", "a whole number"),
             (27, "origins = [\"app.example\"]", "is no origin"),
             (27, "origin = \"*\"", "unknown field `origin`"),
         ] {

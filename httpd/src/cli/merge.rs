@@ -430,7 +430,7 @@ www-root = \"/a\"
         let text = TEXT.replace("www-root = \"/a\"", &kept("123"));
         assert_eq!(serve(&text, &[]).unwrap().sites[0].vlans.len(), 1);
         let error = serve(&text, &["--vlan=5"]).unwrap_err();
-        assert!(error.contains("line 9: VLAN 123 is not served; name one that is: 5"), "{error}");
+        assert!(error.contains("line 14: VLAN 123 is not served; name one that is: 5"), "{error}");
     }
 
     #[test]
