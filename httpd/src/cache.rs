@@ -15,6 +15,7 @@ use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use crate::limits::{CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER};
+use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::SiteId;
 
@@ -126,6 +127,8 @@ pub struct Entry {
 pub enum Answer {
     /// A file.
     File(File),
+    /// A directory without an index file.
+    Listing(Listing),
     /// A directory named without its slash: the encoded path with it.
     Redirect(Box<str>),
     /// Nothing that is served.
@@ -142,6 +145,7 @@ impl Entry {
     fn weight(&self) -> usize {
         let extra = match &self.answer {
             Answer::File(file) => file.weight(),
+            Answer::Listing(listing) => listing.weight(),
             Answer::Redirect(location) => location.len(),
             Answer::Refused(_) => 0,
         };

@@ -26,6 +26,7 @@ use crate::cache::{Answer, Entry, File};
 use crate::chunked::{BadBody, Chunked};
 use crate::conditional::{self, Verdict};
 use crate::content::{Content, Lookup};
+use crate::document::Document;
 use crate::limits::{
     BODY_TIMEOUT, CHUNK, LINGER_OCTETS, LINGER_TIMEOUT, Limits, MERGED_RESPONSE, PIPELINE_QUEUE,
 };
@@ -35,6 +36,10 @@ use crate::respond::{self, Common, Persistence, Status};
 use crate::site::Site;
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
+
+mod fuzz;
+
+pub use fuzz::fuzz_connection;
 
 /// A connection and what it is served with.
 struct Session<T> {
@@ -477,6 +482,9 @@ fn reply_to(
             // RFC 9110 14.2: Range says nothing about HEAD.
             Verdict::Proceed => (respond::assemble([file.head.whole()], common, b""), Body::Sent),
         },
+        (Answer::Listing(listing), _) => {
+            document_reply(head, listing.document(target.query, head.fields), common)
+        }
         (Answer::Redirect(location), _) => {
             (respond::redirect(location, target.query, common, with_body), Body::Sent)
         }
@@ -501,6 +509,26 @@ fn verdict(head: &Head<'_, '_>, file: &File) -> Verdict {
         conditional::evaluate(head.fields, file.etag.as_bytes(), Some(file.modified))
     } else {
         Verdict::Proceed
+    }
+}
+
+/// The answer with a document; Range is ignored, as RFC 9110 14.2 lets us.
+fn document_reply(head: &Head<'_, '_>, document: &Document, common: Common<'_>) -> (Bytes, Body) {
+    let verdict = if head.conditional {
+        conditional::evaluate(head.fields, document.etag.as_bytes(), None)
+    } else {
+        Verdict::Proceed
+    };
+    let with_body = head.method == Method::Get;
+    match verdict {
+        Verdict::NotModified => (document.not_modified(common), Body::Sent),
+        Verdict::Failed => {
+            (respond::refusal(Status::PreconditionFailed, common, with_body), Body::Sent)
+        }
+        Verdict::Proceed if with_body => {
+            merged(document.body.clone(), |body| document.ok(common, body))
+        }
+        Verdict::Proceed => (document.ok(common, b""), Body::Sent),
     }
 }
 

@@ -26,6 +26,20 @@ pub struct CorsSettings {
     credentials: bool,
 }
 
+impl CorsSettings {
+    /// Any page may read, and no more than that.
+    pub fn for_every_origin() -> Self {
+        Self {
+            origins: Origins::Every,
+            methods: served(),
+            allow_headers: Vec::new(),
+            expose_headers: Vec::new(),
+            max_age: None,
+            credentials: false,
+        }
+    }
+}
+
 /// [`CorsSettings`] before what concerns more than one key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -37,11 +37,12 @@ impl DateLine {
     }
 }
 
+/// 9999-12-31T23:59:59Z: the last one that an HTTP date can show.
+pub const LAST_SECOND: u64 = 253_402_300_799;
+
 /// Whole seconds since 1970, within what an HTTP date can show (years 1970 to 9999).
 pub fn unix_seconds(time: SystemTime) -> u64 {
-    /// 9999-12-31T23:59:59Z.
-    const LAST: u64 = 253_402_300_799;
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST)
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST_SECOND)
 }
 
 /// `second` since 1970 in the fixed format of RFC 9110 5.6.7: always 29 octets.

@@ -123,7 +123,7 @@ fn weighted(element: &[u8]) -> (&[u8], u16) {
 }
 
 /// RFC 9110 12.4.2. What is none weighs nothing: a coding is not sent on a guess.
-fn weight(parameter: &[u8]) -> u16 {
+pub(crate) fn weight(parameter: &[u8]) -> u16 {
     let ([b'q' | b'Q', b'=', whole @ (b'0' | b'1')], rest) =
         parameter.split_at(parameter.len().min(3))
     else {

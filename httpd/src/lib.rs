@@ -16,6 +16,7 @@
 //! and [`vlan`] for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod appliance;
 pub mod cache;
 pub mod chunked;
@@ -29,9 +30,11 @@ pub mod content;
 pub mod control;
 pub mod cors;
 pub mod date;
+pub mod document;
 pub mod encoding;
 pub mod file;
 pub mod limits;
+pub mod listing;
 pub mod mime;
 pub mod net;
 pub mod range;

@@ -86,6 +86,14 @@ pub const MAX_REFUSALS: usize = 1024;
 /// Refusals of longer paths (octets) are not kept at all.
 pub const MAX_REFUSAL_PATH: usize = 256;
 
+/// Names in a listing. A directory of more is not what anybody reads.
+pub const MAX_LISTED: usize = 10_000;
+/// Octets of all names in a listing, which may be written at several times their length.
+pub const MAX_LISTED_OCTETS: usize = 1024 * 1024;
+/// How old a listing may become while its directory stays the same: what it shows of files, sizes
+/// and times, changes without that. It takes a look at each of them.
+pub const LISTING_LIFETIME: Duration = Duration::from_secs(5);
+
 /// Commands that wait for the cold side. When it is that far behind, requests that need it are
 /// answered 503 instead of being piled up.
 pub const COLD_QUEUE: usize = 4096;

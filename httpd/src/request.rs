@@ -101,6 +101,12 @@ pub fn parse<'h, 'b>(
     slots: &'h mut Slots<'b>,
     limits: &Limits,
 ) -> Result<Option<Head<'h, 'b>>, Status> {
+    // Neither the start of a line nor what follows the first octet too many is looked at: a head is
+    // judged alike however much of it arrives at once.
+    let input = input.get(..=limits.max_head).unwrap_or_else(|| {
+        let lines = input.iter().rposition(|&octet| octet == b'\n').map_or(0, |end| end + 1);
+        &input[..lines]
+    });
     let mut request = httparse::Request::new(&mut []);
     let slots = &mut slots[..limits.max_fields.min(SLOTS)];
     let len = match request.parse_with_uninit_headers(input, slots) {
@@ -161,7 +167,7 @@ pub fn lower_version(input: &mut [u8]) -> bool {
 }
 
 /// What is wrong with a head that is not whole and already longer than it may become. Nothing
-/// shorter is refused for its length, so that a head is judged alike however it arrives.
+/// shorter is refused for its length.
 fn too_long(input: &[u8], limits: &Limits) -> Option<Status> {
     if input.len() <= limits.max_head {
         None
@@ -459,8 +465,17 @@ mod tests {
         ] {
             assert_eq!(status(&format!("{lines}\r\n")), Err(expected), "{lines}");
         }
-        // HTTP/1.0 may do without Host.
-        assert!(status("GET / HTTP/1.0\r\n\r\n").unwrap().is_some());
+    }
+
+    #[test]
+    fn who_needs_a_host() {
+        for target in ["/", "http://x/", "*"] {
+            // RFC 9112 3.2: also where the target has one.
+            let without = format!("GET {target} HTTP/1.1\r\n\r\n");
+            assert_eq!(status(&without), Err(Status::BadRequest), "{target}");
+            assert!(status(&without.replace("1.1", "1.0")).unwrap().is_some(), "{target}");
+        }
+        with("GET / HTTP/1.1\r\nHost:\r\n\r\n", |head| assert_eq!(head.host, Some(&b""[..])));
     }
 
     /// Heads at a limit and just beyond it, and what is answered to those.

@@ -21,6 +21,7 @@ use crate::compress;
 use crate::cors::{Cors, CorsSettings};
 use crate::encoding::Coding;
 use crate::file;
+use crate::listing::ListingFormat;
 use crate::mime;
 use crate::transport::Local;
 
@@ -63,6 +64,9 @@ pub struct SiteSettings {
     /// Send `X-Content-Type-Options: nosniff`.
     #[serde(default = "yes")]
     pub safe_headers: bool,
+    /// How directories without an index file are listed.
+    #[serde(default)]
+    pub listing: ListingFormat,
     /// Let pages of other origins read the answers.
     #[serde(default)]
     pub cors: Option<CorsSettings>,
@@ -97,6 +101,7 @@ impl SiteSettings {
             types: BTreeMap::new(),
             headers: Vec::new(),
             safe_headers: yes(),
+            listing: ListingFormat::Off,
             cors: None,
             compress: None,
             compress_min_size: None,

@@ -13,7 +13,14 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+
 use crate::request::is_host;
+
+/// What is encoded of a path that we write ourselves: all but the unreserved octets (RFC 3986 2.3)
+/// and the slash.
+pub(crate) const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a request asks for.
 #[derive(Debug, Default, PartialEq, Eq)]

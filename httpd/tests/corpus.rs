@@ -36,6 +36,11 @@ fn http_chunked() {
 }
 
 #[test]
+fn http_connection() {
+    replay("http_connection", tagwire::conn::fuzz_connection);
+}
+
+#[test]
 fn config_file() {
     replay("config_file", tagwire::file::fuzz_file);
 }

@@ -93,7 +93,7 @@ pub(crate) struct Root {
 /// What a path leads to.
 pub(super) enum Found {
     File(FileId),
-    Directory,
+    Directory(FileId),
 }
 
 impl Root {
@@ -134,7 +134,7 @@ impl Root {
         let stat = fstat(&found).map_err(|error| Stop::Refused(refusal(path, error)))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Found::File(identity(&stat))),
-            FileType::Directory => Ok(Found::Directory),
+            FileType::Directory => Ok(Found::Directory(identity(&stat))),
             _ => Err(Stop::Refused(Status::Forbidden)),
         }
     }
@@ -152,6 +152,14 @@ impl Root {
         // io_uring would answer EAGAIN instead of waiting for the disk.
         rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(refused)?;
         Ok((file, identity(&stat)))
+    }
+
+    /// Opens the directory at `path`, as it is now.
+    pub(super) fn open_directory(&self, path: &[u8]) -> Result<(OwnedFd, FileId), Stop> {
+        let path = if path.is_empty() { b"." } else { path };
+        let directory = self.go(path, OFlags::RDONLY | OFlags::DIRECTORY, Walk::Any)?;
+        let stat = fstat(&directory).map_err(|error| Stop::Refused(refusal(path, error)))?;
+        Ok((directory, identity(&stat)))
     }
 
     fn go(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<OwnedFd, Stop> {
@@ -205,7 +213,7 @@ fn identity(stat: &Stat) -> FileId {
 }
 
 /// What a failed open means to the client.
-fn refusal(path: &[u8], error: Errno) -> Status {
+pub(super) fn refusal(path: &[u8], error: Errno) -> Status {
     match error {
         // ILSEQ: a file system that wants UTF-8, and a name that is none.
         Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => {

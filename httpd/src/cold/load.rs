@@ -9,11 +9,12 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_channel::oneshot::Canceled;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::percent_encode;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::compress::{Compressed, Compressors};
+use super::directory::list;
 use super::files::{Stop, Walk, complain, identity_of};
 use super::flights::Flights;
 use super::resolve::{Resolved, is_same, resolve};
@@ -23,12 +24,10 @@ use super::{Command, Known, LoadError, Loaded, Waiter};
 use crate::cache::{Answer, Cache, Encodings, Entry, File, FileId, Key, Millis, Progress, Source};
 use crate::encoding::Coding;
 use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES};
+use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::Site;
-
-/// What a path keeps as it is in a Location (RFC 3986 3.3).
-const LOCATION: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::target::PATH;
 
 /// A file that changes while it is read is read again that often, and as often waited for before.
 const READ_ATTEMPTS: usize = 3;
@@ -158,8 +157,16 @@ impl Loader {
                 Ok(draft) => return self.publish(site, path, draft, checked).await,
                 Err(status) => Answer::Refused(status),
             },
+            Ok(Resolved::Directory(id)) => match self.listing(site, path, id).await {
+                Ok((listing, true)) => Answer::Listing(listing),
+                // What it becomes in this moment would not tell itself from it.
+                Ok((listing, false)) => {
+                    return Arc::new(Entry::new(Answer::Listing(listing), checked));
+                }
+                Err(status) => Answer::Refused(status),
+            },
             Ok(Resolved::Redirect) => {
-                Answer::Redirect(format!("/{}/", percent_encode(path, LOCATION)).into())
+                Answer::Redirect(format!("/{}/", percent_encode(path, PATH)).into())
             }
             Err(status) => Answer::Refused(status),
         };
@@ -270,6 +277,22 @@ impl Loader {
             Some(opened) => opened,
             None => with_patience(site, path, open).await,
         }
+    }
+
+    /// The listing of the directory at `path`, and whether the directory's times tell it from what
+    /// it may become.
+    async fn listing(
+        &self,
+        site: &Arc<Site>,
+        path: &[u8],
+        id: FileId,
+    ) -> Result<(Listing, bool), Status> {
+        if let Some(time) = id.settles_in(SystemTime::now()) {
+            sleep(time).await;
+        }
+        let listing = with_patience(site, path, |site, path, _| list(site, path)).await?;
+        let settled = listing.directory().settles_in(SystemTime::now()).is_none();
+        Ok((listing, settled))
     }
 
     /// The file at `path` with its siblings.

@@ -6,6 +6,7 @@
 
 mod compress;
 mod control;
+mod directory;
 mod files;
 mod flights;
 mod load;
@@ -247,6 +248,11 @@ pub struct ColdHandle {
 }
 
 impl ColdHandle {
+    /// A way to nobody: nothing is ever loaded.
+    pub(crate) fn to_nobody() -> Self {
+        Self { commands: mpsc::channel(1).0 }
+    }
+
     pub(crate) fn load(
         &self,
         site: &Arc<Site>,

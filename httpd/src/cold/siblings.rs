@@ -23,7 +23,7 @@ pub(super) fn siblings(
     for coding in Coding::ALL {
         match site.root.find(&sibling_path(path, coding), walk) {
             Ok(Found::File(id)) => found.push((coding, id)),
-            Ok(Found::Directory) | Err(Stop::Refused(_)) => {}
+            Ok(Found::Directory(_)) | Err(Stop::Refused(_)) => {}
             Err(Stop::NotPlain) => return Err(Stop::NotPlain),
         }
     }

@@ -20,8 +20,11 @@ use crate::limits::{CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, ST
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
+mod bodies;
 mod encodings;
 mod limits;
+mod listings;
+mod pieces;
 mod ranges;
 mod sites;
 
@@ -722,48 +725,4 @@ fn options_tell_what_is_allowed() {
         assert_eq!(field(head, "Content-Length"), None);
         assert!(rest.starts_with("HTTP/1.1 404 "), "the connection goes on");
     }
-}
-
-#[test]
-fn a_chunked_body_is_read_past() {
-    let bench = Bench::new(1 << 26);
-    bench.file("a", "hello");
-    let chunked = "GET /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let answer = bench.text(format!("{chunked}3\r\nabc\r\n0\r\n\r\n{}", get("/none")));
-    let answers = split_answers(&answer);
-    assert_eq!(answers[0].1, "hello");
-    assert_eq!(status_line(answers[1].0), "HTTP/1.1 404 Not Found");
-    // What follows nonsense is no request.
-    let answer = bench.text(format!("{chunked}3\nabc\n0\n\n{}", get("/a")));
-    assert_eq!(split_answers(&answer).len(), 1);
-}
-
-#[test]
-fn a_body_that_is_held_back_is_called_for() {
-    let bench = Bench::new(1 << 26);
-    bench.file("a", "hello");
-    let expect = "Host: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
-    let client = bench.connect();
-    client.write(format!("GET /a HTTP/1.1\r\n{expect}"));
-    bench.run(async {
-        let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
-        assert_eq!(client.receive(interim.len()).await, interim);
-        client.write(format!("abc{}", get("/none")));
-        client.half_close();
-        assert!(client.ended().await);
-    });
-    let answer = String::from_utf8(client.received()).unwrap();
-    let answers = split_answers(&answer);
-    assert_eq!(answers[0].1, "hello");
-    assert_eq!(status_line(answers[1].0), "HTTP/1.1 404 Not Found");
-    // It comes all the same: nobody needs to be called.
-    let answer = bench.text(format!("GET /a HTTP/1.1\r\n{expect}abc{}", get("/none")));
-    assert_eq!(split_answers(&answer).len(), 2);
-    // Whether it comes after a refusal is not known, and so neither where a request begins.
-    let answer = bench.text(format!("POST /a HTTP/1.1\r\n{expect}abc{}", get("/none")));
-    let [(head, _)] = split_answers(&answer)[..] else { panic!("{answer}") };
-    assert_eq!(field(head, "Connection"), Some("close"));
-    // A refusal that ends the connection needs no body.
-    let answer = bench.text(format!("POST /a HTTP/1.1\r\n{expect}"));
-    assert_eq!(status_line(&answer), "HTTP/1.1 405 Method Not Allowed");
 }

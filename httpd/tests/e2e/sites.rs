@@ -1,6 +1,7 @@
 //! Sites and their settings from a configuration file, and parts of files, by curl.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use tagwire_lab::{Lab, Signal};
@@ -129,5 +130,41 @@ pub(crate) fn downloads_are_resumed() {
     assert!(text.contains("Content-Range: bytes 2999999-2999999/3000000"), "{text}");
     let (status, _) = curl(&bed, "x", "/large.bin", &["-r", "3000000-"]);
     assert_eq!(status, "416");
+    bed.finish();
+}
+
+#[test]
+pub(crate) fn directories_are_listed() {
+    let Some(mut bed) = Bed::down(Lab::builder()) else { return };
+    let config = bed.lab().scratch().join("tagwire.toml");
+    let site = format!("[[site]]\nwww-root = \"{}\"\nlisting = \"auto\"\n", bed.www().display());
+    fs::write(&config, site).unwrap();
+    bed.put("some files/a&b.txt", b"hello");
+    bed.put("some files/.hidden", b"x");
+    // Nothing that the appliance may read, and so nothing that it may list.
+    let closed = bed.www().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
+    bed.start(&["--config", config.to_str().unwrap()]);
+    let (status, page) = curl(&bed, "x", "/some%20files/", &[]);
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(status, "200");
+    assert!(page.contains("<a href=\"a%26b.txt\">a&amp;b.txt</a>") && !page.contains(".hidden"));
+    let json = |bed: &Bed| -> serde_json::Value {
+        let (status, body) = curl(bed, "x", "/some%20files/", &["-H", "Accept: application/json"]);
+        assert_eq!(status, "200");
+        serde_json::from_slice(&body).unwrap()
+    };
+    let listed = json(&bed);
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!((&listed[0]["name"], &listed[0]["size"]), (&"a&b.txt".into(), &5.into()));
+    assert_eq!((&listed[0]["type"], listed[0]["mtime"].is_string()), (&"file".into(), true));
+    assert_eq!(curl(&bed, "x", "/some%20files/a%26b.txt", &[]).1, b"hello");
+    assert_eq!(curl(&bed, "x", "/closed/", &[]).0, "403");
+    bed.put("some files/new", b"");
+    wait_until("the new name is listed", Duration::from_secs(10), || {
+        json(&bed)[1]["name"] == "new"
+    });
+    bed.assert_serves();
     bed.finish();
 }

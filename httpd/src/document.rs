@@ -1,0 +1,84 @@
+//! Documents that are made and not read from a file, ready to send: listings, figures.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use bytes::Bytes;
+
+use crate::respond::{Common, assemble};
+
+/// A document. It has no date of its own, as what it shows changes without one, and no parts.
+#[derive(Debug)]
+pub struct Document {
+    /// Entity tag with its quotes, a weak one: equal octets have equal tags, and no more is claimed.
+    pub etag: Box<str>,
+    /// The content.
+    pub body: Bytes,
+    /// The lines of the 200, but for those of [`Common`].
+    whole: Box<[u8]>,
+    /// Where those begin that a 304 has too.
+    shared: usize,
+}
+
+impl Document {
+    /// A document of this media type; `fields` are whole lines of its site and its own.
+    pub fn new(content_type: &str, body: String, fields: &str) -> Self {
+        // Without random keys, so that replicas of the same content share their tags.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(body.as_bytes());
+        let etag = format!("W/\"{:016x}\"", hasher.finish());
+        let entity = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        let shared = format!("ETag: {etag}\r\nServer: tagwire\r\n{fields}");
+        Self {
+            etag: etag.into(),
+            body: body.into(),
+            shared: entity.len(),
+            whole: (entity + &shared).into_bytes().into(),
+        }
+    }
+
+    /// Octets that it holds.
+    pub fn weight(&self) -> usize {
+        self.etag.len() + self.body.len() + self.whole.len()
+    }
+
+    /// 200, and `body` behind the head.
+    pub fn ok(&self, common: Common<'_>, body: &[u8]) -> Bytes {
+        assemble([&self.whole], common, body)
+    }
+
+    /// 304: the client has it.
+    pub fn not_modified(&self, common: Common<'_>) -> Bytes {
+        assemble([b"HTTP/1.1 304 Not Modified\r\n", &self.whole[self.shared..]], common, b"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::respond::Persistence;
+
+    #[test]
+    fn its_heads() {
+        let document = Document::new("application/json", "[]".to_owned(), "A: b\r\n");
+        let date = b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        let common = Common { date, persistence: Persistence::Keep, site: b"" };
+        let shared = format!(
+            "ETag: {}\r\nServer: tagwire\r\nA: b\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n",
+            document.etag
+        );
+        assert_eq!(
+            document.ok(common, b"[]"),
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n{shared}[]"
+            )
+        );
+        assert_eq!(document.not_modified(common), format!("HTTP/1.1 304 Not Modified\r\n{shared}"));
+        let again = Document::new("application/json", "[]".to_owned(), "");
+        let other = Document::new("application/json", "[1]".to_owned(), "");
+        assert!(document.etag == again.etag && document.etag != other.etag);
+        assert!(document.etag.starts_with("W/\""));
+    }
+}
