@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use tagwire_netstack::VlanStack;
 
 use super::serve;
 use crate::cache::{Answer, Cache, Encodings, Entry, File, FileId, Millis, Source};
@@ -20,7 +21,7 @@ use crate::encoding::Coding;
 use crate::limits::CHUNK;
 use crate::respond::Status;
 use crate::site::{Site, SiteSettings, Sites};
-use crate::transport::{Transport, TransportError};
+use crate::transport::{Local, Transport, TransportError};
 
 /// Any octets behind one that says how they are split. Whatever they are, the connection ends in
 /// order; each answer is framed as RFC 9112 has it, and nothing follows the last one; and the
@@ -230,8 +231,8 @@ struct Script {
 }
 
 impl Transport for Script {
-    fn local(&self) -> IpAddr {
-        Ipv4Addr::LOCALHOST.into()
+    fn local(&self) -> Local {
+        Local { vlan: VlanStack::UNTAGGED, address: Ipv4Addr::LOCALHOST.into() }
     }
 
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {
