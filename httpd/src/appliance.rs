@@ -24,7 +24,7 @@ use tagwire_core::worker::{Port, Worker, WorkerConfig};
 use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
 use crate::cache::Cache;
-use crate::cold::{Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
+use crate::cold::{self, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::content::Content;
 use crate::limits::{Limits, MAX_TURNED_AWAY};
@@ -165,15 +165,19 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let cache = Arc::new(Cache::new(config.cache_size));
     let census = Arc::new(Census::default());
     let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
-    let all = crew.clone();
+    let (cold_handle, orders) = cold::orders();
+    let (all, loads) = (crew.clone(), cold_handle.clone());
     let reloader = Reloader::new(config.clone(), Arc::clone(&sites), move |sites, limits| {
         all.tell(iter::repeat_with(|| Message::Settings(Arc::clone(sites), limits)));
+        loads.serve(sites);
     });
     let controls = Arc::new(Controls { crew: crew.clone(), reloader: Arc::new(reloader) });
     let cold = ColdSide::start(ColdConfig {
         control: config.control.clone(),
         appliance: Arc::clone(&controls) as _,
         cache: Arc::clone(&cache),
+        orders,
+        watch: config.watch,
     })
     .map_err(StartError::Cold)?;
     let signals = watch_signals(controls)?;
@@ -204,7 +208,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             filter: filter.clone(),
             sites: Arc::clone(&sites),
             cache: Arc::clone(&cache),
-            cold: cold.handle(),
+            cold: cold_handle.clone(),
             limits: config.limits,
             census: Arc::clone(&census),
             identity: identity.clone(),

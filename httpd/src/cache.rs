@@ -21,10 +21,12 @@ use crate::site::SiteId;
 
 mod freshness;
 mod representation;
+mod trail;
 
 pub(crate) use freshness::{Age, Freshness, Millis};
 pub(crate) use representation::{Encodings, Progress};
 pub use representation::{File, Source, Variants};
+pub(crate) use trail::{Directory, Trail};
 
 /// Which content a file had, and who might read it: it changes whenever either may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,9 +138,9 @@ pub enum Answer {
 }
 
 impl Entry {
-    /// An entry whose file was looked at `checked`, or later.
-    pub(crate) fn new(answer: Answer, checked: Millis) -> Self {
-        Self { answer, freshness: Freshness::new(checked) }
+    /// An entry whose file was looked at `checked`, or later, along `trail` if that is watched.
+    pub(crate) fn new(answer: Answer, checked: Millis, trail: Option<Arc<Trail>>) -> Self {
+        Self { answer, freshness: Freshness::new(checked, trail) }
     }
 
     /// Octets that the entry takes, bookkeeping included.
@@ -241,10 +243,10 @@ impl Cache {
         }
     }
 
-    /// The entries' time at `now`.
+    /// The entries' time at `now`; never 0, at which nothing has happened yet.
     pub(crate) fn millis(&self, now: Instant) -> Millis {
         let passed = now.saturating_duration_since(self.epoch).as_millis();
-        Millis(u64::try_from(passed).unwrap_or(u64::MAX))
+        Millis(u64::try_from(passed + 1).unwrap_or(u64::MAX))
     }
 
     /// The answer to `path` that is known, of whatever age.
@@ -295,6 +297,17 @@ impl Cache {
     /// Takes a chunk.
     pub(crate) fn put_chunk(&self, id: FileId, index: u32, octets: Bytes) {
         self.content.insert(Key::Chunk(id, index), Cached::Chunk(octets));
+    }
+
+    /// Keeps the answers of those sites only.
+    pub(crate) fn retain(&self, keep: impl Fn(SiteId) -> bool) {
+        let keep = |key: &Key| match key {
+            Key::Path(site, _) => keep(*site),
+            // Several sites may have the same file.
+            Key::Chunk(..) => true,
+        };
+        self.content.retain(|key, _| keep(key));
+        self.refusals.retain(|key, _| keep(key));
     }
 
     /// Adds a worker's counts.
@@ -361,7 +374,7 @@ mod tests {
         let source = source(path, id(1, len as u64));
         let encodings = Encodings::default();
         let file = File::new(&Site::for_tests(), source, encodings, SystemTime::now());
-        Arc::new(Entry::new(Answer::File(file), Millis(0)))
+        Arc::new(Entry::new(Answer::File(file), Millis(0), None))
     }
 
     #[test]
@@ -420,7 +433,7 @@ mod tests {
     #[test]
     fn refusals_are_bounded_and_keep_nothing_from_its_place() {
         let cache = Cache::new(1 << 20);
-        let refused = Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(0)));
+        let refused = Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(0), None));
         cache.put_entry(SITE, b"a", &file(b"a", 1));
         cache.put_entry(SITE, b"a", &refused);
         let answer = |path: &[u8]| cache.entry(SITE, path).unwrap();

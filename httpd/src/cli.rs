@@ -141,6 +141,9 @@ struct ServeArgs {
     /// The least that is compressed: octets, or with k, m
     #[arg(long, env = "COMPRESS_MIN_SIZE", value_name = "SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "1k")]
     compress_min_size: u64,
+    /// Changes on disk: auto to be told of them by inotify where it works; off to compare only
+    #[arg(long, env = "WATCH", value_parser = watch, default_value = "auto", action = ArgAction::Set)]
+    watch: bool,
     /// Worker threads, 1 to 64; auto for as many as there are CPUs for this process
     #[arg(long, env = "WORKERS", value_name = "N", value_parser = workers, default_value = "1")]
     workers: usize,
@@ -314,6 +317,7 @@ impl ServeArgs {
             sites,
             limits: self.limits,
             cache_size: self.cache_size,
+            watch: self.watch,
             workers: self.workers,
             busy_poll: self.busy_poll,
             congestion: self.congestion,
@@ -491,6 +495,14 @@ fn workers(text: &str) -> Result<usize, String> {
     }
 }
 
+fn watch(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        text => Err(format!("{text:?} is no way to notice changes; use auto or off")),
+    }
+}
+
 fn busy_poll(text: &str) -> Result<Duration, String> {
     /// A second: more than that is a mistaken unit.
     const MAX: u64 = 1_000_000;
@@ -560,6 +572,7 @@ mod tests {
                 }],
                 limits: Limits::DEFAULT,
                 cache_size: 512 << 20,
+                watch: true,
                 workers: 1,
                 busy_poll: Duration::ZERO,
                 congestion: Algorithm::Cubic,
@@ -585,6 +598,8 @@ mod tests {
             " 8080\n",
             "--cache-size",
             "1g\n",
+            "--watch",
+            "off\n",
             "--workers",
             "2\n",
             "--pcp",
@@ -623,7 +638,7 @@ mod tests {
         assert!(!config.ecn && config.fast_open);
         assert_eq!(config.memory_budget, 64 << 20);
         assert_eq!(config.rto_min, Duration::from_millis(50));
-        assert_eq!((config.port, config.cache_size), (8080, 1 << 30));
+        assert_eq!((config.port, config.cache_size, config.watch), (8080, 1 << 30, false));
         let site = &config.sites[0];
         assert_eq!(site.compress.as_deref(), Some(&[Coding::Brotli, Coding::Gzip][..]));
         assert_eq!(site.compress_min_size, Some(4096));
@@ -662,6 +677,7 @@ mod tests {
             (&["--cache-size", "lots"], "is no size"),
             (&["--compress", "deflate"], "use off, or some of gzip, br and zstd"),
             (&["--compress-min-size", "tiny"], "is no size"),
+            (&["--watch", "on"], "use auto or off"),
             (&["--workers", "0"], "use 1 to 64, or auto"),
             (&["--workers", "65"], "use 1 to 64, or auto"),
             (&["--pcp", "8"], "use 0 to 7"),

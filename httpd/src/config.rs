@@ -37,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the content cache may hold, in octets.
     pub cache_size: u64,
+    /// Have inotify tell what changes on disk.
+    pub watch: bool,
     /// Worker threads, 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// How long a worker spins before it sleeps; zero: it sleeps at once.

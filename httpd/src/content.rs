@@ -163,7 +163,7 @@ impl Content {
             match cold::answer(asked).await {
                 Ok(Loaded::Entry(entry)) => entry,
                 Ok(Loaded::Chunk(_)) | Err(_) => known.unwrap_or_else(|| {
-                    Arc::new(Entry::new(Answer::Refused(Status::Unavailable), now))
+                    Arc::new(Entry::new(Answer::Refused(Status::Unavailable), now, None))
                 }),
             }
         }

@@ -73,6 +73,24 @@ pub const REVALIDATE_AFTER: Duration = Duration::from_millis(400);
 /// clock tick and the load itself on top, what changes on disk takes effect within a second.
 pub const STALE_AT_MOST: Duration = Duration::from_millis(900);
 
+/// What is watched by inotify is compared with the file again when its last comparison is older:
+/// for what no event tells of, writes through mmap(2), through another hard link or by another
+/// mount that comes to lie upon a directory.
+pub const WATCHED_REVALIDATE_AFTER: Duration = Duration::from_secs(60);
+
+/// Where something changes all the time, a comparison counts for that long.
+pub const CHANGE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Directories that are watched: the kernel keeps about 1 KiB for each, and lets a user have 8,192
+/// on small machines (`fs.inotify.max_user_watches`).
+pub const MAX_WATCHES: usize = 16_384;
+
+/// Directories whose ways are remembered, those included that cannot be watched.
+pub const MAX_TRAILS: usize = 2 * MAX_WATCHES;
+
+/// After that it is tried again to watch what could not be watched.
+pub const REWATCH_AFTER: Duration = Duration::from_secs(60);
+
 /// How long a request waits for a comparison with a disk that does not answer, before it gets what
 /// is in the cache. Far more than a disk that works takes, and not yet a pause for people.
 pub const COMPARISON_PATIENCE: Duration = Duration::from_millis(50);

@@ -25,6 +25,7 @@ fn table(status: &Value) -> String {
     report.vlans();
     report.workers();
     report.cache();
+    report.counters("watch");
     report.counters("http");
     report.counters("stack");
     report.counters("driver");
@@ -222,6 +223,12 @@ impl Report {
         }
         let loads = self.number("cache.loads");
         rows.extend(loads.map(|loads| ("cache loads".to_owned(), grouped(loads))));
+        if let (Some(directories), Some(events)) =
+            (self.number("watch.directories"), self.number("watch.events"))
+        {
+            let said = format!("{} directories, {} events", grouped(directories), grouped(events));
+            rows.push(("watched".to_owned(), said));
+        }
         self.groups.push(rows);
     }
 
@@ -333,6 +340,7 @@ mod tests {
                 "misses": 3, "loads": 31, "novel": 1
             },
             "http": { "slow_reader": 3, "head_timeout": 0 },
+            "watch": { "directories": 3, "events": 1200, "overflows": 1, "unwatched": 0 },
             "stack": { "tcp_accepted": 1_234_567, "frames_in": 365, "drop_vlan": 0 },
             "driver": { "rx_frames": 365, "rx_kernel_drops": 0 },
             "workers": [
@@ -368,6 +376,9 @@ worker 1            7 connections, 200 frames in
 cache               13.8 MiB of 512 MiB, 28 entries
 cache lookups       1,000, 99.7 % hits
 cache loads         31
+watched             3 directories, 1,200 events
+
+watch.overflows     1
 
 http.slow_reader    3
 

@@ -105,6 +105,8 @@ pub struct LabCommand {
     env: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
     cpus: Option<String>,
+    /// Kind and place of a file system of its own.
+    mount: Option<(OsString, PathBuf)>,
     stdin: Option<Stdio>,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
@@ -136,6 +138,7 @@ impl LabCommand {
             env: Vec::new(),
             folder: None,
             cpus: None,
+            mount: None,
             stdin: None,
             stdout: None,
             stderr: None,
@@ -177,6 +180,14 @@ impl LabCommand {
     #[must_use]
     pub fn cpus(mut self, cpus: impl Into<String>) -> Self {
         self.cpus = Some(cpus.into());
+        self
+    }
+
+    /// Gives it an empty file system of a kind, `tmpfs` say, on a folder. It ends with the process,
+    /// and only through `/proc/PID/root` is it seen by others.
+    #[must_use]
+    pub fn mount(mut self, kind: impl Into<OsString>, folder: impl Into<PathBuf>) -> Self {
+        self.mount = Some((kind.into(), folder.into()));
         self
     }
 
@@ -338,6 +349,11 @@ impl LabCommand {
         let mut words = vec!["nsenter".into(), net, "--".into()];
         if let Some(cpus) = &self.cpus {
             words.extend(["taskset", "-c", cpus].map(OsString::from));
+        }
+        if let Some((kind, folder)) = &self.mount {
+            const SCRIPT: &str = r#"mount -t "$0" "$0" "$1" && shift && exec "$@""#;
+            words.extend(["unshare", "--mount", "--", "sh", "-c", SCRIPT].map(OsString::from));
+            words.extend([kind.clone(), folder.into()]);
         }
         words.extend(setpriv.into_iter().map(OsString::from));
         words.push(self.program.clone());

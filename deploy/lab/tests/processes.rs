@@ -48,6 +48,21 @@ fn the_appliance_has_one_capability_and_can_be_without() {
 }
 
 #[test]
+fn a_process_may_have_a_file_system_of_its_own() {
+    if skipped() {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    let folder = lab.scratch().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("file"), "ours").unwrap();
+    let stat = lab.pod(0).command_as_appliance("stat").mount("tmpfs", &folder);
+    let kind = stat.args(["--file-system", "--format=%T"]).arg(&folder).stdout_string().unwrap();
+    assert_eq!(kind.trim(), "tmpfs");
+    assert_eq!(std::fs::read(folder.join("file")).unwrap(), b"ours");
+}
+
+#[test]
 fn a_published_program_runs_as_the_appliance() {
     if skipped() {
         return;

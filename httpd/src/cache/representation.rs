@@ -120,7 +120,7 @@ impl File {
         let encoded = encoded
             .into_iter()
             .map(|(coding, file)| {
-                (coding, Arc::new(Entry::new(Answer::File(file), Millis::default())))
+                (coding, Arc::new(Entry::new(Answer::File(file), Millis::default(), None)))
             })
             .collect();
         let variants = Variants { siblings: siblings.into(), encoded, progress };

@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::runtime::spawn;
+use super::watch::Watch;
 use crate::cache::Cache;
 
 /// The rest of the appliance, as commands reach it. Neither may block: the cold side calls them;
@@ -99,7 +100,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Answers clients until it is dropped.
-pub(super) async fn serve(listener: Listener, appliance: Arc<dyn Appliance>, cache: Arc<Cache>) {
+pub(super) async fn serve(
+    listener: Listener,
+    appliance: Arc<dyn Appliance>,
+    cache: Arc<Cache>,
+    watch: Arc<Watch>,
+) {
     let clients = match listener.socket.try_clone().and_then(UnixListener::from_std) {
         Ok(clients) => clients,
         Err(error) => {
@@ -113,9 +119,10 @@ pub(super) async fn serve(listener: Listener, appliance: Arc<dyn Appliance>, cac
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match clients.accept().await {
             Ok((client, _)) => {
-                let (appliance, cache) = (Arc::clone(&appliance), Arc::clone(&cache));
+                let appliance = Arc::clone(&appliance);
+                let (cache, watch) = (Arc::clone(&cache), Arc::clone(&watch));
                 spawn(async move {
-                    if let Err(error) = answer(client, appliance.as_ref(), &cache).await {
+                    if let Err(error) = answer(client, appliance.as_ref(), &cache, &watch).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -134,10 +141,11 @@ async fn answer(
     mut client: UnixStream,
     appliance: &dyn Appliance,
     cache: &Cache,
+    watch: &Watch,
 ) -> io::Result<()> {
     let line = in_time(read_line(&mut client)).await?;
     let answer = match line.trim_ascii() {
-        b"status" => gather(appliance, cache).await,
+        b"status" => gather(appliance, cache, watch).await,
         b"reload" => reload(appliance).await,
         _ => json!({ "error": "unknown command; there are: status, reload" }),
     };
@@ -174,7 +182,7 @@ async fn reload(appliance: &dyn Appliance) -> Value {
     }
 }
 
-async fn gather(appliance: &dyn Appliance, cache: &Cache) -> Value {
+async fn gather(appliance: &dyn Appliance, cache: &Cache, watch: &Watch) -> Value {
     let (reply, answered) = oneshot::channel();
     appliance.status(reply);
     let mut object = match tokio::time::timeout(PATIENCE, answered).await {
@@ -186,5 +194,6 @@ async fn gather(appliance: &dyn Appliance, cache: &Cache) -> Value {
     };
     object.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     object.insert("cache".to_owned(), json!(cache.stats()));
+    object.insert("watch".to_owned(), json!(watch.stats()));
     Value::Object(object)
 }

@@ -11,11 +11,11 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat, openat2};
 use rustix::io::Errno;
 
 use crate::cache::FileId;
@@ -59,6 +59,15 @@ pub(super) enum Stop {
     NotPlain,
 }
 
+/// What a look has told; `None`: it could not tell.
+pub(super) fn told<T>(found: Result<T, Stop>) -> Option<Result<T, Status>> {
+    match found {
+        Ok(found) => Some(Ok(found)),
+        Err(Stop::Refused(status)) => Some(Err(status)),
+        Err(Stop::NotPlain) => None,
+    }
+}
+
 /// Local file systems (statfs(2), linux/magic.h): they answer from the kernel's memory without
 /// asking anybody. Network file systems do not, nor does FUSE.
 const LOCAL: [u64; 15] = [
@@ -88,6 +97,8 @@ pub(crate) struct Root {
     directory: OwnedFd,
     /// It lies on a local file system.
     local: bool,
+    /// It is one whose changes inotify tells.
+    tells_events: bool,
 }
 
 /// What a path leads to.
@@ -101,7 +112,8 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
         let local = fstatfs(&directory).is_ok_and(|stat| LOCAL.contains(&(stat.f_type as u64)));
-        let root = Self { directory, local };
+        let tells_events = tells_events(directory.as_fd());
+        let root = Self { directory, local, tells_events };
         // Says at start, not at the first request, whether openat2 is there and search allowed.
         match root.open_beneath(b".", OFlags::PATH, Walk::Any) {
             Err(Errno::NOSYS) => Err(io::Error::from(io::ErrorKind::Unsupported)),
@@ -124,7 +136,18 @@ impl Root {
     /// As if it were not on a local file system.
     #[cfg(test)]
     pub(super) fn make_foreign(&mut self) {
-        self.local = false;
+        (self.local, self.tells_events) = (false, false);
+    }
+
+    /// Whether inotify tells what changes in it.
+    pub(super) fn tells_events(&self) -> bool {
+        self.tells_events
+    }
+
+    /// The directory once more, to look up names in it.
+    pub(super) fn reopen(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&self.directory, c".", flags, Mode::empty())
     }
 
     /// Looks at `path` without opening it.
@@ -192,6 +215,13 @@ impl Root {
         }
         result
     }
+}
+
+/// Whether inotify tells what changes in a directory: of an overlay it does not when a layer
+/// changes beneath it, and of others only what this kernel does itself.
+pub(super) fn tells_events(directory: BorrowedFd<'_>) -> bool {
+    let kind = fstatfs(directory).map(|stat| stat.f_type as u64);
+    kind.is_ok_and(|kind| LOCAL.contains(&kind) && kind != OVERLAY)
 }
 
 /// The identity of an open file as it is now.

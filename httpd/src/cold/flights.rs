@@ -169,7 +169,7 @@ mod tests {
     }
 
     fn entry() -> Arc<Entry> {
-        Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(0)))
+        Arc::new(Entry::new(Answer::Refused(Status::NotFound), Millis(0), None))
     }
 
     fn is(result: Result<Loaded, LoadError>, entry: &Arc<Entry>) -> bool {

@@ -15,27 +15,31 @@ use tokio::time::{sleep, timeout};
 
 use super::compress::{Compressed, Compressors};
 use super::directory::list;
-use super::files::{Stop, Walk, complain, identity_of};
+use super::files::{Stop, Walk, complain, identity_of, told};
 use super::flights::Flights;
-use super::resolve::{Resolved, is_same, resolve};
+use super::resolve::{Resolved, Sight};
 use super::runtime::{ReadFile, aside, spawn};
 use super::siblings::{sibling_path, unfit};
+use super::watch::Watch;
 use super::{Command, Known, LoadError, Loaded, Waiter};
-use crate::cache::{Answer, Cache, Encodings, Entry, File, FileId, Key, Millis, Progress, Source};
+use crate::cache::{
+    Answer, Cache, Encodings, Entry, File, FileId, Key, Millis, Progress, Source, Trail,
+};
 use crate::encoding::Coding;
 use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES};
 use crate::listing::Listing;
 use crate::respond::Status;
-use crate::site::Site;
+use crate::site::{Site, Sites};
 use crate::target::PATH;
 
 /// A file that changes while it is read is read again that often, and as often waited for before.
 const READ_ATTEMPTS: usize = 3;
 
 /// Takes commands until every sender is gone.
-pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
+pub(super) async fn run(cache: Arc<Cache>, watch: Arc<Watch>, mut queue: mpsc::Receiver<Command>) {
     let loader = Rc::new(Loader {
         cache,
+        watch,
         flights: Flights::new(),
         compressors: Compressors::new(),
         open: RefCell::default(),
@@ -48,6 +52,7 @@ pub(super) async fn run(cache: Arc<Cache>, mut queue: mpsc::Receiver<Command>) {
 
 struct Loader {
     cache: Arc<Cache>,
+    watch: Arc<Watch>,
     flights: Rc<Flights>,
     compressors: Compressors,
     /// Large files in use: a replaced file is sent to its end from the one that was opened.
@@ -68,12 +73,17 @@ struct Draft {
     encodings: Encodings,
     /// Its times tell it from what it may become.
     settled: bool,
+    /// When it was looked at, and its way, if that is watched.
+    checked: Millis,
+    trail: Option<Arc<Trail>>,
 }
 
 impl Draft {
-    fn entry(self, site: &Site, checked: Millis) -> Arc<Entry> {
+    fn entry(self, site: &Site) -> Arc<Entry> {
+        // What is put off is tried again soon, whether something changes or not.
+        let trail = self.trail.filter(|_| self.encodings.progress != Progress::PutOff);
         let file = File::new(site, self.plain, self.encodings, SystemTime::now());
-        Arc::new(Entry::new(Answer::File(file), checked))
+        Arc::new(Entry::new(Answer::File(file), self.checked, trail))
     }
 }
 
@@ -87,7 +97,15 @@ impl Loader {
             Command::Chunk { site, entry, index, waiter } => {
                 self.load_chunk(site, entry, index, waiter);
             }
+            Command::Sites(sites) => self.serve(&sites),
         }
+    }
+
+    /// Lets go of what belongs to sites that are no more.
+    fn serve(&self, sites: &Sites) {
+        let ids: Vec<_> = sites.iter().map(|site| site.id).collect();
+        self.cache.retain(|site| ids.contains(&site));
+        self.watch.retain(|site| ids.contains(&site));
     }
 
     fn now(&self) -> Millis {
@@ -146,22 +164,26 @@ impl Loader {
         old: Option<&Arc<Entry>>,
     ) -> Arc<Entry> {
         let checked = self.now();
-        let found = self.look(site, path).await;
-        if let Some(old) = old.filter(|old| is_same(old, &found)) {
+        let sight = self.look(site, path).await;
+        if let Some(old) = old.filter(|old| sight.is_of(old)) {
             old.freshness.touch(checked);
             return Arc::clone(old);
         }
         self.cache.count_load();
+        let Sight { found, trail } = sight;
         let answer = match found {
-            Ok(Resolved::File(at, _, siblings)) => match self.draft(site, &at, siblings).await {
-                Ok(draft) => return self.publish(site, path, draft, checked).await,
+            Ok(Resolved::File(at, _, siblings)) => match self.read_all(site, &at, siblings).await {
+                Ok((plain, encodings, settled)) => {
+                    let draft = Draft { plain, encodings, settled, checked, trail };
+                    return self.publish(site, path, draft).await;
+                }
                 Err(status) => Answer::Refused(status),
             },
             Ok(Resolved::Directory(id)) => match self.listing(site, path, id).await {
                 Ok((listing, true)) => Answer::Listing(listing),
                 // What it becomes in this moment would not tell itself from it.
                 Ok((listing, false)) => {
-                    return Arc::new(Entry::new(Answer::Listing(listing), checked));
+                    return Arc::new(Entry::new(Answer::Listing(listing), checked, None));
                 }
                 Err(status) => Answer::Refused(status),
             },
@@ -172,10 +194,10 @@ impl Loader {
         };
         if matches!(answer, Answer::Refused(Status::Unavailable)) {
             // That says nothing about the file.
-            let unavailable = || Arc::new(Entry::new(answer, checked));
+            let unavailable = || Arc::new(Entry::new(answer, checked, None));
             return old.map_or_else(unavailable, Arc::clone);
         }
-        let entry = Arc::new(Entry::new(answer, checked));
+        let entry = Arc::new(Entry::new(answer, checked, trail));
         self.cache.put_entry(site.id, path, &entry);
         entry
     }
@@ -187,7 +209,6 @@ impl Loader {
         site: &Arc<Site>,
         path: &[u8],
         mut draft: Draft,
-        checked: Millis,
     ) -> Arc<Entry> {
         let mut compressed = self.compress(site, &mut draft);
         if let Some(under_way) = &mut compressed
@@ -196,7 +217,7 @@ impl Loader {
             self.take_compressed(&mut draft, done);
             compressed = None;
         }
-        let entry = draft.clone().entry(site, checked);
+        let entry = draft.clone().entry(site);
         if !draft.settled {
             return entry;
         }
@@ -208,7 +229,8 @@ impl Loader {
                 loader.take_compressed(&mut draft, under_way.await);
                 let there = loader.cache.entry(site.id, &path);
                 if there.is_some_and(|there| Arc::ptr_eq(&there, &unfinished)) {
-                    let entry = draft.entry(&site, unfinished.freshness.checked());
+                    draft.checked = unfinished.freshness.checked();
+                    let entry = draft.entry(&site);
                     loader.cache.put_entry(site.id, &path, &entry);
                 }
             });
@@ -219,7 +241,7 @@ impl Loader {
     /// Has a draft compressed in the codings that its site wants, but for those in which it is
     /// there already.
     fn compress(&self, site: &Site, draft: &mut Draft) -> Option<Compressed> {
-        let Draft { plain, encodings, settled } = draft;
+        let Draft { plain, encodings, settled, .. } = draft;
         let body = plain.body.as_ref()?;
         if !self.cache.is_worth(plain.id.len) {
             return None;
@@ -256,27 +278,29 @@ impl Loader {
     /// then.
     fn is_same_at_once(&self, site: &Site, path: &[u8], entry: &Entry) -> bool {
         let checked = self.now();
-        let found = at_once(resolve(site, path, Walk::Plain));
-        let same = found.is_some_and(|found| is_same(entry, &found));
+        let sight = Sight::at_once(&self.watch, site, path);
+        let same = sight.is_some_and(|sight| sight.is_of(entry));
         if same {
             entry.freshness.touch(checked);
         }
         same
     }
 
-    async fn look(&self, site: &Arc<Site>, path: &[u8]) -> Result<Resolved, Status> {
-        match at_once(resolve(site, path, Walk::Plain)) {
-            Some(found) => found,
-            None => with_patience(site, path, resolve).await,
+    async fn look(&self, site: &Arc<Site>, path: &[u8]) -> Sight {
+        if let Some(sight) = Sight::at_once(&self.watch, site, path) {
+            return sight;
         }
+        let (watch, site) = (Arc::clone(&self.watch), Arc::clone(site));
+        let path: Box<[u8]> = path.into();
+        let seen = aside(move || Sight::at_last(&watch, &site, &path)).await;
+        seen.unwrap_or(Sight { found: Err(Status::Internal), trail: None })
     }
 
     async fn open(&self, site: &Arc<Site>, path: &[u8]) -> Result<(OwnedFd, FileId), Status> {
-        let open = |site: &Site, path: &[u8], walk| site.root.open_file(path, walk);
-        match at_once(open(site, path, Walk::Plain)) {
-            Some(opened) => opened,
-            None => with_patience(site, path, open).await,
+        if let Some(opened) = told(site.root.open_file(path, Walk::Plain)) {
+            return opened;
         }
+        look_aside(site, path, |site, path| site.root.open_file(path, Walk::Any)).await
     }
 
     /// The listing of the directory at `path`, and whether the directory's times tell it from what
@@ -290,18 +314,19 @@ impl Loader {
         if let Some(time) = id.settles_in(SystemTime::now()) {
             sleep(time).await;
         }
-        let listing = with_patience(site, path, |site, path, _| list(site, path)).await?;
+        let listing = look_aside(site, path, list).await?;
         let settled = listing.directory().settles_in(SystemTime::now()).is_none();
         Ok((listing, settled))
     }
 
-    /// The file at `path` with its siblings.
-    async fn draft(
+    /// The file at `path` with its siblings, and whether their times tell them from what they may
+    /// become.
+    async fn read_all(
         &self,
         site: &Arc<Site>,
         path: &[u8],
         siblings: Vec<(Coding, FileId)>,
-    ) -> Result<Draft, Status> {
+    ) -> Result<(Source, Encodings, bool), Status> {
         let (plain, mut settled) = self.read(site, path).await?;
         let mut read = Vec::new();
         for &(coding, _) in &siblings {
@@ -319,7 +344,7 @@ impl Loader {
             }
         }
         let encodings = Encodings { siblings, read, ..Encodings::default() };
-        Ok(Draft { plain, encodings, settled })
+        Ok((plain, encodings, settled))
     }
 
     /// Reads a file, but for what comes in chunks; and whether its times tell it from what it may
@@ -375,7 +400,9 @@ impl Loader {
         let loader = Rc::clone(self);
         self.flights.board(Key::Chunk(id, index), None, waiter, async move {
             let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-            let octets = loader.chunk(&site, file, index).await?;
+            let octets = loader.chunk(&site, file, index).await;
+            // Who comes next shall not be cut off as well.
+            let octets = octets.inspect_err(|_| entry.freshness.expire())?;
             loader.cache.put_chunk(id, index, octets.clone());
             Ok(Loaded::Chunk(octets))
         });
@@ -451,23 +478,14 @@ impl Loader {
     }
 }
 
-/// What was found without waiting, if that can tell.
-fn at_once<T>(found: Result<T, Stop>) -> Option<Result<T, Status>> {
-    match found {
-        Ok(found) => Some(Ok(found)),
-        Err(Stop::Refused(status)) => Some(Err(status)),
-        Err(Stop::NotPlain) => None,
-    }
-}
-
 /// Looks wherever `path` leads, however long that takes.
-async fn with_patience<T: Send + 'static>(
+async fn look_aside<T: Send + 'static>(
     site: &Arc<Site>,
     path: &[u8],
-    look: fn(&Site, &[u8], Walk) -> Result<T, Stop>,
+    look: fn(&Site, &[u8]) -> Result<T, Stop>,
 ) -> Result<T, Status> {
     let (site, path): (_, Box<[u8]>) = (Arc::clone(site), path.into());
-    let found = aside(move || at_once(look(&site, &path, Walk::Any))).await;
+    let found = aside(move || told(look(&site, &path))).await;
     found.flatten().unwrap_or(Err(Status::Internal))
 }
 

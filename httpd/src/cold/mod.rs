@@ -13,6 +13,7 @@ mod load;
 mod resolve;
 mod runtime;
 mod siblings;
+mod watch;
 
 use std::fmt;
 use std::io;
@@ -29,10 +30,11 @@ use tokio::sync::mpsc;
 use crate::cache::{Cache, Entry, Millis};
 use crate::content::Wake;
 use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
-use crate::site::Site;
+use crate::site::{Site, Sites};
 
 pub use control::Appliance;
 pub(crate) use files::Root;
+use watch::Watch;
 
 /// How long its end may take.
 const STOP_TIME: Duration = Duration::from_secs(2);
@@ -45,11 +47,23 @@ pub struct ColdConfig {
     pub appliance: Arc<dyn Appliance>,
     /// The cache that it fills.
     pub cache: Arc<Cache>,
+    /// What the workers and others ask of it.
+    pub orders: Orders,
+    /// Have inotify tell what changes on disk.
+    pub watch: bool,
+}
+
+/// The far end of a [`ColdHandle`].
+pub struct Orders(mpsc::Receiver<Command>);
+
+/// A way to ask the cold side, before it is there.
+pub fn orders() -> (ColdHandle, Orders) {
+    let (commands, orders) = mpsc::channel(COLD_QUEUE);
+    (ColdHandle { commands }, Orders(orders))
 }
 
 /// The running cold side. Dropping it stops it, as [`stop`](Self::stop) does.
 pub struct ColdSide {
-    handle: ColdHandle,
     stop: Option<oneshot::Sender<()>>,
     /// Disconnected once the thread has ended.
     ended: std::sync::mpsc::Receiver<()>,
@@ -69,11 +83,11 @@ impl ColdSide {
             ),
             None => None,
         };
-        let (commands, queue) = mpsc::channel(COLD_QUEUE);
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std::sync::mpsc::channel();
         let (running, ended) = std::sync::mpsc::channel::<()>();
-        let ColdConfig { appliance, cache, .. } = config;
+        let ColdConfig { appliance, cache, orders: Orders(orders), watch, .. } = config;
+        let watch = Watch::new(watch, Arc::clone(&cache));
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
             .spawn(move || {
@@ -89,12 +103,13 @@ impl ColdSide {
                 let _ = started.send(Ok(()));
                 runtime.block_on(async move {
                     let served = control.map(|listener| {
-                        runtime::spawn(control::serve(listener, appliance, Arc::clone(&cache)))
+                        let (cache, watch) = (Arc::clone(&cache), Arc::clone(&watch));
+                        runtime::spawn(control::serve(listener, appliance, cache, watch))
                     });
-                    tokio::select! {
-                        () = load::run(cache, queue) => {}
-                        _ = stopped => {}
-                    }
+                    runtime::spawn(Arc::clone(&watch).run());
+                    runtime::spawn(load::run(cache, watch, orders));
+                    // It ends when it is dropped.
+                    let _ = stopped.await;
                     if let Some(served) = served {
                         // Ends the task and so removes the socket.
                         served.abort();
@@ -104,18 +119,10 @@ impl ColdSide {
             })
             .map_err(ColdError::Thread)?;
         match start.recv() {
-            Ok(Ok(())) => {
-                let handle = ColdHandle { commands };
-                Ok(Self { handle, stop: Some(stop), ended, thread: Some(thread) })
-            }
+            Ok(Ok(())) => Ok(Self { stop: Some(stop), ended, thread: Some(thread) }),
             Ok(Err(error)) => Err(ColdError::Runtime(error)),
             Err(_) => Err(ColdError::Runtime(io::Error::other("its thread died"))),
         }
-    }
-
-    /// A way to send commands, for each worker's [`crate::content::Content`].
-    pub fn handle(&self) -> ColdHandle {
-        self.handle.clone()
     }
 
     /// Ends the thread, whatever waits; removes the control socket. A thread that a disk does
@@ -215,6 +222,8 @@ pub(crate) enum Command {
     Revalidate { site: Arc<Site>, path: Box<[u8]>, entry: Arc<Entry> },
     /// A chunk of the file of `entry`; without a waiter it is read ahead.
     Chunk { site: Arc<Site>, entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
+    /// These are served from now on, and no others.
+    Sites(Arc<Sites>),
 }
 
 /// An entry as a worker has seen it.
@@ -241,7 +250,7 @@ pub(crate) async fn answer(asked: Asked) -> Result<Loaded, LoadError> {
     }
 }
 
-/// Sends commands to the cold side; never blocks. Cheap to clone.
+/// Sends commands to the cold side; never blocks, but for [`serve`](Self::serve). Cheap to clone.
 #[derive(Clone)]
 pub struct ColdHandle {
     commands: mpsc::Sender<Command>,
@@ -251,6 +260,12 @@ impl ColdHandle {
     /// A way to nobody: nothing is ever loaded.
     pub(crate) fn to_nobody() -> Self {
         Self { commands: mpsc::channel(1).0 }
+    }
+
+    /// Says which sites are served from now on. Waits for a place in the queue: not for workers.
+    pub fn serve(&self, sites: &Arc<Sites>) {
+        // A cold side that has ended has nothing to let go of.
+        let _ = self.commands.blocking_send(Command::Sites(Arc::clone(sites)));
     }
 
     pub(crate) fn load(

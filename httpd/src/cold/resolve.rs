@@ -1,10 +1,12 @@
 //! From a requested path to a file or a directory: index files, redirects, hidden names.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::files::{Found, Stop, Walk};
+use super::files::{Found, Stop, Walk, told};
 use super::siblings::siblings;
-use crate::cache::{Answer, Entry, FileId, Progress};
+use super::watch::Watch;
+use crate::cache::{Answer, Entry, FileId, Progress, Trail};
 use crate::encoding::Coding;
 use crate::listing::ListingFormat;
 use crate::respond::Status;
@@ -20,11 +22,56 @@ pub(super) enum Resolved {
     Redirect,
 }
 
-/// Looks at `path`, through an index file where it is a directory.
-pub(super) fn resolve(site: &Site, path: &[u8], walk: Walk) -> Result<Resolved, Stop> {
-    if site.hides(path) {
-        return Err(Stop::Refused(Status::NotFound));
+/// What a path leads to, and by which way.
+pub(super) struct Sight {
+    pub(super) found: Result<Resolved, Status>,
+    /// None: the way is not watched.
+    pub(super) trail: Option<Arc<Trail>>,
+}
+
+impl Sight {
+    const HIDDEN: Self = Self { found: Err(Status::NotFound), trail: None };
+
+    /// Looks at `path`, if it need not wait for that.
+    pub(super) fn at_once(watch: &Watch, site: &Site, path: &[u8]) -> Option<Self> {
+        if site.hides(path) {
+            return Some(Self::HIDDEN);
+        }
+        let trail = watch.recall(site, path)?;
+        let found = told(resolve(site, path, Walk::Plain))?;
+        Some(Self::new(found, trail))
     }
+
+    /// Looks at `path`, for as long as that takes.
+    pub(super) fn at_last(watch: &Watch, site: &Site, path: &[u8]) -> Self {
+        if site.hides(path) {
+            return Self::HIDDEN;
+        }
+        // Before the look, so that no change falls between.
+        let trail = watch.explore(site, path);
+        let found = told(resolve(site, path, Walk::Any)).unwrap_or(Err(Status::Internal));
+        Self::new(found, trail)
+    }
+
+    fn new(found: Result<Resolved, Status>, trail: Option<Arc<Trail>>) -> Self {
+        // A listing shows what its directory's times do not tell: it goes by its age.
+        let trail = trail.filter(|_| !matches!(found, Ok(Resolved::Directory(_))));
+        Self { found, trail }
+    }
+
+    /// Whether `entry` says the same.
+    pub(super) fn is_of(&self, entry: &Entry) -> bool {
+        let same_way = match (entry.freshness.trail(), &self.trail) {
+            (Some(known), Some(trail)) => known.is_same(trail),
+            (None, None) => true,
+            _ => false,
+        };
+        same_way && is_same(entry, &self.found)
+    }
+}
+
+/// Looks at `path`, through an index file where it is a directory.
+fn resolve(site: &Site, path: &[u8], walk: Walk) -> Result<Resolved, Stop> {
     let file = |at: Box<[u8]>, id| {
         let siblings = siblings(site, &at, walk)?;
         Ok(Resolved::File(at, id, siblings))
@@ -53,7 +100,7 @@ pub(super) fn resolve(site: &Site, path: &[u8], walk: Walk) -> Result<Resolved, 
 }
 
 /// Whether `entry` says what was found.
-pub(super) fn is_same(entry: &Entry, found: &Result<Resolved, Status>) -> bool {
+fn is_same(entry: &Entry, found: &Result<Resolved, Status>) -> bool {
     match (&entry.answer, found) {
         (Answer::File(file), Ok(Resolved::File(at, id, siblings))) => {
             file.id == *id

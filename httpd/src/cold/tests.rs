@@ -27,12 +27,16 @@ impl Appliance for Answers {
     }
 }
 
-fn config(cache_size: u64) -> ColdConfig {
-    ColdConfig {
+fn config(cache_size: u64) -> (ColdHandle, ColdConfig) {
+    let (handle, orders) = orders();
+    let config = ColdConfig {
         control: None,
         appliance: Arc::new(Answers),
         cache: Arc::new(Cache::new(cache_size)),
-    }
+        orders,
+        watch: false,
+    };
+    (handle, config)
 }
 
 fn site(root: &Path) -> Arc<Site> {
@@ -42,11 +46,13 @@ fn site(root: &Path) -> Arc<Site> {
 /// A cold side and the site that it is asked about.
 struct Bench {
     cold: ColdSide,
+    handle: ColdHandle,
     site: Arc<Site>,
 }
 
 fn start_with(root: &Path, cache_size: u64) -> Bench {
-    Bench { cold: ColdSide::start(config(cache_size)).unwrap(), site: site(root) }
+    let (handle, config) = config(cache_size);
+    Bench { cold: ColdSide::start(config).unwrap(), handle, site: site(root) }
 }
 
 fn start(root: &Path) -> Bench {
@@ -55,7 +61,7 @@ fn start(root: &Path) -> Bench {
 
 fn load(bench: &Bench, path: &str) -> Arc<Entry> {
     let wake: Wake = Arc::new(|| {});
-    let asked = bench.cold.handle().load(&bench.site, path.as_bytes(), None, &wake);
+    let asked = bench.handle.load(&bench.site, path.as_bytes(), None, &wake);
     match block_on(answer(asked)).unwrap() {
         Loaded::Entry(entry) => entry,
         Loaded::Chunk(_) => panic!("an entry was asked for"),
@@ -135,8 +141,7 @@ fn unreadable_files_are_forbidden() {
 fn every_waiter_is_woken() {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("file"), vec![b'x'; CHUNK]).unwrap();
-    let Bench { cold, site } = start_with(root.path(), 0);
-    let handle = cold.handle();
+    let Bench { cold, handle, site } = start_with(root.path(), 0);
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let wake: Wake = Arc::new(move || {
@@ -159,14 +164,13 @@ fn a_foreign_file_system_is_looked_at_aside() {
     fs::write(root.path().join("big"), vec![7; CHUNK + 1]).unwrap();
     let mut site = Site::open(SiteSettings::new(root.path().to_owned())).unwrap();
     site.root.make_foreign();
-    let cold = ColdSide::start(config(1 << 26)).unwrap();
-    let bench = Bench { cold, site: Arc::new(site) };
+    let bench = Bench { site: Arc::new(site), ..start(root.path()) };
     let Answer::File(file) = &load(&bench, "dir/").answer else { panic!("a file") };
     assert_eq!(file.body.as_deref(), Some(b"x".as_slice()));
     assert!(matches!(load(&bench, "dir").answer, Answer::Redirect(_)));
     assert_eq!(status(&bench, "none"), Some(Status::NotFound));
     let (big, wake): (_, Wake) = (load(&bench, "big"), Arc::new(|| {}));
-    let chunk = block_on(answer(bench.cold.handle().chunk(&bench.site, &big, 1, &wake)));
+    let chunk = block_on(answer(bench.handle.chunk(&bench.site, &big, 1, &wake)));
     assert!(matches!(chunk, Ok(Loaded::Chunk(octets)) if *octets == [7]));
 }
 
@@ -207,8 +211,7 @@ fn chunks_of_a_large_file() {
     assert!(file.body.is_none());
     assert_eq!(file.chunks(), 3);
     let wake: Wake = Arc::new(|| {});
-    let chunk =
-        |index| block_on(answer(cold.cold.handle().chunk(&cold.site, &entry, index, &wake)));
+    let chunk = |index| block_on(answer(cold.handle.chunk(&cold.site, &entry, index, &wake)));
     for (index, expected) in content.chunks(CHUNK).enumerate() {
         match chunk(index as u32) {
             Ok(Loaded::Chunk(octets)) => assert!(octets == expected),
@@ -230,15 +233,14 @@ fn a_changed_file_has_no_more_chunks() {
     let entry = load(&cold, "big");
     fs::write(root.path().join("big"), vec![2; 2 * CHUNK + 1]).unwrap();
     let wake: Wake = Arc::new(|| {});
-    let chunk = block_on(answer(cold.cold.handle().chunk(&cold.site, &entry, 1, &wake)));
+    let chunk = block_on(answer(cold.handle.chunk(&cold.site, &entry, 1, &wake)));
     assert!(matches!(chunk, Err(LoadError::Changed)), "{chunk:?}");
 }
 
 #[test]
 fn commands_after_the_end_are_not_taken() {
     let root = TempDir::new().unwrap();
-    let Bench { cold, site } = start(root.path());
-    let handle = cold.handle();
+    let Bench { cold, handle, site } = start(root.path());
     cold.stop();
     let wake: Wake = Arc::new(|| {});
     assert!(matches!(
@@ -276,7 +278,7 @@ fn the_control_socket_tells_the_status() {
     // What a process that died has left.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let with_control = || ColdConfig { control: Some(path.clone()), ..config(1 << 20) };
+    let with_control = || ColdConfig { control: Some(path.clone()), ..config(1 << 20).1 };
     let cold = ColdSide::start(with_control()).unwrap();
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     let status = ask(&path, "status\n");
@@ -303,7 +305,7 @@ fn a_scan_leaves_room_for_downloads() {
     let (commands, _queue) = mpsc::channel(COLD_QUEUE);
     let handle = ColdHandle { commands };
     let answer = Answer::Redirect("/".into());
-    let entry = Arc::new(Entry::new(answer, Millis::default()));
+    let entry = Arc::new(Entry::new(answer, Millis::default(), None));
     while handle.revalidate(&site, b"x", Arc::clone(&entry)).is_ok() {}
     assert!(handle.load(&site, b"x", None, &wake).is_some(), "hints go last");
     while handle.load(&site, b"x", None, &wake).is_some() {}
@@ -314,7 +316,7 @@ fn a_scan_leaves_room_for_downloads() {
 fn clients_that_say_nothing_do_not_keep_the_others_waiting() {
     let root = TempDir::new().unwrap();
     let control = root.path().join("control");
-    let config = ColdConfig { control: Some(control.clone()), ..config(0) };
+    let config = ColdConfig { control: Some(control.clone()), ..config(0).1 };
     let _cold = ColdSide::start(config).unwrap();
     let _silent: Vec<_> = (0..8).map(|_| UnixStream::connect(&control).unwrap()).collect();
     let asked = std::time::Instant::now();
@@ -344,7 +346,7 @@ fn a_stuck_thread_does_not_stop_the_end() {
     let control = root.path().join("control");
     let (stuck, reached) = std::sync::mpsc::channel();
     let appliance = Arc::new(Stuck(stuck));
-    let config = ColdConfig { control: Some(control.clone()), appliance, ..config(0) };
+    let config = ColdConfig { control: Some(control.clone()), appliance, ..config(0).1 };
     let cold = ColdSide::start(config).unwrap();
     UnixStream::connect(&control).unwrap().write_all(b"status\n").unwrap();
     reached.recv().unwrap();

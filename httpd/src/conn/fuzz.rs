@@ -207,7 +207,7 @@ fn fill(cache: &Cache, site: &Site) {
         ("none", Answer::Refused(Status::NotFound)),
         ("closed", Answer::Refused(Status::Forbidden)),
     ] {
-        let entry = Entry::new(answer, Millis::default());
+        let entry = Entry::new(answer, Millis::default(), None);
         cache.put_entry(site.id, path.as_bytes(), &Arc::new(entry));
     }
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::Cache;
-use crate::cold::{Appliance, ColdConfig, ColdSide};
+use crate::cold::{self, Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
 use crate::limits::{CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::site::{SiteSettings, Sites};
@@ -55,15 +55,17 @@ impl Bench {
         let root = TempDir::new().unwrap();
         let cache = Arc::new(Cache::new(cache_size));
         let sites = Arc::new(Sites::open(&[settings(root.path())], None).unwrap());
+        let (handle, orders) = cold::orders();
         let cold = ColdSide::start(ColdConfig {
+            orders,
+            watch: false,
             control: None,
             appliance: Arc::new(NoAppliance),
             cache: Arc::clone(&cache),
         })
         .unwrap();
         // The executor is driven by block_on, which every answer wakes by itself.
-        let content =
-            Rc::new(Content::new(sites, Arc::clone(&cache), cold.handle(), Arc::new(|| {})));
+        let content = Rc::new(Content::new(sites, Arc::clone(&cache), handle, Arc::new(|| {})));
         let started = Instant::now();
         let executor = Rc::new(LocalExecutor::new());
         let bench =

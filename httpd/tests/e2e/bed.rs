@@ -44,6 +44,8 @@ pub(crate) fn over_ipv6(test: fn()) {
 /// A lab with a www-root that has an `index.html`; the appliance once it is started.
 pub(crate) struct Bed {
     appliance: Option<LabProcess>,
+    /// Kind of the file system that its www-root is on, if it has one of its own.
+    file_system: Option<&'static str>,
     ipv6: bool,
     program: PathBuf,
     lab: Lab,
@@ -74,7 +76,7 @@ impl Bed {
         let built = std::env::var_os("TAGWIRE_BINARY")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_tagwire").into());
         let program = lab.publish(Path::new(&built)).unwrap();
-        let bed = Self { appliance: None, ipv6, program, lab };
+        let bed = Self { appliance: None, file_system: None, ipv6, program, lab };
         // The appliance makes its control socket here.
         fs::create_dir(bed.lab.scratch().join("run")).unwrap();
         chown(bed.lab.scratch().join("run"), Some(APPLIANCE_ID), Some(APPLIANCE_ID)).unwrap();
@@ -108,8 +110,21 @@ impl Bed {
         if self.ipv6 { 48 } else { 28 }
     }
 
+    /// The folder whose files are served, as this process sees it.
     pub(crate) fn www(&self) -> PathBuf {
-        self.lab.scratch().join("www")
+        let www = self.lab.scratch().join("www");
+        match (&self.file_system, &self.appliance) {
+            (Some(_), Some(_)) => {
+                let root = format!("/proc/{}/root", self.pid());
+                Path::new(&root).join(www.strip_prefix("/").unwrap())
+            }
+            _ => www,
+        }
+    }
+
+    /// The next start gives the appliance a www-root on an empty file system of this kind.
+    pub(crate) fn serve_from(&mut self, file_system: &'static str) {
+        self.file_system = Some(file_system);
     }
 
     /// Writes a file of www-root, and the folders that it is in.
@@ -147,8 +162,11 @@ impl Bed {
     }
 
     /// Starts a command that becomes the appliance.
-    pub(crate) fn start_with(&mut self, command: LabCommand) {
+    pub(crate) fn start_with(&mut self, mut command: LabCommand) {
         assert!(self.appliance.is_none(), "one at a time");
+        if let Some(kind) = self.file_system {
+            command = command.mount(kind, self.www());
+        }
         let mut appliance = command.capture().spawn().unwrap();
         appliance.wait_for_line("ready", START).unwrap();
         self.appliance = Some(appliance);

@@ -179,15 +179,15 @@ impl Client {
 
     /// Reads until an error or the end; what it was, and how much came before.
     pub(crate) fn read_to_error(&mut self) -> (usize, io::Result<()>) {
-        let mut buffer = [0; 64 * 1024];
-        let mut taken = self.input.len();
-        loop {
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return (taken, Ok(())),
-                Ok(octets) => taken += octets,
-                Err(error) => return (taken, Err(error)),
-            }
-        }
+        let (taken, end) = self.take_to_error();
+        (taken.len(), end)
+    }
+
+    /// Reads until an error or the end; what it was, and what came before.
+    pub(crate) fn take_to_error(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let mut taken = std::mem::take(&mut self.input);
+        let end = self.socket.read_to_end(&mut taken);
+        (taken, end.map(|_| ()))
     }
 }
 

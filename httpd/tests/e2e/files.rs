@@ -2,15 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::bed::{Bed, INDEX, wait_until};
+use crate::bed::{Bed, INDEX};
 use crate::client::{Answer, Client};
-
-/// A change on disk is seen within this: an entry is compared with its file once a second.
-const SEEN: Duration = Duration::from_millis(2500);
 
 /// The answer to one request on a connection of its own.
 fn ask(bed: &Bed, request: &str) -> Answer {
@@ -171,36 +167,5 @@ fn a_file_says_what_it_is_and_whether_it_is_news() {
         // A 304 has no body: what follows is the next answer.
         assert_eq!(client.get("/").body, INDEX, "{field}");
     }
-    bed.finish();
-}
-
-#[test]
-fn what_changes_on_disk_is_seen() {
-    let Some(bed) = Bed::up() else { return };
-    bed.put("page.txt", b"old");
-    let mut client = Client::connect(&bed);
-    let mut is = |path: &str, status: u16, body: &[u8]| {
-        let answer = client.get(path);
-        answer.status == status && (status != 200 || answer.body == body)
-    };
-    assert!(is("/page.txt", 200, b"old"));
-    let etag = get(&bed, "/page.txt").field("ETag").unwrap().to_owned();
-    assert!(is("/later.txt", 404, b""));
-
-    // Of the same length, so that nothing but its time tells.
-    bed.put("page.txt", b"new");
-    wait_until("a changed file", SEEN, || is("/page.txt", 200, b"new"));
-    assert_ne!(get(&bed, "/page.txt").field("ETag"), Some(&*etag));
-
-    // Replaced as deployments do it, by renaming.
-    bed.put(".page.txt", b"third");
-    fs::rename(bed.www().join(".page.txt"), bed.www().join("page.txt")).unwrap();
-    wait_until("a replaced file", SEEN, || is("/page.txt", 200, b"third"));
-
-    bed.put("later.txt", b"here");
-    wait_until("a new file", SEEN, || is("/later.txt", 200, b"here"));
-
-    fs::remove_file(bed.www().join("page.txt")).unwrap();
-    wait_until("a removed file", SEEN, || is("/page.txt", 404, b""));
     bed.finish();
 }

@@ -16,6 +16,7 @@ mod client;
 mod packet;
 mod raw;
 
+mod changes;
 mod churn;
 mod clients;
 mod command_line;

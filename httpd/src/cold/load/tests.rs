@@ -10,8 +10,10 @@ use crate::limits::COMPRESSION_QUEUE;
 use crate::site::SiteSettings;
 
 fn loader() -> Rc<Loader> {
+    let cache = Arc::new(Cache::new(1 << 26));
     Rc::new(Loader {
-        cache: Arc::new(Cache::new(1 << 26)),
+        watch: Watch::new(false, Arc::clone(&cache)),
+        cache,
         flights: Flights::new(),
         compressors: Compressors::new(),
         open: RefCell::default(),

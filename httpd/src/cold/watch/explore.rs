@@ -1,0 +1,113 @@
+//! The way of a path, gone along name by name.
+//!
+//! What is served is opened by one `openat2` (see [`super::super::files`]); this is beside it, to
+//! learn which directories that goes through. It watches each directory before it looks up a name
+//! in it, so that no change falls between.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlinkat};
+
+use super::{Unwatchable, Watch};
+use crate::cache::Directory;
+use crate::cold::siblings::sibling_path;
+use crate::encoding::Coding;
+use crate::site::Site;
+
+/// Symlinks of one path, as the kernel follows them (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// What was met on the way.
+pub(super) struct Met {
+    pub(super) met: Vec<Arc<Directory>>,
+    /// There were symlinks.
+    pub(super) links: bool,
+    /// It is the way to all that its last directory has.
+    pub(super) whole: bool,
+}
+
+/// Goes to `path` of `site` as a request for it does.
+pub(super) fn explore(watch: &Watch, site: &Site, path: &[u8]) -> Result<Met, Unwatchable> {
+    let mut walk = Walk { watch, site, met: Vec::new(), links: 0 };
+    let mut whole = true;
+    let mut files = vec![path.to_vec()];
+    if path.is_empty() || path.ends_with(b"/") {
+        whole = walk.go(path)?;
+        files = site.settings.index.iter().map(|name| [path, name.as_bytes()].concat()).collect();
+    }
+    for file in files {
+        whole &= walk.go(&file)?;
+        for coding in Coding::ALL {
+            whole &= walk.go(&sibling_path(&file, coding))?;
+        }
+    }
+    let links = walk.links > 0;
+    Ok(Met { met: walk.met, links, whole: whole && !links })
+}
+
+struct Walk<'a> {
+    watch: &'a Watch,
+    site: &'a Site,
+    met: Vec<Arc<Directory>>,
+    links: usize,
+}
+
+impl Walk<'_> {
+    /// Whether all directories of the way are there.
+    fn go(&mut self, path: &[u8]) -> Result<bool, Unwatchable> {
+        let root = self.site.root.reopen().map_err(|_| Unwatchable)?;
+        self.enter(&root)?;
+        let mut way = vec![root];
+        let mut names: Vec<Box<[u8]>> = segments(path).collect();
+        while let Some(name) = names.pop() {
+            match &*name {
+                b"" | b"." => continue,
+                // A symlink's. Above the root nothing is served.
+                b".." if way.len() == 1 => return Ok(false),
+                b".." => {
+                    way.pop();
+                    continue;
+                }
+                _ => {}
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let here = way.last().ok_or(Unwatchable)?;
+            let Ok(found) = openat(here, &*name, flags, Mode::empty()) else {
+                return Ok(names.is_empty());
+            };
+            let stat = fstat(&found).map_err(|_| Unwatchable)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory if !names.is_empty() => {
+                    self.enter(&found)?;
+                    way.push(found);
+                }
+                FileType::Symlink => {
+                    self.links += 1;
+                    let target = readlinkat(&found, c"", Vec::new()).map_err(|_| Unwatchable)?;
+                    let target = target.to_bytes();
+                    // What is not followed is not served either.
+                    if self.links > MAX_LINKS || target.starts_with(b"/") {
+                        return Ok(false);
+                    }
+                    names.extend(segments(target));
+                }
+                _ => return Ok(names.is_empty()),
+            }
+        }
+        Ok(true)
+    }
+
+    fn enter(&mut self, directory: &OwnedFd) -> Result<(), Unwatchable> {
+        let watched = self.watch.watch(directory.as_fd())?;
+        if !self.met.iter().any(|known| Arc::ptr_eq(known, &watched)) {
+            self.met.push(watched);
+        }
+        Ok(())
+    }
+}
+
+/// The names of a path, the last one first.
+fn segments(path: &[u8]) -> impl Iterator<Item = Box<[u8]>> {
+    path.rsplit(|&octet| octet == b'/').map(Box::from)
+}
