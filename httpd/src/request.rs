@@ -101,6 +101,9 @@ pub fn parse<'h, 'b>(
     slots: &'h mut Slots<'b>,
     limits: &Limits,
 ) -> Result<Option<Head<'h, 'b>>, Status> {
+    if !may_begin(input) {
+        return Err(Status::BadRequest);
+    }
     // Neither the start of a line nor what follows the first octet too many is looked at: a head is
     // judged alike however much of it arrives at once.
     let input = input.get(..=limits.max_head).unwrap_or_else(|| {
@@ -147,9 +150,12 @@ pub fn parse<'h, 'b>(
 }
 
 /// Whether a head may begin so: of what may not, nothing more needs to come. A TLS hello, say, has
-/// no line that could be waited for.
+/// no line that could be waited for. Empty lines may come first, and a CR alone may become one.
 pub fn may_begin(input: &[u8]) -> bool {
-    input.first().is_none_or(u8::is_ascii_graphic)
+    match input {
+        [] | [b'\r'] | [b'\r', b'\n', ..] | [b'\n', ..] => true,
+        [first, ..] => first.is_ascii_graphic(),
+    }
 }
 
 /// Makes a later minor version of HTTP/1 in the request line the last one that we know, as RFC 9110
