@@ -163,7 +163,8 @@ impl Client {
         (len, hash.finalize().to_vec())
     }
 
-    fn receive(&mut self) {
+    /// Takes what comes next, which is something.
+    pub(crate) fn receive(&mut self) {
         let mut buffer = [0; 64 * 1024];
         let octets = self.socket.read(&mut buffer).unwrap();
         assert_ne!(octets, 0, "the end, behind {}", self.input.escape_ascii());
