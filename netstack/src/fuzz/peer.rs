@@ -47,18 +47,24 @@ pub(super) struct Peer {
     /// No SYN-ACK for that was seen. A connection that then opens was opened by a lucky guess
     /// at the stack's number, and nothing is known of it.
     pub(super) guessing: bool,
-    /// The application has let go of a connection.
-    pub(super) released: bool,
+    /// Acknowledgements that may still wait for their neighbour: one for each connection that the
+    /// application has let go of.
+    pub(super) may_wait: u32,
 }
 
 impl Peer {
-    /// Whether a segment waited for its neighbour while others went straight back to the station:
-    /// the answers of the record that a released connection leaves, or of what comes after that.
+    /// Whether it may be an acknowledgement that waited for its neighbour while others went straight
+    /// back to the station. To let go of a connection may leave one such, without text or FIN; the
+    /// answers of the record that the connection leaves overtake it, or of what comes after that.
     fn was_overtaken(&self, segment: &Segment<'_>, edge: SeqNum) -> bool {
+        // The numbers of one connection: a SYN, what the application queues, a FIN.
         let of_another =
             self.iss.is_some_and(|iss| segment.seq.0.wrapping_sub(iss.0) > MAX_QUEUED as u32 + 2);
         let is_late = edge.before(self.offered) || segment.ack.before(self.expected);
-        self.released && !self.guessing && (of_another || is_late)
+        self.may_wait > 0
+            && segment.sequence_len() == 0
+            && !self.guessing
+            && (of_another || is_late)
     }
 
     /// The peer sends a segment.
@@ -105,6 +111,7 @@ impl Peer {
         }
         let edge = segment.ack + (u32::from(segment.window) << self.scale);
         if self.was_overtaken(segment, edge) {
+            self.may_wait -= 1;
             return;
         }
         self.opening = false;

@@ -283,7 +283,7 @@ impl Driver {
             }
             _ => {
                 let app = self.apps.swap_remove(index);
-                self.peers[app.peer].released = true;
+                self.peers[app.peer].may_wait += 1;
                 self.stack.release(self.now, app.id);
             }
         }

@@ -205,6 +205,7 @@ pub(crate) struct Connection {
     pub(super) last_progress: Instant,
     /// When the peer last acknowledged something new: our packets arrive.
     pub(crate) last_reached: Instant,
+    /// When a segment last came that had passed the checks of both numbers: see `hear`.
     pub(super) last_heard: Instant,
     /// What the peer asks for in place of our user timeout, in seconds (RFC 5482).
     pub(super) peer_timeout: Option<u32>,

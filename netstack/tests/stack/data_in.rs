@@ -359,6 +359,7 @@ fn what_comes_without_the_agreed_timestamp_is_taken_and_changes_none() {
     t.send(seg(".", 1, 1).data(b"abc"));
     t.send(seg("P.", 4, 1).data(b"def"));
     assert_eq!(t.app_recv(id).0, b"abcdef");
+    t.advance(ms(100));
     assert_eq!(t.recv().options.timestamp.unwrap().echo, 5000);
 }
 

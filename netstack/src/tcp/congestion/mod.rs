@@ -75,7 +75,7 @@ impl FromStr for Algorithm {
 /// A round trip in four octets, as every connection has some: in nanoseconds, of which they
 /// hold more than four seconds. A longer one counts as that long: on Earth a path has less, and
 /// what a controller does with it, to tell a queue by its growth and to spread a window over it,
-/// has no use beyond. None counts as zero, so that `Option` takes no more.
+/// has no use beyond. Zero counts as a nanosecond, so that `Option` takes no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoundTrip(NonZeroU32);
 

@@ -124,7 +124,7 @@ enum AckPhase {
 }
 
 /// What a loss may have been wrong about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Undo {
     /// The state that the loss has ended.
     state: Option<State>,
