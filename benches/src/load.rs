@@ -76,6 +76,23 @@ pub struct WrkResult {
     pub errors: u64,
 }
 
+impl WrkResult {
+    /// Requests in a second.
+    pub fn requests_per_second(&self) -> f64 {
+        self.requests as f64 * 1e6 / self.micros.max(1) as f64
+    }
+}
+
+/// Sets the ports that the client's kernel gives to its connections, `1024 65535` say.
+///
+/// # Errors
+/// When the client's kernel does not take them.
+pub fn port_range(lab: &Lab, range: &str) -> Result<(), BenchError> {
+    let script = format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range");
+    lab.client().command("sh").args(["-c", &script]).stdout_string()?;
+    Ok(())
+}
+
 /// wrk, ready to run in a lab.
 #[derive(Debug)]
 pub struct Wrk<'a> {

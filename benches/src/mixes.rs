@@ -35,9 +35,9 @@ const BOTH: &[Contender] = &[Contender::Tagwire, Contender::Nginx];
 /// Octets of each of the many.
 const MANY_OCTETS: usize = 1 << 10;
 
-/// Files whose sibling is encoded: name, octets, and the sibling's.
+/// Files whose sibling is encoded: path, octets, and the sibling's.
 const PACKED: [(&str, usize, usize); 2] =
-    [("packed/small.html", 60 << 10, 10 << 10), ("packed/large.html", 600 << 10, 100 << 10)];
+    [("/packed/small.html", 60 << 10, 10 << 10), ("/packed/large.html", 600 << 10, 100 << 10)];
 
 /// Files of one size beside those of [`crate::contender::FILES`].
 pub const FILES: [(&str, usize); 2] = [("10k", 10 << 10), ("1m", 1 << 20)];
@@ -63,13 +63,10 @@ pub fn cases(wanted: impl Fn(&str) -> bool) -> Vec<Case> {
     };
     all.push(many("many", "warm"));
     all.push(Case { cold: true, ..many("cold", "cold") });
-    for ((name, octets, sibling), least) in PACKED.into_iter().zip([SMALL_LEAST, LARGE_LEAST]) {
+    for ((path, octets, sibling), least) in PACKED.into_iter().zip([SMALL_LEAST, LARGE_LEAST]) {
         let title = format!("{} KiB in gzip, {} KiB, 32 connections", octets >> 10, sibling >> 10);
-        let path = if name.contains("small") { "/packed/small.html" } else { "/packed/large.html" };
-        all.push(Case {
-            least: Some(least),
-            ..Case::new("gzip", title, Ask::Gzip(path), 32, BOTH)
-        });
+        let case = Case::new("gzip", title, Ask::Gzip(path), 32, BOTH);
+        all.push(Case { least: Some(least), ..case });
     }
     all.push(Case::new("half", "1 KiB, 32 connections, half load", Ask::File("/1k"), 32, BOTH));
     all.into_iter().filter(|case| wanted(case.name)).collect()
@@ -97,7 +94,8 @@ pub fn put_files(www: &Path, cases: &[Case]) -> io::Result<()> {
         (0..MANY).try_for_each(|file| put(&many_path(file), MANY_OCTETS))?;
     }
     if asks(|ask| matches!(ask, Ask::Gzip(_))) {
-        for (name, octets, sibling) in PACKED {
+        for (path, octets, sibling) in PACKED {
+            let name = &path[1..];
             put(name, octets)?;
             put(&format!("{name}.gz"), sibling)?;
         }

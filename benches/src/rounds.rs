@@ -11,6 +11,7 @@ use tagwire_lab::{Lab, LabProcess};
 use crate::BenchError;
 use crate::contender::{Contender, Programs, SERVER_CPU};
 use crate::load::{Ask, MANY, Wrk, WrkResult};
+use crate::lone::raise_file_limit;
 use crate::machine::{self, CpuTimes, Others};
 use crate::pace;
 use crate::report::median;
@@ -103,7 +104,7 @@ impl Round {
 
     /// Requests in a second.
     pub fn requests_per_second(&self) -> f64 {
-        self.client.requests as f64 * 1e6 / self.client.micros.max(1) as f64
+        self.client.requests_per_second()
     }
 
     /// Octets in a second.
@@ -186,6 +187,9 @@ impl<'a> Arena<'a> {
     /// # Errors
     /// When one does not start.
     pub fn open(lab: &'a Lab, programs: &'a Programs, cases: &[Case]) -> Result<Self, BenchError> {
+        // One for each connection of the client, and what a server has open beside them.
+        let most = cases.iter().map(|case| u64::from(case.connections)).max().unwrap_or(0);
+        raise_file_limit(most + 2_000)?;
         let wanted = |contender| cases.iter().any(|case| case.contenders.contains(&contender));
         let servers = Contender::ALL
             .into_iter()
@@ -253,8 +257,7 @@ impl<'a> Arena<'a> {
     /// When it does not answer.
     pub fn capacity(&self, case: &Case, contender: Contender) -> Result<f64, BenchError> {
         self.warm(case, contender)?;
-        let result = self.load(case, contender, Duration::from_secs(2))?;
-        Ok(result.requests as f64 * 1e6 / result.micros as f64)
+        Ok(self.load(case, contender, Duration::from_secs(2))?.requests_per_second())
     }
 
     fn load(

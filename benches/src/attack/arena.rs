@@ -12,7 +12,7 @@ use super::flood::{Flood, Pace, Sent};
 use super::frames::{ATTACKER_MAC, Attack, Forge};
 use crate::BenchError;
 use crate::contender::{Programs, SERVER_CPU};
-use crate::load::{Wrk, WrkResult};
+use crate::load::{Wrk, WrkResult, port_range};
 
 /// Names and octets of what is asked for.
 pub const FILES: [(&str, usize); 3] = [("1k", 1 << 10), ("20m", 20_000_000), ("100m", 100 << 20)];
@@ -94,8 +94,7 @@ impl Arena {
             programs = programs.pinned(SERVER_CPU);
         }
         // New connections by the ten thousand a second.
-        let ports = "echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range";
-        lab.client().command("sh").args(["-c", ports]).stdout_string()?;
+        port_range(&lab, "1024 65535")?;
         let mut arena = Self { servers: Vec::new(), programs, ipv6, pinned, lab };
         // Who asks for the gateway is answered.
         let interface = arena.lab.client_interface();

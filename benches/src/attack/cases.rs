@@ -13,6 +13,7 @@ use super::frames::Attack;
 use super::report::{Blind, Results, Round, Series, Slow};
 use super::slow::{self, Crowd};
 use crate::BenchError;
+use crate::load::port_range;
 use crate::lone;
 use crate::machine;
 
@@ -217,16 +218,10 @@ impl<'a> Cases<'a> {
     /// Downloads whose digests are checked, while segments are injected into them.
     fn blind(&mut self) -> Result<(), BenchError> {
         let range = format!("{} {}", PORTS.start, PORTS.end - 1);
-        self.port_range(&range)?;
+        port_range(&self.arena.lab, &range)?;
         let outcome = self.downloads_under_fire();
-        self.port_range("1024 65535")?;
+        port_range(&self.arena.lab, "1024 65535")?;
         self.results.blind = Some(outcome?);
-        Ok(())
-    }
-
-    fn port_range(&self, range: &str) -> Result<(), BenchError> {
-        let script = format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range");
-        self.arena.lab.client().command("sh").args(["-c", &script]).stdout_string()?;
         Ok(())
     }
 

@@ -22,10 +22,6 @@ pub struct Round {
     pub flood: Sent,
 }
 
-fn rate(result: &WrkResult) -> f64 {
-    result.requests as f64 * 1e6 / result.micros.max(1) as f64
-}
-
 /// The rounds of a case, of one server and one kind of load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -46,13 +42,16 @@ impl Series {
 
     /// What the flood leaves of the client's requests/s.
     pub fn share(&self) -> f64 {
-        self.median(|round| rate(&round.under) / rate(&round.before))
+        self.median(|round| round.under.requests_per_second() / round.before.requests_per_second())
     }
 
     /// What is there again after it.
     pub fn recovery(&self) -> Option<f64> {
         self.rounds.iter().all(|round| round.after.is_some()).then(|| {
-            self.median(|round| round.after.as_ref().map_or(0.0, rate) / rate(&round.before))
+            self.median(|round| {
+                round.after.as_ref().map_or(0.0, WrkResult::requests_per_second)
+                    / round.before.requests_per_second()
+            })
         })
     }
 
@@ -174,9 +173,9 @@ impl Results {
             let growth = mib(slow.resident_most.saturating_sub(slow.resident_before));
             let what = format!("slow, {} connections: memory", slow.opened);
             targets.push(Target::new(&what, growth, Bound::AtMost, mib(slow.budget), "MiB"));
-            let share = rate(&slow.under) / rate(&slow.before);
+            let share = slow.under.requests_per_second() / slow.before.requests_per_second();
             targets.push(Target::new("slow: share", share, Bound::AtLeast, SHARE, "x"));
-            let after = rate(&slow.after) / rate(&slow.before);
+            let after = slow.after.requests_per_second() / slow.before.requests_per_second();
             targets.push(Target::new("slow: afterwards", after, Bound::AtLeast, RECOVERED, "x"));
             let failed = (slow.under.errors + slow.after.errors) as f64;
             targets.push(Target::new("slow: failed", failed, Bound::AtMost, 0.0, ""));
@@ -200,8 +199,9 @@ impl Results {
             "failed"
         );
         for one in &self.series {
-            let after =
-                one.recovery().map(|_| one.median(|round| round.after.as_ref().map_or(0.0, rate)));
+            let after = one.recovery().map(|_| {
+                one.median(|round| round.after.as_ref().map_or(0.0, WrkResult::requests_per_second))
+            });
             let _ = writeln!(
                 text,
                 "{:<14}{:<17}{:<10}{:>11.0}{:>10.0}{:>10.0}{:>8.3}{:>10}{:>9.1}{:>8}",
@@ -209,8 +209,8 @@ impl Results {
                 one.load.name(),
                 if one.server == Server::Kernel { "nginx" } else { "tagwire" },
                 one.median(|round| round.flood.rate()),
-                one.median(|round| rate(&round.before)),
-                one.median(|round| rate(&round.under)),
+                one.median(|round| round.before.requests_per_second()),
+                one.median(|round| round.under.requests_per_second()),
                 one.share(),
                 after.map_or_else(String::new, |after| format!("{after:.0}")),
                 one.median(|round| round.under.p99 / 1000.0),
@@ -240,9 +240,9 @@ impl Results {
                 slow.closed,
                 mib(slow.resident_before),
                 mib(slow.resident_most),
-                rate(&slow.before),
-                rate(&slow.under),
-                rate(&slow.after),
+                slow.before.requests_per_second(),
+                slow.under.requests_per_second(),
+                slow.after.requests_per_second(),
             );
         }
         let _ = writeln!(text, "\n{:<52}{:>10}  target", "targets", "");

@@ -99,6 +99,12 @@ impl<'a> Checker<'a> {
         self.kept.take().map_or_else(|| self.open(), Ok)
     }
 
+    /// Reads a file's head and all of it.
+    fn answer(&mut self, connection: &mut Connection, file: u32, asked: Instant) -> io::Result<()> {
+        let head = connection.head()?;
+        self.read(connection, file, asked, &head, |_| {})
+    }
+
     /// Reads a whole file behind its head; `pace` sees how much has come.
     fn read(
         &mut self,
@@ -136,8 +142,7 @@ impl<'a> Checker<'a> {
         let (file, mut connection) = (Site::pick(&mut self.random, large), self.kept()?);
         let asked = Instant::now();
         connection.send(get(file, "").as_bytes())?;
-        let head = connection.head()?;
-        self.read(&mut connection, file, asked, &head, |_| {})?;
+        self.answer(&mut connection, file, asked)?;
         self.kept = Some(connection);
         Ok(())
     }
@@ -146,8 +151,7 @@ impl<'a> Checker<'a> {
         let (file, mut connection) = (Site::pick(&mut self.random, false), self.open()?);
         let asked = Instant::now();
         connection.send(get(file, "Connection: close\r\n").as_bytes())?;
-        let head = connection.head()?;
-        self.read(&mut connection, file, asked, &head, |_| {})?;
+        self.answer(&mut connection, file, asked)?;
         connection.end()
     }
 
@@ -155,8 +159,7 @@ impl<'a> Checker<'a> {
         let (file, mut connection) = (Site::pick(&mut self.random, false), self.open()?);
         let asked = Instant::now();
         connection.send(format!("GET {} HTTP/1.0\r\n\r\n", Site::target(file)).as_bytes())?;
-        let head = connection.head()?;
-        self.read(&mut connection, file, asked, &head, |_| {})?;
+        self.answer(&mut connection, file, asked)?;
         connection.end()
     }
 
@@ -300,8 +303,7 @@ impl<'a> Checker<'a> {
         let requests: String = files.iter().map(|&file| get(file, "")).collect();
         connection.send(requests.as_bytes())?;
         for file in files {
-            let head = connection.head()?;
-            self.read(&mut connection, file, asked, &head, |_| {})?;
+            self.answer(&mut connection, file, asked)?;
         }
         self.kept = Some(connection);
         Ok(())
@@ -339,8 +341,7 @@ impl<'a> Checker<'a> {
         for piece in get(file, "Accept: */*\r\n").as_bytes().chunks(7) {
             connection.send(piece)?;
         }
-        let head = connection.head()?;
-        self.read(&mut connection, file, asked, &head, |_| {})?;
+        self.answer(&mut connection, file, asked)?;
         self.kept = Some(connection);
         Ok(())
     }
@@ -350,8 +351,7 @@ impl<'a> Checker<'a> {
         let asked = Instant::now();
         connection.send(get(file, "").as_bytes())?;
         connection.stream().shutdown(Shutdown::Write)?;
-        let head = connection.head()?;
-        self.read(&mut connection, file, asked, &head, |_| {})?;
+        self.answer(&mut connection, file, asked)?;
         connection.end()
     }
 

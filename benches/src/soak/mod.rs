@@ -20,6 +20,7 @@ use tagwire_lab::{APPLIANCE_ID, Lab, LabProcess, Signal};
 
 use crate::BenchError;
 use crate::contender::Programs;
+use crate::load::port_range;
 use crate::machine;
 use crate::report::median;
 
@@ -128,8 +129,7 @@ pub fn run(binary: &Path, workers: u32, time: Duration) -> Result<Summary, Bench
     chown(&run, Some(APPLIANCE_ID), Some(APPLIANCE_ID))?;
     let control = run.join("control");
     // New connections by the thousand a second, to one address and port.
-    let ports = "echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range";
-    lab.client().command("sh").args(["-c", ports]).stdout_string()?;
+    port_range(&lab, "1024 65535")?;
     let workers = workers.to_string();
     let options = ["--cache-size", CACHE, "--workers", &workers, "--control"];
     let options = [&options[..], &[control.to_str().ok_or("a path of UTF-8")?]].concat();
@@ -170,7 +170,8 @@ impl Soak<'_> {
                 told("the checkers", lab.client().run(all).map_err(Into::into));
             });
             watch(pid, start, until, tally)
-        })?;
+        });
+        let samples = samples.map_err(|error| format!("{error}: {}", self.appliance.log()))?;
         let took = start.elapsed();
         let status = self.settled()?;
         self.end()?;

@@ -14,12 +14,12 @@ use tagwire_lab::SplitMix64;
 use super::content::Edition;
 use super::tally::Tally;
 
-/// Files of up to [`SMALL_MOST`] octets, and how many.
+/// Small files: how many, and the most octets but for the first thousand.
 const SMALL: u32 = 600;
 const SMALL_MOST: u64 = 120_000;
 /// Files of many chunks, by their least octets.
 const LARGE: [u64; 4] = [1 << 20, 3 << 20, 9 << 20, 24 << 20];
-/// How long a served copy may be older than the file: the appliance promises two seconds, and
+/// How long a served copy may be older than the file: the appliance promises one second, and
 /// the machine may be busy.
 const STALE: Duration = Duration::from_secs(6);
 /// How often a small file is replaced, and one of the large ones.
@@ -42,7 +42,7 @@ struct History {
 }
 
 impl Site {
-    /// Makes them all below `folder`, which is www-root's `soak`.
+    /// Makes them all below the folder `soak` of `www`.
     ///
     /// # Errors
     /// When they cannot be written.

@@ -1,5 +1,5 @@
-//! The beginning of `make soak`, on request: two minutes of it in CI, a few seconds elsewhere, or
-//! `SOAK_SECONDS`. Needs root; without, it says so and passes.
+//! The beginning of `make soak`, when ignored tests are asked for: `SOAK_SECONDS`, else two minutes
+//! where `CI` is set and 20 s elsewhere. Needs root; without, it says so and passes.
 #![forbid(unsafe_code)]
 
 #[path = "../common/mod.rs"]
