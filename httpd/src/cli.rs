@@ -21,7 +21,7 @@ use crate::config::{
 use crate::encoding::Coding;
 use crate::limits::Limits;
 use crate::site::SiteSettings;
-use crate::vlan::VlanConfig;
+use crate::vlan::{VlanConfig, ids};
 
 mod merge;
 
@@ -49,7 +49,7 @@ pub enum Command {
         /// Print the answer as it comes.
         json: bool,
     },
-    /// Have a running one read its sites again.
+    /// Have a running one read its sites and limits again.
     Reload {
         /// Its control socket.
         control: PathBuf,
@@ -84,7 +84,7 @@ enum Verb {
     /// Show what a running appliance says of itself
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
-    /// Have a running appliance read the sites of its configuration file again, as SIGHUP does
+    /// Have a running appliance read sites and limits of its configuration file again, as SIGHUP does
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
 }
@@ -116,8 +116,8 @@ Examples:
 
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Configuration file (TOML): these options in [serve] and [limits], and sites; what is given
-    /// here goes first
+    /// Configuration file (TOML): these options in [serve] and [limits], VLANs and sites; what is
+    /// given here goes first
     #[arg(long, env = "CONFIG", value_name = "FILE", value_parser = path)]
     config: Option<PathBuf>,
     /// Layer-2 interface whose frames are taken
@@ -331,10 +331,6 @@ impl ServeArgs {
             arguments,
         })
     }
-}
-
-fn ids(vlans: &[VlanConfig]) -> Vec<VlanStack> {
-    vlans.iter().map(|vlan| vlan.id).collect()
 }
 
 /// Reads again what `config` was read from: its configuration file may have changed.

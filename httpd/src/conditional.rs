@@ -95,7 +95,7 @@ fn lists(value: &[u8], etag: &[u8], comparison: Comparison) -> bool {
 }
 
 /// An HTTP date in seconds since 1970; an invalid one is ignored (13.1.3, 13.1.4).
-fn seconds(date: &[u8]) -> Option<u64> {
+pub(crate) fn seconds(date: &[u8]) -> Option<u64> {
     let time = httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }

@@ -9,7 +9,8 @@
 //! 5. Who holds a body back is told to send it, and it is thrown away first ([`Wait::Body`]).
 //! 6. Queue head and body; what is large part by part, as the queue drains ([`answer`], [`stream`]).
 //! 7. Throw a request's body away, and go on while both sides keep the connection.
-//! 8. At the end, see the last answer through to the peer, as long as it takes any of it ([`serve`]).
+//! 8. At the end, see the last answer through to the peer, as long as it takes as
+//!    much of it as it must ([`serve`]).
 //!
 //! A connection that rests holds no buffer, and its future has room for a rest and no more: what is
 //! rare or long is boxed while it lasts.
@@ -256,13 +257,11 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             let allowed = if patient { limits.idle_timeout } else { limits.head_timeout };
             session.transport.set_deadline(Some(allowed));
         }
-        if seen > 0 && !session.content.keep_unfinished(seen) {
+        if !session.content.keep_unfinished(seen) {
             return Err(refuse(session, Status::Unavailable));
         }
         let read = session.transport.read(&mut session.input).await;
-        if seen > 0 {
-            session.content.release_unfinished(seen);
-        }
+        session.content.release_unfinished(seen);
         match read {
             // Half a request is none, and nobody waits for its answer.
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
@@ -403,16 +402,17 @@ fn plan<T: Transport>(
         Method::NotAllowed => Some(Status::MethodNotAllowed),
         Method::Unknown => Some(Status::NotImplemented),
     });
-    if let Some(status) = refused {
+    let refusal = |status, common: Common<'_>| {
         let answer = respond::refusal(status, common, head.method != Method::Head);
-        return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
+        Plan::Reply(Reply::new(&head, common, answer, Body::Sent))
+    };
+    if let Some(status) = refused {
+        return refusal(status, common);
     }
     let Ok(target) = target else {
         // The head is whole and framed, so that an answer to HEAD goes without its body
         // (RFC 9110 9.3.2); who sends such targets is not worth keeping.
-        let common = Common { persistence: Persistence::Close, ..common };
-        let answer = respond::refusal(Status::BadRequest, common, head.method != Method::Head);
-        return Plan::Reply(Reply::new(&head, common, answer, Body::Sent));
+        return refusal(Status::BadRequest, Common { persistence: Persistence::Close, ..common });
     };
     if head.method == Method::Options {
         let preflight = cors.and_then(|cors| cors.preflight(head.fields));
@@ -475,7 +475,7 @@ fn reply_to(
         }
         // The page itself is missing.
         (_, Page::Error(status)) => (respond::refusal(status, common, with_body), Body::Sent),
-        (Answer::File(file), _) => match verdict(head, file) {
+        (Answer::File(file), _) => match verdict(head, &file.etag, Some(file.modified)) {
             Verdict::NotModified => (file.head.not_modified(common), Body::Sent),
             Verdict::Failed => (file.head.precondition_failed(common, with_body), Body::Sent),
             Verdict::Proceed if with_body => file_reply(head, file, site, &entry, common, content),
@@ -504,9 +504,10 @@ fn represent(entry: Arc<Entry>, fields: &[Header<'_>]) -> Arc<Entry> {
     }
 }
 
-fn verdict(head: &Head<'_, '_>, file: &File) -> Verdict {
+/// What the conditions of a request come to for what has this tag and, if any, this date.
+fn verdict(head: &Head<'_, '_>, etag: &str, modified: Option<u64>) -> Verdict {
     if head.conditional {
-        conditional::evaluate(head.fields, file.etag.as_bytes(), Some(file.modified))
+        conditional::evaluate(head.fields, etag.as_bytes(), modified)
     } else {
         Verdict::Proceed
     }
@@ -514,13 +515,8 @@ fn verdict(head: &Head<'_, '_>, file: &File) -> Verdict {
 
 /// The answer with a document; Range is ignored, as RFC 9110 14.2 lets us.
 fn document_reply(head: &Head<'_, '_>, document: &Document, common: Common<'_>) -> (Bytes, Body) {
-    let verdict = if head.conditional {
-        conditional::evaluate(head.fields, document.etag.as_bytes(), None)
-    } else {
-        Verdict::Proceed
-    };
     let with_body = head.method == Method::Get;
-    match verdict {
+    match verdict(head, &document.etag, None) {
         Verdict::NotModified => (document.not_modified(common), Body::Sent),
         Verdict::Failed => {
             (respond::refusal(Status::PreconditionFailed, common, with_body), Body::Sent)

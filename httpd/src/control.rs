@@ -21,6 +21,8 @@ pub enum ControlError {
     Foreign(PathBuf, serde_json::Error),
     /// It says that it did not, and why.
     Refused(String),
+    /// It is not through with it, and may still do it.
+    Pending(String),
 }
 
 impl fmt::Display for ControlError {
@@ -39,6 +41,7 @@ impl fmt::Display for ControlError {
                 path.display()
             ),
             Self::Refused(why) => write!(f, "not reloaded: {why}; all is served as before"),
+            Self::Pending(why) => write!(f, "not reloaded yet: {why}"),
         }
     }
 }
@@ -57,15 +60,16 @@ pub fn ask(control: &Path, command: &str) -> Result<(String, Value), ControlErro
     Ok((answer, value))
 }
 
-/// Has the appliance behind `control` read its sites again, and says so.
+/// Has the appliance behind `control` read its sites and limits again, and says so.
 ///
 /// # Errors
-/// [`ControlError`]: they are served as before.
+/// [`ControlError`]: they are served as before, unless it is [`ControlError::Pending`].
 pub fn reload(control: &Path) -> Result<String, ControlError> {
     let (_, answer) = ask(control, "reload")?;
-    match (&answer["reloaded"]["sites"], &answer["error"]) {
-        (Value::Number(sites), _) => Ok(format!("reloaded: {sites} sites\n")),
-        (_, Value::String(why)) => Err(ControlError::Refused(why.clone())),
+    match (&answer["reloaded"]["sites"], &answer["error"], &answer["pending"]) {
+        (Value::Number(sites), ..) => Ok(format!("reloaded: {sites} sites\n")),
+        (_, Value::String(why), _) => Err(ControlError::Refused(why.clone())),
+        (.., Value::String(why)) => Err(ControlError::Pending(why.clone())),
         _ => Err(ControlError::Refused(format!("it answers {answer}"))),
     }
 }
@@ -109,6 +113,7 @@ mod tests {
         assert_eq!(answered("{\"reloaded\":{\"sites\":3}}\n").unwrap(), "reloaded: 3 sites\n");
         for (answer, part) in [
             ("{\"error\":\"a.toml: line 7: nonsense\"}", "a.toml: line 7: nonsense; all is served"),
+            ("{\"pending\":\"a disk takes its time\"}", "not reloaded yet: a disk takes its time"),
             ("[]", "it answers []"),
             ("", "give the control socket"),
         ] {

@@ -1,10 +1,17 @@
-//! Documents that are made and not read from a file, ready to send: listings, figures.
+//! Documents that are made and not read from a file, ready to send: listings.
 
 use std::hash::{DefaultHasher, Hasher};
 
 use bytes::Bytes;
 
 use crate::respond::{Common, assemble};
+
+/// Without random keys, so that replicas of the same content share their tags.
+pub(crate) fn digest(octets: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(octets);
+    hasher.finish()
+}
 
 /// A document. It has no date of its own, as what it shows changes without one, and no parts.
 #[derive(Debug)]
@@ -22,10 +29,7 @@ pub struct Document {
 impl Document {
     /// A document of this media type; `fields` are whole lines of its site and its own.
     pub fn new(content_type: &str, body: String, fields: &str) -> Self {
-        // Without random keys, so that replicas of the same content share their tags.
-        let mut hasher = DefaultHasher::new();
-        hasher.write(body.as_bytes());
-        let etag = format!("W/\"{:016x}\"", hasher.finish());
+        let etag = format!("W/\"{:016x}\"", digest(body.as_bytes()));
         let entity = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n",
             body.len()

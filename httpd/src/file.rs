@@ -1,4 +1,4 @@
-//! The configuration file: TOML, in three parts.
+//! The configuration file: TOML, in four parts.
 //!
 //! - `[serve]`: the options of `tagwire serve` by their long names. What is given on the command
 //!   line or in the environment goes before it.
@@ -85,7 +85,7 @@ struct Document {
     #[serde(default)]
     vlan: Vec<Spanned<Options>>,
     #[serde(default)]
-    limits: BTreeMap<Spanned<String>, Values>,
+    limits: Options,
     #[serde(default)]
     site: Vec<Spanned<SiteSettings>>,
 }

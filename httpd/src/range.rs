@@ -7,10 +7,10 @@
 //! "egregious").
 
 use std::ops::Range;
-use std::time::UNIX_EPOCH;
 
 use httparse::Header;
 
+use crate::conditional::seconds;
 use crate::limits::MAX_RANGES;
 
 /// What a GET is answered with.
@@ -54,10 +54,7 @@ fn is_current(value: &[u8], etag: &[u8], modified: Option<u64>) -> bool {
     if value.first() == Some(&b'"') || value.starts_with(b"W/") {
         return value == etag;
     }
-    let date =
-        std::str::from_utf8(value).ok().and_then(|text| httpdate::parse_http_date(text).ok());
-    let date = date.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    date.is_some_and(|date| Some(date.as_secs()) == modified)
+    seconds(value).is_some_and(|date| Some(date) == modified)
 }
 
 /// Reads the value of a `Range` field for a representation of `len` octets.

@@ -6,6 +6,7 @@ use crate::cli;
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::site::{Sites, check_vlans};
+use crate::vlan::ids;
 
 /// Has the workers serve these sites within these limits from now on.
 type Serve = dyn Fn(&Arc<Sites>, Limits) + Send + Sync;
@@ -57,8 +58,7 @@ impl Reloader {
         let old = &self.config;
         let new = cli::read_again(old)?;
         // Those that are served take a restart, so the sites must suit them as they are.
-        let served: Vec<_> = old.vlans.iter().map(|vlan| vlan.id).collect();
-        check_vlans(&new.sites, &served).map_err(|(_, message)| message)?;
+        check_vlans(&new.sites, &ids(&old.vlans)).map_err(|(_, message)| message)?;
         let sites = Sites::open(&new.sites, Some(before)).map_err(|error| error.to_string())?;
         let limits = new.limits;
         let rest = Config { sites: old.sites.clone(), limits: old.limits, ..new };

@@ -484,7 +484,6 @@ mod tests {
         with("GET / HTTP/1.1\r\nHost:\r\n\r\n", |head| assert_eq!(head.host, Some(&b""[..])));
     }
 
-    /// Heads at a limit and just beyond it, and what is answered to those.
     #[test]
     fn hosts_and_ports() {
         for host in [
@@ -551,6 +550,7 @@ mod tests {
         }
     }
 
+    /// Heads at a limit and just beyond it, and what is answered to those.
     #[test]
     fn limits() {
         let custom = Limits { max_head: 600, max_fields: 5, max_target: 90, ..Limits::DEFAULT };

@@ -274,8 +274,9 @@ impl Sites {
 
     /// The site that answers at `local` to `host`, which is as the request has it: a whole name goes
     /// before a pattern, a longer pattern before a shorter one, both before a site without names; on
-    /// one address a site that names it before one that does not, and so in one VLAN. None of them:
-    /// the first site that is not kept to other VLANs ([`check_vlans`] sees to it that there is one).
+    /// one address a site that names it before one that does not, and so in one VLAN. If no name
+    /// fits, the same holds among those at the address; if none is at the address, the first site
+    /// answers that is not kept to other VLANs ([`check_vlans`] sees to it that there is one).
     pub fn pick(&self, local: impl FnOnce() -> Local, host: Option<&[u8]>) -> &Arc<Site> {
         if self.others.is_empty() {
             return &self.first;
@@ -290,7 +291,8 @@ impl Sites {
             }
             let at_address = settings.addresses.contains(&local.address);
             let answers = at_address || settings.addresses.is_empty();
-            let rank = (answers, answers.then(|| (settings.match_len(name), at_address, in_vlan)));
+            // What does not answer at the address comes after all that does.
+            let rank = answers.then(|| (settings.match_len(name), at_address, in_vlan));
             if best.is_none_or(|(_, known)| rank > known) {
                 best = Some((site, rank));
             }
@@ -349,10 +351,10 @@ impl SiteSettings {
 
     /// What is said twice, and not alike.
     pub(crate) fn contradicts_itself(&self) -> Option<String> {
-        const CORS: &str = "access-control-";
-        let own = |name: &String| name.to_ascii_lowercase().starts_with(CORS);
-        let set = self.headers.iter().flat_map(|rule| &rule.set).find(|(name, _)| own(name));
-        let (name, _) = set.filter(|_| self.cors.is_some())?;
+        self.cors.as_ref()?;
+        let of_cors = |name: &str| name.to_ascii_lowercase().starts_with("access-control-");
+        let mut set = self.headers.iter().flat_map(|rule| &rule.set);
+        let (name, _) = set.find(|(name, _)| of_cors(name))?;
         Some(format!("{name} is set by [site.cors] and by [[site.headers]]; leave one out"))
     }
 

@@ -160,14 +160,14 @@ impl Report {
         let Some(Value::Array(vlans)) = self.left.remove("vlans") else { return };
         let mut rows = Vec::new();
         for vlan in vlans.iter().filter(|_| vlans.len() > 1) {
-            let texts = |name: &str| -> Option<Vec<String>> {
-                Some(vlan.get(name)?.as_array()?.iter().map(plain).collect())
+            let list = |name: &str| -> Option<String> {
+                let items: Vec<_> = vlan.get(name)?.as_array()?.iter().map(plain).collect();
+                (!items.is_empty()).then(|| items.join(", "))
             };
             let figure = |path: &str| vlan.pointer(path)?.as_u64();
-            let gateways = texts("gateways").filter(|all| !all.is_empty());
             let identity = [
-                texts("addresses").filter(|all| !all.is_empty()).map(|all| all.join(", ")),
-                gateways.map(|all| format!("gateway {}", all.join(", "))),
+                list("addresses"),
+                list("gateways").map(|all| format!("gateway {all}")),
                 figure("/mtu").map(|mtu| format!("MTU {mtu}")),
                 figure("/pcp").filter(|pcp| *pcp != 0).map(|pcp| format!("priority {pcp}")),
             ];

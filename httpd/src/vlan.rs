@@ -89,6 +89,11 @@ impl VlanConfig {
     }
 }
 
+/// Which VLANs these are.
+pub(crate) fn ids(vlans: &[VlanConfig]) -> Vec<VlanStack> {
+    vlans.iter().map(|vlan| vlan.id).collect()
+}
+
 /// Checks that each gateway can be reached directly, and that there is one for a family at the
 /// most.
 ///

@@ -1,6 +1,5 @@
 //! A file in the forms in which it is sent: as it is, and encoded.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +8,7 @@ use httparse::Header;
 
 use super::{Answer, Entry, FileId, Millis};
 use crate::date::unix_seconds;
+use crate::document::digest;
 use crate::encoding::{self, Coding};
 use crate::limits::CHUNK;
 use crate::respond::{Entity, FileHead};
@@ -100,17 +100,15 @@ impl File {
     pub(crate) fn new(site: &Site, plain: Source, encodings: Encodings, now: SystemTime) -> Self {
         let Encodings { siblings, read, compressed, progress } = encodings;
         let varies = !read.is_empty() || !compressed.is_empty() || progress != Progress::Done;
-        let name = plain.path.clone();
-        let forms = Forms { site, name: &name, varies, now };
+        let content_type = site.content_type(&plain.path);
+        let forms = Forms { content_type, fields: site.fields(&plain.path), varies, now };
         // Two siblings may be of one time and length, the files that they stand for too.
         let read = read.into_iter().map(|(coding, source)| {
             (coding, forms.form(source, Some(coding), &format!("-{coding}")))
         });
         // Another version of ours may compress the file to other octets.
         let compressed = compressed.into_iter().map(|(coding, body)| {
-            let mut digest = DefaultHasher::new();
-            digest.write(&body);
-            let mark = format!("-{coding}-{:x}", digest.finish());
+            let mark = format!("-{coding}-{:x}", digest(&body));
             let source = Source { body: Some(body), ..plain.clone() };
             (coding, forms.form(source, Some(coding), &mark))
         });
@@ -159,15 +157,16 @@ impl File {
 }
 
 /// What the representations of a file have in common.
-struct Forms<'a> {
-    site: &'a Site,
-    /// The file's path, which says what it is about.
-    name: &'a [u8],
+struct Forms {
+    /// By the file's own path, which says what it is about.
+    content_type: String,
+    /// Whole lines of its site.
+    fields: String,
     varies: bool,
     now: SystemTime,
 }
 
-impl Forms<'_> {
+impl Forms {
     /// One of them; `mark` is what its entity tag has behind what tells the file's state.
     fn form(&self, source: Source, coding: Option<Coding>, mark: &str) -> File {
         let Source { path, id, body } = source;
@@ -177,14 +176,14 @@ impl Forms<'_> {
         // No inode: replicas of the same content on several nodes share their validators.
         let etag = format!("\"{:x}.{:x}-{:x}{mark}\"", id.modified, id.modified_ns, id.len);
         let entity = Entity {
-            content_type: &self.site.content_type(self.name),
+            content_type: &self.content_type,
             coding,
             len: body.as_ref().map_or(id.len, |body| body.len() as u64),
             modified,
             etag: &etag,
             varies: self.varies,
         };
-        let head = FileHead::new(&entity, &self.site.fields(self.name));
+        let head = FileHead::new(&entity, &self.fields);
         File { id, path, modified, etag: etag.into(), head, body, variants: None }
     }
 }

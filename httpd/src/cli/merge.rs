@@ -15,7 +15,7 @@ use crate::config::parse_vlan;
 use crate::file::{self, File, Given, Table};
 use crate::limits::HEADING;
 use crate::site::{self, SiteSettings};
-use crate::vlan::VlanConfig;
+use crate::vlan::{VlanConfig, ids};
 
 /// An option by its long name, and the arguments that give it.
 type AsArguments = (String, Vec<OsString>);
@@ -36,7 +36,7 @@ impl Settings {
     /// The VLANs that are served, if the file says which; what else says so goes before it.
     pub(super) fn served(&self) -> Option<Vec<VlanStack>> {
         if !self.vlans.is_empty() {
-            return Some(self.vlans.iter().map(|vlan| vlan.id).collect());
+            return Some(ids(&self.vlans));
         }
         let (_, arguments) = self.options.iter().find(|(name, _)| name == "vlan")?;
         let value = arguments.first()?.to_str()?.split_once('=')?.1;

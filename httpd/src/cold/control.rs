@@ -25,10 +25,11 @@ use crate::cache::Cache;
 /// The rest of the appliance, as commands reach it. Neither may block: the cold side calls them;
 /// the answer comes from any thread, at any time soon.
 pub trait Appliance: Send + Sync {
-    /// Gathers a JSON object. Its members stand beside `version` and `cache` in `status`.
+    /// Gathers a JSON object. Its members stand beside `version`, `cache` and `watch` in `status`.
     fn status(&self, reply: oneshot::Sender<Value>);
 
-    /// Reads the sites again and serves them: how many there are, or in one line why not.
+    /// Reads sites and limits again and serves by them: how many sites there are, or in one line
+    /// why not.
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>);
 }
 
@@ -178,7 +179,7 @@ async fn reload(appliance: &dyn Appliance) -> Value {
         Ok(Ok(Ok(sites))) => json!({ "reloaded": { "sites": sites } }),
         Ok(Ok(Err(why))) => json!({ "error": why }),
         Ok(Err(oneshot::Canceled)) => json!({ "error": "no thread can be had for it" }),
-        Err(_) => json!({ "error": "not yet; a disk takes its time, the log will say" }),
+        Err(_) => json!({ "pending": "a disk takes its time, the log will say" }),
     }
 }
 

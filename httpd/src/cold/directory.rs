@@ -17,20 +17,14 @@ pub(super) fn list(site: &Site, path: &[u8]) -> Result<Listing, Stop> {
     let (mut items, mut octets, mut more) = (Vec::new(), 0, false);
     while let Some(entry) = names.read() {
         let entry = entry.map_err(refused)?;
-        let name = entry.file_name().to_bytes();
-        if octets + name.len() > MAX_LISTED_OCTETS {
+        let at = names.fd().map_err(refused)?;
+        let Some(item) = look(site, path, at, &entry) else { continue };
+        if items.len() == MAX_LISTED || octets + item.name.len() > MAX_LISTED_OCTETS {
             more = true;
             break;
         }
-        let at = names.fd().map_err(refused)?;
-        if let Some(item) = look(site, path, at, &entry) {
-            if items.len() == MAX_LISTED {
-                more = true;
-                break;
-            }
-            octets += name.len();
-            items.push(item);
-        }
+        octets += item.name.len();
+        items.push(item);
     }
     Ok(Listing::new(site, path, id, items, more))
 }

@@ -152,9 +152,7 @@ impl Root {
 
     /// Looks at `path` without opening it.
     pub(super) fn find(&self, path: &[u8], walk: Walk) -> Result<Found, Stop> {
-        let path = if path.is_empty() { b"." } else { path };
-        let found = self.go(path, OFlags::PATH, walk)?;
-        let stat = fstat(&found).map_err(|error| Stop::Refused(refusal(path, error)))?;
+        let (_, stat) = self.go(path, OFlags::PATH, walk)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Found::File(identity(&stat))),
             FileType::Directory => Ok(Found::Directory(identity(&stat))),
@@ -166,34 +164,36 @@ impl Root {
     pub(super) fn open_file(&self, path: &[u8], walk: Walk) -> Result<(OwnedFd, FileId), Stop> {
         // NONBLOCK: should a FIFO have taken the file's place since, opening it does not hang.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self.go(path, flags, walk)?;
-        let refused = |error| Stop::Refused(refusal(path, error));
-        let stat = fstat(&file).map_err(refused)?;
+        let (file, stat) = self.go(path, flags, walk)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Stop::Refused(Status::Forbidden));
         }
         // io_uring would answer EAGAIN instead of waiting for the disk.
-        rustix::fs::fcntl_setfl(&file, OFlags::empty()).map_err(refused)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::empty())
+            .map_err(|error| Stop::Refused(refusal(path, error)))?;
         Ok((file, identity(&stat)))
     }
 
     /// Opens the directory at `path`, as it is now.
     pub(super) fn open_directory(&self, path: &[u8]) -> Result<(OwnedFd, FileId), Stop> {
-        let path = if path.is_empty() { b"." } else { path };
-        let directory = self.go(path, OFlags::RDONLY | OFlags::DIRECTORY, Walk::Any)?;
-        let stat = fstat(&directory).map_err(|error| Stop::Refused(refusal(path, error)))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let (directory, stat) = self.go(path, flags, Walk::Any)?;
         Ok((directory, identity(&stat)))
     }
 
-    fn go(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<OwnedFd, Stop> {
+    fn go(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<(OwnedFd, Stat), Stop> {
         if walk == Walk::Plain && !self.local {
             return Err(Stop::NotPlain);
         }
-        self.open_beneath(path, flags, walk).map_err(|error| match (walk, error) {
+        let path = if path.is_empty() { b"." } else { path };
+        let refused = |error| Stop::Refused(refusal(path, error));
+        let found = self.open_beneath(path, flags, walk).map_err(|error| match (walk, error) {
             // Not in memory; another mount, or out of www-root; a symlink.
             (Walk::Plain, Errno::AGAIN | Errno::XDEV | Errno::LOOP) => Stop::NotPlain,
-            _ => Stop::Refused(refusal(path, error)),
-        })
+            _ => refused(error),
+        })?;
+        let stat = fstat(&found).map_err(refused)?;
+        Ok((found, stat))
     }
 
     fn open_beneath(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<OwnedFd, Errno> {

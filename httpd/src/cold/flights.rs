@@ -77,7 +77,8 @@ impl Flights {
         }
         place.insert(Passengers { waiters: waiter.into_iter().collect(), meanwhile: None });
         drop(under_way);
-        let flight = Flight { flights: Rc::clone(self), key, known };
+        let result = Err(LoadError::Unreadable);
+        let flight = Flight { flights: Rc::clone(self), key, known, result };
         spawn(flight.fly(load));
         true
     }
@@ -89,32 +90,32 @@ struct Flight {
     key: Key,
     /// What is in the cache, however old.
     known: Option<Arc<Entry>>,
+    /// What those get who wait when it ends.
+    result: Result<Loaded, LoadError>,
 }
 
 impl Flight {
-    async fn fly(self, load: impl Future<Output = Result<Loaded, LoadError>>) {
-        let result = {
-            let mut load = pin!(async {
-                // The semaphore is never closed.
-                let _permit = self.flights.permits.acquire().await;
-                load.await
-            });
-            let early = match &self.known {
-                Some(known) => match timeout(COMPARISON_PATIENCE, load.as_mut()).await {
-                    Ok(result) => Some(result),
-                    Err(_) => {
-                        self.delay(known);
-                        None
-                    }
-                },
-                None => None,
-            };
-            match early {
-                Some(result) => result,
-                None => load.await,
+    async fn fly(mut self, load: impl Future<Output = Result<Loaded, LoadError>>) {
+        self.result = self.loaded(load).await;
+    }
+
+    /// The result of `load`; who waits too long for it gets meanwhile what is known.
+    async fn loaded(
+        &self,
+        load: impl Future<Output = Result<Loaded, LoadError>>,
+    ) -> Result<Loaded, LoadError> {
+        let mut load = pin!(async {
+            // The semaphore is never closed.
+            let _permit = self.flights.permits.acquire().await;
+            load.await
+        });
+        if let Some(known) = &self.known {
+            match timeout(COMPARISON_PATIENCE, load.as_mut()).await {
+                Ok(result) => return result,
+                Err(_) => self.delay(known),
             }
-        };
-        self.land(&result);
+        }
+        load.await
     }
 
     /// Lets those go who wait, and all who come, with what is known.
@@ -131,21 +132,18 @@ impl Flight {
             waiter.answer(Ok(Loaded::Entry(Arc::clone(known))));
         }
     }
-
-    fn land(&self, result: &Result<Loaded, LoadError>) {
-        let passengers = self.flights.under_way.borrow_mut().remove(&self.key);
-        for waiter in passengers.into_iter().flat_map(|passengers| passengers.waiters) {
-            waiter.answer(result.clone());
-        }
-    }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        // First, as who gets an answer may ask again at once.
         if let Some(known) = &self.known {
             known.freshness.give_up();
         }
-        self.land(&Err(LoadError::Unreadable));
+        let passengers = self.flights.under_way.borrow_mut().remove(&self.key);
+        for waiter in passengers.into_iter().flat_map(|passengers| passengers.waiters) {
+            waiter.answer(self.result.clone());
+        }
     }
 }
 

@@ -37,14 +37,7 @@ const READ_ATTEMPTS: usize = 3;
 
 /// Takes commands until every sender is gone.
 pub(super) async fn run(cache: Arc<Cache>, watch: Arc<Watch>, mut queue: mpsc::Receiver<Command>) {
-    let loader = Rc::new(Loader {
-        cache,
-        watch,
-        flights: Flights::new(),
-        compressors: Compressors::new(),
-        open: RefCell::default(),
-        sweeping: Cell::new(false),
-    });
+    let loader = Loader::new(cache, watch);
     while let Some(command) = queue.recv().await {
         loader.take(command);
     }
@@ -88,6 +81,17 @@ impl Draft {
 }
 
 impl Loader {
+    fn new(cache: Arc<Cache>, watch: Arc<Watch>) -> Rc<Self> {
+        Rc::new(Self {
+            cache,
+            watch,
+            flights: Flights::new(),
+            compressors: Compressors::new(),
+            open: RefCell::default(),
+            sweeping: Cell::new(false),
+        })
+    }
+
     fn take(self: &Rc<Self>, command: Command) {
         match command {
             Command::Load { site, path, known, waiter } => {
@@ -252,16 +256,16 @@ impl Loader {
         if wanted.is_empty() {
             return None;
         }
+        encodings.progress = Progress::PutOff;
         // What is not kept would be compressed for each request.
-        let start = || self.compressors.start(&plain.path, wanted, body.clone());
-        let compressed = settled.then(start).flatten();
-        encodings.progress = match compressed {
-            Some(_) => Progress::UnderWay,
-            None => {
-                self.cache.count_compression_put_off();
-                Progress::PutOff
-            }
-        };
+        if !*settled {
+            return None;
+        }
+        let compressed = self.compressors.start(&plain.path, wanted, body.clone());
+        match compressed {
+            Some(_) => encodings.progress = Progress::UnderWay,
+            None => self.cache.count_compression_put_off(),
+        }
         compressed
     }
 

@@ -72,7 +72,6 @@ struct State {
     /// What is known of directories by their paths, with a slash at the end, if there is no
     /// symlink on the way.
     trails: HashMap<SiteId, HashMap<Box<[u8]>, Remembered>>,
-    remembered: usize,
     /// When watches that nobody needs were looked for.
     swept: Option<Millis>,
 }
@@ -168,10 +167,10 @@ impl Watch {
             return trail;
         }
         let mut state = self.state();
-        if state.remembered >= MAX_TRAILS {
+        if state.remembered() >= MAX_TRAILS {
             state.forget_unused();
         }
-        if state.remembered < MAX_TRAILS {
+        if state.remembered() < MAX_TRAILS {
             let (directory, of_site) =
                 (directory_of(path), state.trails.entry(site.id).or_default());
             let remembered = Remembered { trail: trail.clone(), since };
@@ -183,7 +182,6 @@ impl Watch {
                 },
                 None => {
                     of_site.insert(directory.into(), remembered);
-                    state.remembered += 1;
                 }
             }
         }
@@ -194,7 +192,6 @@ impl Watch {
     pub(super) fn retain(&self, keep: impl Fn(SiteId) -> bool) {
         let mut state = self.state();
         state.trails.retain(|site, _| keep(*site));
-        state.remembered = state.trails.values().map(HashMap::len).sum();
         self.sweep(&mut state);
     }
 
@@ -339,7 +336,6 @@ impl Watch {
         self.failed.store(true, Ordering::Relaxed);
         let mut state = self.state();
         state.trails.clear();
-        state.remembered = 0;
         state.directories.drain().for_each(|(_, directory)| directory.lose());
     }
 
@@ -354,6 +350,11 @@ impl Watch {
 }
 
 impl State {
+    /// Directories whose ways are remembered.
+    fn remembered(&self) -> usize {
+        self.trails.values().map(HashMap::len).sum()
+    }
+
     /// Forgets the ways that no entry goes.
     fn forget_unused(&mut self) {
         for of_site in self.trails.values_mut() {
@@ -361,7 +362,6 @@ impl State {
                 known.trail.as_ref().is_some_and(|trail| Arc::strong_count(trail) > 1)
             });
         }
-        self.remembered = self.trails.values().map(HashMap::len).sum();
     }
 }
 

@@ -126,14 +126,17 @@ impl Door {
         }
         let place = match limits.max_per_address {
             0 => None,
-            most => Some(self.census.place(peer.into(), most)),
+            most => {
+                let place = self.census.place(peer.into(), most);
+                if place.is_none() {
+                    self.census.served.fetch_sub(1, Ordering::Relaxed);
+                    return Err(Status::TooManyRequests);
+                }
+                place
+            }
         };
-        if let Some(None) = place {
-            self.census.served.fetch_sub(1, Ordering::Relaxed);
-            return Err(Status::TooManyRequests);
-        }
         self.counted += 1;
-        Ok(place.flatten())
+        Ok(place)
     }
 
     /// Room to turn one more away with a word; `None`: too many are being told.

@@ -81,6 +81,11 @@ fn add_figures(all: &mut Map<String, Value>, other: &Map<String, Value>) {
     }
 }
 
+/// Counters by their names, as figures.
+pub(super) fn figures(counters: impl Iterator<Item = (&'static str, u64)>) -> Map<String, Value> {
+    counters.map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
 /// Adds figures to figures of the same names.
 pub(super) fn add(sum: &mut Value, more: &Value) {
     match (sum, more) {

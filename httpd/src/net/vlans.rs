@@ -16,13 +16,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tagwire_netstack::{AddressState, FrameMeta, Instant, Stack, Transmit, VlanStack};
 
-use super::gather::add;
+use super::gather::{add, figures};
 use super::reactor::Reactor;
 use super::stream::Stream;
 
 /// Figures of each VLAN that are added up.
-pub(super) const SUMS: [&str; 6] =
-    ["connections", "half_open", "time_wait", "memory", "neighbors", "stack"];
+const SUMS: [&str; 6] = ["connections", "half_open", "time_wait", "memory", "neighbors", "stack"];
 
 /// One VLAN of a worker.
 struct Vlan {
@@ -132,8 +131,7 @@ impl Vlan {
         let counts = stack.counts();
         let tag = (self.id != VlanStack::UNTAGGED).then(|| self.id.to_string());
         let states: Value = stack.address_states().map(|it| address_state(&tag, it)).collect();
-        let counters: Map<String, Value> =
-            stack.stats().iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let counters = figures(stack.stats().iter());
         let mut status = self.identity.clone();
         let figures = json!({
             "ready": has_all_addresses(stack),

@@ -22,7 +22,7 @@ use tagwire_netstack::{
 };
 
 use super::admission::Door;
-use super::gather::Part;
+use super::gather::{Part, figures};
 use super::post::{self, Letter, Note, Post};
 use super::reactor::Reactor;
 use super::stream::Stream;
@@ -339,21 +339,13 @@ impl HttpWorker {
         let uptime = self.vlans.at(0).now().since(self.started);
         let lost = std::iter::once(("notes_lost", self.post.lost()));
         let driver = self.driver.iter().chain(lost).chain(self.syn_flood.status());
-        let driver: Map<String, Value> =
-            driver.map(|(name, value)| (name.to_owned(), value.into())).collect();
-        let http: serde_json::Map<String, Value> = self
-            .content
-            .tally
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
         let mut status = json!({
             "uptime_seconds": uptime.as_secs_f64(),
             "link_up": self.link_up,
             "draining": self.drain.is_some(),
             "ready": self.link_up && self.drain.is_none() && self.vlans.have_all_addresses(),
-            "http": http,
-            "driver": driver,
+            "http": figures(self.content.tally.iter()),
+            "driver": figures(driver),
         });
         if let Some(status) = status.as_object_mut() {
             status.extend(self.vlans.status());

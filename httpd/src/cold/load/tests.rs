@@ -9,18 +9,6 @@ use crate::cold::runtime::Runtime;
 use crate::limits::COMPRESSION_QUEUE;
 use crate::site::SiteSettings;
 
-fn loader() -> Rc<Loader> {
-    let cache = Arc::new(Cache::new(1 << 26));
-    Rc::new(Loader {
-        watch: Watch::new(false, Arc::clone(&cache)),
-        cache,
-        flights: Flights::new(),
-        compressors: Compressors::new(),
-        open: RefCell::default(),
-        sweeping: Cell::new(false),
-    })
-}
-
 /// A site whose texts are compressed.
 fn site(root: &TempDir) -> Arc<Site> {
     let settings = SiteSettings {
@@ -33,6 +21,16 @@ fn site(root: &TempDir) -> Arc<Site> {
 
 fn text() -> String {
     "one line like the other\n".repeat(100)
+}
+
+/// A www-root with a text in it, and what loads it.
+fn bench() -> (TempDir, Rc<Loader>, Arc<Site>) {
+    let root = TempDir::new().unwrap();
+    fs::write(root.path().join("a.txt"), text()).unwrap();
+    let cache = Arc::new(Cache::new(1 << 26));
+    let watch = Watch::new(false, Arc::clone(&cache));
+    let site = site(&root);
+    (root, Loader::new(cache, watch), site)
 }
 
 /// How far its compression is, whether it says that it varies, and whether it is sent encoded.
@@ -58,9 +56,7 @@ async fn replaced(loader: &Loader, site: &Site, unfinished: &Arc<Entry>) -> Arc<
 
 #[test]
 fn a_compression_that_takes_long_is_not_waited_for() {
-    let root = TempDir::new().unwrap();
-    fs::write(root.path().join("a.txt"), text()).unwrap();
-    let (loader, site) = (loader(), site(&root));
+    let (_root, loader, site) = bench();
     Runtime::start().unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let entry = loader.entry(&site, b"a.txt", None).await;
@@ -77,9 +73,7 @@ fn a_compression_that_takes_long_is_not_waited_for() {
 
 #[test]
 fn a_file_that_changes_meanwhile_is_not_replaced() {
-    let root = TempDir::new().unwrap();
-    fs::write(root.path().join("a.txt"), text()).unwrap();
-    let (loader, site) = (loader(), site(&root));
+    let (root, loader, site) = bench();
     Runtime::start().unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let first = loader.entry(&site, b"a.txt", None).await;
@@ -97,9 +91,7 @@ fn a_file_that_changes_meanwhile_is_not_replaced() {
 
 #[test]
 fn what_is_too_much_for_now_is_compressed_another_time() {
-    let root = TempDir::new().unwrap();
-    fs::write(root.path().join("a.txt"), text()).unwrap();
-    let (loader, site) = (loader(), site(&root));
+    let (_root, loader, site) = bench();
     Runtime::start().unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let start = || loader.compressors.start(b"", vec![Coding::Gzip], Bytes::from(text()));
