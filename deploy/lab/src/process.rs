@@ -4,7 +4,8 @@
 //! the next, so that the process id stays the same all along:
 //!
 //! ```text
-//! nsenter --net=/run/netns/NAME -- [taskset -c CPUS] setpriv --pdeathsig KILL [identity] -- PROGRAM ARGS
+//! nsenter --net=/run/netns/NAME -- [taskset -c CPUS] [unshare --mount -- sh -c MOUNT]
+//!     setpriv --pdeathsig KILL [identity] -- PROGRAM ARGS
 //! ```
 //!
 //! A process dies with its [`LabProcess`], with the lab, and with the process that runs

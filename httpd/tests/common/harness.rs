@@ -67,3 +67,12 @@ pub(crate) fn skipped(cases: usize) -> ExitCode {
     println!("\ntest result: ok. 0 passed; 0 failed; {cases} ignored");
     ExitCode::SUCCESS
 }
+
+/// No two cases have one name.
+pub(crate) fn check_names<'a>(names: impl Iterator<Item = &'a str>) {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    if let Some(two) = names.windows(2).find(|two| two[0] == two[1]) {
+        panic!("two cases of the name {}", two[0]);
+    }
+}

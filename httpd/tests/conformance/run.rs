@@ -54,11 +54,7 @@ fn check_table(all: &[Case]) {
         let twice = DIFFERENCES[..at].iter().any(|it| it.case == line.case && it.who == line.who);
         assert!(!twice, "{} is in the table twice", line.case);
     }
-    let mut names: Vec<&str> = all.iter().map(|case| case.name).collect();
-    names.sort_unstable();
-    if let Some(two) = names.windows(2).find(|two| two[0] == two[1]) {
-        panic!("two cases of the name {}", two[0]);
-    }
+    harness::check_names(all.iter().map(|case| case.name));
 }
 
 fn argued(case: &str, who: Name) -> Option<&'static Difference> {

@@ -221,8 +221,20 @@ impl Bed {
 
     /// A counter of the stack.
     pub(crate) fn counted(&self, counter: &str) -> u64 {
+        self.figure("stack", counter)
+    }
+
+    /// A figure of a part of the status.
+    pub(crate) fn figure(&self, part: &str, name: &str) -> u64 {
         let status = self.status();
-        status["stack"][counter].as_u64().unwrap_or_else(|| panic!("no {counter} in {status}"))
+        status[part][name].as_u64().unwrap_or_else(|| panic!("no {part}.{name} in {status}"))
+    }
+
+    /// Writes the configuration file; where it is.
+    pub(crate) fn configure(&self, text: &str) -> String {
+        let path = self.lab.scratch().join("tagwire.toml");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
     }
 
     /// A field of /proc/PID/status in KiB.

@@ -126,7 +126,6 @@ fn changes_are_seen(bed: &Bed) {
 
 /// Starts an appliance that serves one www-root as three sites.
 fn start(bed: &mut Bed, watch: &str) {
-    let config = bed.lab().scratch().join("tagwire.toml");
     let www = bed.lab().scratch().join("www");
     let www = www.display();
     let text = format!(
@@ -134,8 +133,7 @@ fn start(bed: &mut Bed, watch: &str) {
          [[site]]\nhosts = [\"app\"]\nwww-root = \"{www}\"\nfallback = \"app.html\"\n\n\
          [[site]]\nhosts = [\"err\"]\nwww-root = \"{www}\"\nerror-pages = {{ 404 = \"404.html\" }}\n"
     );
-    fs::write(&config, text).unwrap();
-    let config = config.to_str().unwrap().to_owned();
+    let config = bed.configure(&text);
     bed.start(&["--config", &config]);
 }
 
@@ -184,11 +182,10 @@ fn a_reload_moves_the_watches() {
     bed.put("old/deep/er/page.txt", b"old");
     bed.put("new/page.txt", b"new");
     let www = bed.lab().scratch().join("www");
-    let config = bed.lab().scratch().join("tagwire.toml");
     let reload = |other: &str| {
-        let (www, config) = (www.display(), &config);
+        let www = www.display();
         let other = format!("[[site]]\nhosts = [\"other\"]\nwww-root = \"{www}/{other}\"\n");
-        fs::write(config, format!("[[site]]\nwww-root = \"{www}\"\n\n{other}")).unwrap();
+        bed.configure(&format!("[[site]]\nwww-root = \"{www}\"\n\n{other}"));
         bed.command(&["reload", "--control"]).arg(bed.control()).stdout_string().unwrap();
     };
     reload("old");

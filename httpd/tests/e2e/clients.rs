@@ -199,16 +199,15 @@ fn a_browser_shows_a_page_seeks_in_a_sound_and_revalidates() {
     bed.put("assets/image.svg", SVG.as_bytes());
     bed.put("assets/icon.svg", SVG.as_bytes());
     bed.put("sound.wav", &sound);
-    let config = bed.lab().scratch().join("tagwire.toml");
     // So that a reload asks for each of them again, whatever a browser thinks of its age.
     let text = format!(
         "[[site]]\nwww-root = \"{}\"\n[[site.headers]]\npath = \"/**\"\n\
          set = {{ Cache-Control = \"no-cache\" }}\n",
         bed.www().display()
     );
-    fs::write(&config, text).unwrap();
+    let config = bed.configure(&text);
     let command = bed
-        .command(&["serve", "--config", config.to_str().unwrap(), "--interface", "macvlan0"])
+        .command(&["serve", "--config", &config, "--interface", "macvlan0"])
         .args(["--vlan", &bed.lab().vlan().unwrap().to_string()])
         .args(["--address", "192.168.123.150/24", "--control", bed.control().to_str().unwrap()]);
     bed.start_with(command);

@@ -165,14 +165,13 @@ fn sites_say_what_they_compress() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
     let octets = text(5);
     bed.put("a.txt", &octets);
-    let config = bed.lab().scratch().join("tagwire.toml");
     let www = bed.www().display().to_string();
     let settings = format!(
         "[[site]]\nwww-root = \"{www}\"\n[[site]]\nhosts = [\"off.example\"]\nwww-root = \"{www}\"\n\
          compress = \"off\"\n[[site]]\nhosts = [\"br.example\"]\nwww-root = \"{www}\"\ncompress = \"br\"\n"
     );
-    fs::write(&config, settings).unwrap();
-    bed.start(&["--config", config.to_str().unwrap()]);
+    let config = bed.configure(&settings);
+    bed.start(&["--config", &config]);
     for (host, coding) in
         [("any.example", Some("gzip")), ("off.example", None), ("br.example", Some("br"))]
     {

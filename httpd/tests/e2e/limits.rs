@@ -1,6 +1,5 @@
 //! Limits from end to end: who takes too much is told so or cut off, and the others are served.
 
-use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
@@ -13,8 +12,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A counter of the HTTP side.
 fn counted(bed: &Bed, counter: &str) -> u64 {
-    let status = bed.status();
-    status["http"][counter].as_u64().unwrap_or_else(|| panic!("no {counter} in {status}"))
+    bed.figure("http", counter)
 }
 
 /// Connections that have had an answer, and so are there.
@@ -35,10 +33,9 @@ fn answer(bed: &Bed) -> Answer {
 #[test]
 pub(crate) fn a_client_has_so_many_connections_whatever_worker_they_come_to() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
-    let config = bed.lab().scratch().join("tagwire.toml");
-    let write = |most: &str| fs::write(&config, format!("[limits]\nmax-per-address = {most}\n"));
-    write("6").unwrap();
-    bed.start(&["--workers", "3", "--config", config.to_str().unwrap()]);
+    let write = |bed: &Bed, most| bed.configure(&format!("[limits]\nmax-per-address = {most}\n"));
+    let config = write(&bed, "6");
+    bed.start(&["--workers", "3", "--config", &config]);
     let mut clients = served(&bed, 6);
     let mut turned_away = Client::connect(&bed);
     let answered = turned_away.get("/");
@@ -59,7 +56,7 @@ pub(crate) fn a_client_has_so_many_connections_whatever_worker_they_come_to() {
     assert!(counted(&bed, "over_max_per_address") >= 1);
 
     // SIGHUP changes it; those that are there stay.
-    write("0").unwrap();
+    write(&bed, "0");
     bed.appliance().signal(Signal::HUP).unwrap();
     wait_until("the limit is gone", SOON, || {
         clients.extend([Client::connect(&bed), Client::connect(&bed)]);

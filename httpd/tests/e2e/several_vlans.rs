@@ -27,7 +27,6 @@ impl Network<'_> {
 
 /// Writes a configuration file for the bed's pod.
 fn write(bed: &Bed, text: &str) -> String {
-    let path = bed.lab().scratch().join("tagwire.toml");
     let (www, control) = (bed.www(), bed.control());
     let root = if text.contains("www-root") {
         String::new()
@@ -35,9 +34,9 @@ fn write(bed: &Bed, text: &str) -> String {
         format!("www-root = \"{}\"\n", www.display())
     };
     let control = control.display();
-    let text = format!("[serve]\ninterface = \"macvlan0\"\ncontrol = \"{control}\"\n{root}{text}");
-    fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
+    bed.configure(&format!(
+        "[serve]\ninterface = \"macvlan0\"\ncontrol = \"{control}\"\n{root}{text}"
+    ))
 }
 
 #[test]

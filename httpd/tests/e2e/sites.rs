@@ -22,7 +22,7 @@ fn curl(bed: &Bed, host: &str, path: &str, more: &[&str]) -> (String, Vec<u8>) {
 pub(crate) fn a_file_names_sites_and_sighup_reads_it_again() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
     let scratch = bed.lab().scratch().to_owned();
-    let (config, other) = (scratch.join("tagwire.toml"), scratch.join("other"));
+    let other = scratch.join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("index.html"), "the other").unwrap();
     fs::write(other.join("none.html"), "nothing here").unwrap();
@@ -32,8 +32,7 @@ pub(crate) fn a_file_names_sites_and_sighup_reads_it_again() {
          [[site.headers]]\npath = \"/**\"\nset = {{ Cache-Control = \"no-cache\" }}\n",
         other.display()
     );
-    fs::write(&config, &text).unwrap();
-    let path = config.to_str().unwrap();
+    let path = &*bed.configure(&text);
     let checked = bed.command(&["check", path]).stdout_string().unwrap();
     assert!(checked.contains("fine: 2 options, 2 sites"), "{checked}");
     // The command line goes first: another port, and the first site's www-root.
@@ -50,14 +49,14 @@ pub(crate) fn a_file_names_sites_and_sighup_reads_it_again() {
     assert_eq!(answer.field("X-Content-Type-Options"), Some("nosniff"));
 
     // A mistake changes nothing, and says where it is.
-    fs::write(&config, format!("{text}nonsense = 1\n")).unwrap();
+    bed.configure(&format!("{text}nonsense = 1\n"));
     bed.appliance().signal(Signal::HUP).unwrap();
     bed.appliance().wait_for_line("not reloaded", Duration::from_secs(10)).unwrap();
     assert!(bed.appliance().log().contains("tagwire.toml: line 16: "), "{}", bed.appliance().log());
     assert_eq!(curl(&bed, "other.example", "/", &[]).1, b"the other");
 
     // The connection that is there lives on.
-    fs::write(&config, text.replace("no-cache", "max-age=60")).unwrap();
+    bed.configure(&text.replace("no-cache", "max-age=60"));
     bed.appliance().signal(Signal::HUP).unwrap();
     wait_until("the new sites are served", Duration::from_secs(10), || {
         client.send(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
@@ -70,13 +69,12 @@ pub(crate) fn a_file_names_sites_and_sighup_reads_it_again() {
 #[test]
 pub(crate) fn the_control_socket_has_them_read_again() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
-    let config = bed.lab().scratch().join("tagwire.toml");
     let text = format!(
         "[[site]]\nwww-root = \"{}\"\n\n[site.cors]\norigins = [\"https://app.example\"]\n",
         bed.www().display()
     );
-    fs::write(&config, &text).unwrap();
-    bed.start(&["--config", config.to_str().unwrap()]);
+    let config = bed.configure(&text);
+    bed.start(&["--config", &config]);
     let mut client = Client::connect(&bed);
     let mut allowed = |bed: &Bed| {
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\n\r\n");
@@ -89,7 +87,7 @@ pub(crate) fn the_control_socket_has_them_read_again() {
     let reload = |bed: &Bed| bed.command(&["reload", "--control"]).arg(&control).output().unwrap();
 
     // A mistake is said to who asks, and changes nothing.
-    fs::write(&config, format!("{text}credentials = 1\n")).unwrap();
+    bed.configure(&format!("{text}credentials = 1\n"));
     let output = reload(&bed);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let error = String::from_utf8(output.stderr).unwrap();
@@ -98,7 +96,7 @@ pub(crate) fn the_control_socket_has_them_read_again() {
     assert_eq!(allowed(&bed).as_deref(), Some("https://app.example"));
 
     // Once it says that it is done, all workers were told.
-    fs::write(&config, text.replace("[\"https://app.example\"]", "\"*\"")).unwrap();
+    bed.configure(&text.replace("[\"https://app.example\"]", "\"*\""));
     let output = reload(&bed);
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"reloaded: 1 sites\n"[..]));
     wait_until("the new sites are served", Duration::from_secs(10), || {
@@ -136,16 +134,15 @@ pub(crate) fn downloads_are_resumed() {
 #[test]
 pub(crate) fn directories_are_listed() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
-    let config = bed.lab().scratch().join("tagwire.toml");
     let site = format!("[[site]]\nwww-root = \"{}\"\nlisting = \"auto\"\n", bed.www().display());
-    fs::write(&config, site).unwrap();
+    let config = bed.configure(&site);
     bed.put("some files/a&b.txt", b"hello");
     bed.put("some files/.hidden", b"x");
     // Nothing that the appliance may read, and so nothing that it may list.
     let closed = bed.www().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
-    bed.start(&["--config", config.to_str().unwrap()]);
+    bed.start(&["--config", &config]);
     let (status, page) = curl(&bed, "x", "/some%20files/", &[]);
     let page = String::from_utf8(page).unwrap();
     assert_eq!(status, "200");
