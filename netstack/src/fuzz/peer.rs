@@ -21,6 +21,8 @@ pub(super) fn own_octet(offset: usize) -> u8 {
 pub(super) struct Peer {
     /// The stack's initial sequence number, once its SYN-ACK was seen.
     pub(super) iss: Option<SeqNum>,
+    /// All that it ever stated: each may be a cookie.
+    stated: Vec<SeqNum>,
     /// One past the peer's own SYN, as the SYN-ACK acknowledged it.
     pub(super) first: SeqNum,
     /// The stack's RCV.NXT, as far as it has said.
@@ -74,6 +76,12 @@ impl Peer {
             self.own_scale = self.own_scale.max(shift);
             self.rival = self.opening && (self.rival || self.syn != segment.seq);
             (self.syn, self.guessing, self.opening) = (segment.seq, true, true);
+        } else if segment.flags.has(Flags::ACK)
+            && let Some(cookie) = self.stated.iter().find(|iss| **iss + 1 == segment.ack)
+            && self.iss != Some(*cookie)
+        {
+            // The cookie of an earlier SYN opens a connection too, as long as it lasts.
+            (self.rival, self.guessing) = (true, true);
         }
         let Some(iss) = self.iss else { return };
         // Only an acknowledgement of what was sent can be believed.
@@ -95,6 +103,7 @@ impl Peer {
         }
         if segment.flags.has(Flags::SYN) {
             if self.iss != Some(segment.seq) || self.first != segment.ack {
+                self.stated.push(segment.seq);
                 self.iss = Some(segment.seq);
                 self.first = segment.ack;
                 self.expected = segment.ack;
