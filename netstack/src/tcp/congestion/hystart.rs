@@ -3,6 +3,11 @@
 //! A round trip that has become longer means that a queue is building. Growth then goes on at a
 //! quarter of the speed (Conservative Slow Start), for as long as it takes to be sure: if the
 //! round trip falls again it was noise, and slow start goes on.
+//!
+//! The RFC takes five rounds to be sure, in which the window triples, and where no loss evens it
+//! out afterwards three times the share of a neighbour whose slow start has ended at the
+//! first sign (Linux's HyStart does) stays ours. So it is over as soon as a round is longer than
+//! the one before by an eighth again: what follows a window that grows by a quarter is its own queue.
 
 use std::time::Duration;
 
@@ -178,6 +183,14 @@ impl HyStart {
                 Phase::Conservative { baseline, .. } if now < baseline => {
                     self.phase = Phase::SlowStart;
                 }
+                Phase::Conservative { rounds, .. }
+                    if rounds < CONSERVATIVE_ROUNDS
+                        && now.nanos().saturating_sub(before.nanos())
+                            >= before.nanos() / THRESHOLD_DIVISOR =>
+                {
+                    self.finish();
+                    return Growth::Over;
+                }
                 Phase::Conservative { .. } | Phase::Done => {}
             }
         }
@@ -233,6 +246,16 @@ mod tests {
         // It does not begin again.
         assert_eq!(round(&mut hystart, 8, 10), FULL);
         assert_eq!(round(&mut hystart, 9, 500), FULL);
+    }
+
+    #[test]
+    fn a_round_trip_that_grows_with_the_window_ends_it_in_the_next_round() {
+        let mut hystart = HyStart::new();
+        assert_eq!(round(&mut hystart, 0, 20), FULL);
+        assert_eq!(round(&mut hystart, 1, 24), QUARTER);
+        // Less than an eighth.
+        assert_eq!(round(&mut hystart, 2, 26), QUARTER);
+        assert_eq!(round(&mut hystart, 3, 30), Growth::Over);
     }
 
     #[test]
