@@ -237,6 +237,21 @@ impl Bed {
         path.to_str().unwrap().to_owned()
     }
 
+    /// The same where VLANs or sites are in the file, and so nothing on the command line: what
+    /// [`start`](Self::start) says of the rest comes before `text`.
+    pub(crate) fn configure_all(&self, text: &str) -> String {
+        let (www, control) = (self.www(), self.control());
+        let root = if text.contains("www-root") {
+            String::new()
+        } else {
+            format!("www-root = \"{}\"\n", www.display())
+        };
+        let control = control.display();
+        self.configure(&format!(
+            "[serve]\ninterface = \"macvlan0\"\ncontrol = \"{control}\"\n{root}{text}"
+        ))
+    }
+
     /// A field of /proc/PID/status in KiB.
     pub(crate) fn memory(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid());

@@ -25,27 +25,12 @@ impl Network<'_> {
     }
 }
 
-/// Writes a configuration file for the bed's pod.
-fn write(bed: &Bed, text: &str) -> String {
-    let (www, control) = (bed.www(), bed.control());
-    let root = if text.contains("www-root") {
-        String::new()
-    } else {
-        format!("www-root = \"{}\"\n", www.display())
-    };
-    let control = control.display();
-    bed.configure(&format!(
-        "[serve]\ninterface = \"macvlan0\"\ncontrol = \"{control}\"\n{root}{text}"
-    ))
-}
-
 #[test]
 fn three_vlans_have_clients_of_their_own_where_the_same_addresses_mean_others() {
     let Some(mut bed) = Bed::down(Lab::builder().ipv6().pods(3)) else { return };
     let file = content(41, 2 << 20);
     bed.put("file.bin", &file);
-    let path = write(
-        &bed,
+    let path = bed.configure_all(
         "[[vlan]]\nid = 123\naddress = [\"192.168.123.150/24\", \"fd00:123::150/64\"]\n\
          [[vlan]]\nid = \"100.200\"\naddress = [\"192.168.123.150/24\", \"fd00:123::150/64\"]\n\
          [[vlan]]\nid = \"none\"\naddress = [\"10.9.0.150/24\", \"fd00:9::150/64\"]\n",
@@ -122,8 +107,7 @@ fn three_vlans_have_clients_of_their_own_where_the_same_addresses_mean_others() 
 /// is in both.
 fn two_networks(workers: &str) -> Option<(Bed, Station)> {
     let mut bed = Bed::down(Lab::builder().pods(2))?;
-    let path = write(
-        &bed,
+    let path = bed.configure_all(
         "[[vlan]]\nid = 123\naddress = \"192.168.123.150/24\"\n\
          [[vlan]]\nid = 200\naddress = \"192.168.200.150/24\"\n",
     );
@@ -203,8 +187,7 @@ fn a_frame_of_one_vlan_reaches_nothing_of_another() {
 #[test]
 fn a_conflict_in_one_vlan_is_none_in_another_with_the_same_address() {
     let Some(mut bed) = Bed::down(Lab::builder().pods(2)) else { return };
-    let path = write(
-        &bed,
+    let path = bed.configure_all(
         "workers = 2\n[[vlan]]\nid = 123\naddress = \"192.168.123.150/24\"\n\
          [[vlan]]\nid = 200\naddress = \"192.168.123.150/24\"\n",
     );
@@ -251,7 +234,7 @@ fn sites_keep_to_their_vlans_also_after_a_reload() {
             other.display()
         )
     };
-    let path = write(&bed, &sites("123", "200"));
+    let path = bed.configure_all(&sites("123", "200"));
     bed.lab().pod(1).kernel_stack_in(Some(200), None, CLIENT_ADDRESS, CLIENT_ADDRESS_V6).unwrap();
     let clients = [bed.lab().client().clone(), bed.lab().pod(1).namespace().clone()];
     let page = |vlan: usize, host: &str| {
@@ -272,9 +255,9 @@ fn sites_keep_to_their_vlans_also_after_a_reload() {
         bed.appliance().signal(Signal::HUP).unwrap();
         bed.appliance().wait_for_line(part, Duration::from_secs(10)).unwrap();
     };
-    write(&bed, &sites("123", "200, 7"));
+    bed.configure_all(&sites("123", "200, 7"));
     log_of(&mut bed, "line 14: VLAN 7 is not served");
-    write(&bed, &sites("123", "123"));
+    bed.configure_all(&sites("123", "123"));
     log_of(&mut bed, "other VLANs than 200");
     assert_eq!([page(0, "other"), page(1, "x")], [own, "the other"]);
 
@@ -282,7 +265,7 @@ fn sites_keep_to_their_vlans_also_after_a_reload() {
     let server = SocketAddr::new(ADDRESS.into(), 80);
     let mut kept = clients.clone().map(|place| place.run(|| Client::connect_here(server)).unwrap());
     kept.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
-    write(&bed, &sites("123, 200", "123"));
+    bed.configure_all(&sites("123, 200", "123"));
     bed.appliance().signal(Signal::HUP).unwrap();
     wait_until("the new sites are served", Duration::from_secs(10), || {
         kept.each_mut().map(|client| client.get("/").body) == [INDEX, INDEX]
