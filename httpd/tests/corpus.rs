@@ -3,7 +3,34 @@
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 
+use std::fs;
+use std::path::Path;
+
 use replay::replay;
+
+#[test]
+fn every_target_is_run_described_and_replayed() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let read = |place: &str| fs::read_to_string(fuzz.join(place)).unwrap();
+    // A name that others begin with is told from them by what is around it.
+    let words = |text: String| -> Vec<String> {
+        let inside = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        text.split(|letter| !inside(letter)).map(str::to_owned).collect()
+    };
+    let places = ["run", "README.md", "Cargo.toml"].map(|place| (place, words(read(place))));
+    let replayed = words(read("../httpd/tests/corpus.rs") + &read("../netstack/tests/corpus.rs"));
+    let mut targets = 0;
+    for file in fs::read_dir(fuzz.join("fuzz_targets")).unwrap() {
+        let path = file.unwrap().path();
+        let target = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        for (place, words) in &places {
+            assert!(words.contains(&target), "{target} is missing in fuzz/{place}");
+        }
+        assert!(replayed.contains(&target), "the corpus of {target} is not replayed");
+        targets += 1;
+    }
+    assert!(targets > 0);
+}
 
 #[test]
 fn http_head() {
@@ -18,6 +45,11 @@ fn http_target() {
 #[test]
 fn http_range() {
     replay("http_range", tagwire::range::fuzz_range);
+}
+
+#[test]
+fn http_accept() {
+    replay("http_accept", tagwire::accept::fuzz_accept);
 }
 
 #[test]
