@@ -14,18 +14,18 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
-use crate::compress::parse_codings;
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, parse_address, parse_size, parse_vlan,
 };
-use crate::encoding::Coding;
 use crate::limits::Limits;
 use crate::site::SiteSettings;
 use crate::vlan::{VlanConfig, ids};
 
 mod merge;
+mod usual;
 
 use merge::Settings;
+use usual::UsualArgs;
 
 /// What the connections of one worker in one VLAN need at the least: a few dozen queue as much.
 const LEAST_MEMORY: usize = 256 << 10;
@@ -134,13 +134,8 @@ struct ServeArgs {
     /// What the content cache may hold: octets, or with k, m, g
     #[arg(long, env = "CACHE_SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "512m")]
     cache_size: u64,
-    /// What text without an encoded sibling is compressed with, once, when it is loaded: off, or
-    /// some of gzip, br and zstd with commas
-    #[arg(long, env = "COMPRESS", value_name = "CODINGS", value_parser = parse_codings, default_value = "gzip")]
-    compress: Box<[Coding]>,
-    /// The least that is compressed: octets, or with k, m
-    #[arg(long, env = "COMPRESS_MIN_SIZE", value_name = "SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "1k")]
-    compress_min_size: u64,
+    #[command(flatten)]
+    usual: UsualArgs,
     /// Changes on disk: auto to be told of them by inotify where it works; off to compare only
     #[arg(long, env = "WATCH", value_parser = watch, default_value = "auto", action = ArgAction::Set)]
     watch: bool,
@@ -301,7 +296,7 @@ impl ServeArgs {
             (None, _) => {}
         }
         for site in &mut sites {
-            site.complete(&self.compress, self.compress_min_size);
+            self.usual.complete(site);
         }
         if sites.is_empty() {
             return Err(
@@ -519,6 +514,8 @@ fn log_level(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoding::Coding;
+    use crate::listing::ListingFormat;
 
     const GOOD: [&str; 10] = [
         "tagwire",
@@ -564,6 +561,7 @@ mod tests {
                 sites: vec![SiteSettings {
                     compress: Some([Coding::Gzip].into()),
                     compress_min_size: Some(1024),
+                    listing: Some(ListingFormat::Off),
                     ..SiteSettings::new("/www".into())
                 }],
                 limits: Limits::DEFAULT,
@@ -619,6 +617,8 @@ mod tests {
             "br,gzip\n",
             "--compress-min-size",
             "4k\n",
+            "--listing",
+            "auto\n",
             "--control",
             "/run/c\n",
             "--log-format",
@@ -637,7 +637,7 @@ mod tests {
         assert_eq!((config.port, config.cache_size, config.watch), (8080, 1 << 30, false));
         let site = &config.sites[0];
         assert_eq!(site.compress.as_deref(), Some(&[Coding::Brotli, Coding::Gzip][..]));
-        assert_eq!(site.compress_min_size, Some(4096));
+        assert_eq!((site.compress_min_size, site.listing), (Some(4096), Some(ListingFormat::Auto)));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
         assert_eq!(config.control, Some("/run/c".into()));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Json, "debug".to_owned()));
@@ -673,6 +673,7 @@ mod tests {
             (&["--cache-size", "lots"], "is no size"),
             (&["--compress", "deflate"], "use off, or some of gzip, br and zstd"),
             (&["--compress-min-size", "tiny"], "is no size"),
+            (&["--listing", "on"], "use off, html, json or auto"),
             (&["--watch", "on"], "use auto or off"),
             (&["--workers", "0"], "use 1 to 64, or auto"),
             (&["--workers", "65"], "use 1 to 64, or auto"),

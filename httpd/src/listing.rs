@@ -99,7 +99,7 @@ impl Listing {
             Document::new("text/html; charset=utf-8", html(path, &items, more), fields)
         };
         let json = |fields: &str| Document::new("application/json", json(&items), fields);
-        let forms = match site.settings.listing {
+        let forms = match site.settings.listing() {
             ListingFormat::Json => Forms::One(json(&fields)),
             ListingFormat::Auto => {
                 fields += "Vary: Accept\r\n";
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn listing(format: ListingFormat, path: &[u8], items: Vec<Item>, more: bool) -> Listing {
-        let settings = SiteSettings { listing: format, ..SiteSettings::new("/".into()) };
+        let settings = SiteSettings { listing: Some(format), ..SiteSettings::new("/".into()) };
         let directory = FileId {
             device: 0,
             inode: 0,

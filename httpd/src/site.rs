@@ -64,9 +64,9 @@ pub struct SiteSettings {
     /// Send `X-Content-Type-Options: nosniff`.
     #[serde(default = "yes")]
     pub safe_headers: bool,
-    /// How directories without an index file are listed.
+    /// How directories without an index file are listed; `None`: as `--listing` says, if at all.
     #[serde(default)]
-    pub listing: ListingFormat,
+    pub listing: Option<ListingFormat>,
     /// Let pages of other origins read the answers.
     #[serde(default)]
     pub cors: Option<CorsSettings>,
@@ -101,17 +101,15 @@ impl SiteSettings {
             types: BTreeMap::new(),
             headers: Vec::new(),
             safe_headers: yes(),
-            listing: ListingFormat::Off,
+            listing: None,
             cors: None,
             compress: None,
             compress_min_size: None,
         }
     }
 
-    /// Says what nothing was said about.
-    pub(crate) fn complete(&mut self, compress: &[Coding], compress_min_size: u64) {
-        self.compress.get_or_insert_with(|| compress.into());
-        self.compress_min_size.get_or_insert(compress_min_size);
+    pub(crate) fn listing(&self) -> ListingFormat {
+        self.listing.unwrap_or_default()
     }
 }
 

@@ -296,18 +296,22 @@ www-root = \"/b\"
     #[test]
     fn what_is_usual_for_sites_is_said_once() {
         use crate::encoding::Coding::{Brotli, Gzip, Zstd};
+        use crate::listing::ListingFormat::{Html, Json, Off};
         let text = "[serve]\ninterface = \"m0\"\nslaac = true\ncompress = \"br,gzip\"\n\
+                    listing = \"html\"\n\
                     [[site]]\nwww-root = \"/a\"\n[[site]]\nhosts = [\"b\"]\nwww-root = \"/b\"\n\
-                    compress = \"off\"\ncompress-min-size = \"4k\"\n";
+                    compress = \"off\"\ncompress-min-size = \"4k\"\nlisting = \"off\"\n";
         let both = |more: &[&str]| {
             let config = serve(text, more).unwrap();
-            let of = |site: &SiteSettings| (site.compress.clone().unwrap(), site.compress_min_size);
+            let of = |site: &SiteSettings| {
+                (site.compress.clone().unwrap(), site.compress_min_size.unwrap(), site.listing())
+            };
             [of(&config.sites[0]), of(&config.sites[1])]
         };
-        let off = ([].into(), Some(4096));
-        assert_eq!(both(&[]), [([Brotli, Gzip].into(), Some(1024)), off.clone()]);
-        let more = ["--compress", "zstd", "--compress-min-size", "100"];
-        assert_eq!(both(&more), [([Zstd].into(), Some(100)), off]);
+        let off = ([].into(), 4096, Off);
+        assert_eq!(both(&[]), [([Brotli, Gzip].into(), 1024, Html), off.clone()]);
+        let more = ["--compress", "zstd", "--compress-min-size", "100", "--listing", "json"];
+        assert_eq!(both(&more), [([Zstd].into(), 100, Json), off]);
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
     use crate::site::SiteSettings;
 
     fn site(root: &std::path::Path) -> Site {
-        let listing = ListingFormat::Json;
+        let listing = Some(ListingFormat::Json);
         Site::open(SiteSettings { listing, ..SiteSettings::new(root.to_owned()) }).unwrap()
     }
 

@@ -87,7 +87,7 @@ fn resolve(site: &Site, path: &[u8], walk: Walk) -> Result<Resolved, Stop> {
                     Err(stop) => return Err(stop),
                 }
             }
-            match site.settings.listing {
+            match site.settings.listing() {
                 // As nginx: there is a directory, and it is not listed.
                 ListingFormat::Off => Err(Stop::Refused(Status::Forbidden)),
                 ListingFormat::Html | ListingFormat::Json | ListingFormat::Auto => {

@@ -134,15 +134,13 @@ pub(crate) fn downloads_are_resumed() {
 #[test]
 pub(crate) fn directories_are_listed() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
-    let site = format!("[[site]]\nwww-root = \"{}\"\nlisting = \"auto\"\n", bed.www().display());
-    let config = bed.configure(&site);
     bed.put("some files/a&b.txt", b"hello");
     bed.put("some files/.hidden", b"x");
     // Nothing that the appliance may read, and so nothing that it may list.
     let closed = bed.www().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o711)).unwrap();
-    bed.start(&["--config", &config]);
+    bed.start(&["--listing", "auto"]);
     let (status, page) = curl(&bed, "x", "/some%20files/", &[]);
     let page = String::from_utf8(page).unwrap();
     assert_eq!(status, "200");

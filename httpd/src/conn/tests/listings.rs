@@ -4,7 +4,8 @@ use super::*;
 use crate::limits::MERGED_RESPONSE;
 use crate::listing::ListingFormat;
 
-fn bench(listing: ListingFormat) -> Bench {
+fn bench(format: ListingFormat) -> Bench {
+    let listing = Some(format);
     let bench =
         Bench::with(1 << 26, |root| SiteSettings { listing, ..SiteSettings::new(root.to_owned()) });
     bench.file("dir/a", "hello");
