@@ -3,6 +3,7 @@
 //!
 //! A client is an IPv4 address, or the 64 bits of an IPv6 address that tell networks apart, as a
 //! host may take any address behind them; on the link itself, where all share these, the other 64.
+//! The same address in two VLANs is two clients, as it may be two hosts.
 //!
 //! A connection above a limit is accepted all the same, and its first request answered with 503 or
 //! 429, as a reset would tell its client nothing; but [`MAX_TURNED_AWAY`] of them at a time and no
@@ -17,6 +18,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tagwire_netstack::VlanStack;
+
 use crate::limits::{Limits, MAX_TURNED_AWAY};
 use crate::respond::Status;
 
@@ -25,20 +28,29 @@ const PARTS: usize = 16;
 
 /// What is counted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Client {
-    V4(u32),
-    Network(u64),
-    /// fe80::/10: by the interface identifier.
-    Neighbor(u64),
+struct Client {
+    vlan: VlanStack,
+    kind: Kind,
+    /// All of an IPv4 address, half of an IPv6 address.
+    number: u64,
 }
 
-impl From<IpAddr> for Client {
-    fn from(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
-            IpAddr::V6(v6) if v6.is_unicast_link_local() => Self::Neighbor(v6.to_bits() as u64),
-            IpAddr::V6(v6) => Self::Network((v6.to_bits() >> 64) as u64),
-        }
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    V4,
+    Network,
+    /// fe80::/10: by the interface identifier.
+    Neighbor,
+}
+
+impl Client {
+    fn new(vlan: VlanStack, address: IpAddr) -> Self {
+        let (kind, number) = match address {
+            IpAddr::V4(v4) => (Kind::V4, v4.to_bits().into()),
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => (Kind::Neighbor, v6.to_bits() as u64),
+            IpAddr::V6(v6) => (Kind::Network, (v6.to_bits() >> 64) as u64),
+        };
+        Self { vlan, kind, number }
     }
 }
 
@@ -114,12 +126,17 @@ impl Door {
         Self { census, counted: 0, turned_away: Rc::default() }
     }
 
-    /// Lets a connection from `peer` in; where the limit of its client counts, with the place that
-    /// it takes.
+    /// Lets a connection from `peer`, in `vlan`, in; where the limit of its client counts, with the
+    /// place that it takes.
     ///
     /// # Errors
     /// It is too many: the status to turn it away with.
-    pub fn admit(&mut self, peer: IpAddr, limits: &Limits) -> Result<Option<Place>, Status> {
+    pub fn admit(
+        &mut self,
+        vlan: VlanStack,
+        peer: IpAddr,
+        limits: &Limits,
+    ) -> Result<Option<Place>, Status> {
         if self.census.served.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
             self.census.served.fetch_sub(1, Ordering::Relaxed);
             return Err(Status::Unavailable);
@@ -127,7 +144,7 @@ impl Door {
         let place = match limits.max_per_address {
             0 => None,
             most => {
-                let place = self.census.place(peer.into(), most);
+                let place = self.census.place(Client::new(vlan, peer), most);
                 if place.is_none() {
                     self.census.served.fetch_sub(1, Ordering::Relaxed);
                     return Err(Status::TooManyRequests);
@@ -163,6 +180,8 @@ impl Door {
 mod tests {
     use super::*;
 
+    const VLAN: VlanStack = VlanStack::UNTAGGED;
+
     fn doors<const N: usize>() -> [Door; N] {
         let census = Arc::new(Census::default());
         std::array::from_fn(|_| Door::new(Arc::clone(&census)))
@@ -182,20 +201,20 @@ mod tests {
         let [mut one, mut other] = doors();
         let limits = Limits { max_connections: 3, ..Limits::DEFAULT };
         let peer = address("10.0.0.1");
-        assert!(one.admit(peer, &limits).unwrap().is_none());
-        assert!(one.admit(peer, &limits).unwrap().is_none());
-        assert!(other.admit(peer, &limits).unwrap().is_none());
-        assert_eq!(one.admit(peer, &limits).unwrap_err(), Status::Unavailable);
-        assert_eq!(other.admit(peer, &limits).unwrap_err(), Status::Unavailable);
+        assert!(one.admit(VLAN, peer, &limits).unwrap().is_none());
+        assert!(one.admit(VLAN, peer, &limits).unwrap().is_none());
+        assert!(other.admit(VLAN, peer, &limits).unwrap().is_none());
+        assert_eq!(one.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
+        assert_eq!(other.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
         // One that is being told is no connection that is served.
         let told = one.turn_away().unwrap();
         one.settle(3);
-        assert_eq!(other.admit(peer, &limits).unwrap_err(), Status::Unavailable);
+        assert_eq!(other.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
         one.settle(2);
-        assert!(other.admit(peer, &limits).is_ok());
+        assert!(other.admit(VLAN, peer, &limits).is_ok());
         drop(told);
         one.settle(1);
-        assert_eq!(other.admit(peer, &limits).unwrap_err(), Status::Unavailable);
+        assert_eq!(other.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
     }
 
     #[test]
@@ -203,14 +222,14 @@ mod tests {
         let [mut one, mut other] = doors();
         let limits = Limits { max_per_address: 2, ..Limits::DEFAULT };
         let peer = address("10.0.0.1");
-        let first = one.admit(peer, &limits).unwrap();
-        let second = other.admit(peer, &limits).unwrap();
-        assert_eq!(one.admit(peer, &limits).unwrap_err(), Status::TooManyRequests);
-        assert_eq!(other.admit(peer, &limits).unwrap_err(), Status::TooManyRequests);
-        let neighbor = one.admit(address("10.0.0.2"), &limits).unwrap();
+        let first = one.admit(VLAN, peer, &limits).unwrap();
+        let second = other.admit(VLAN, peer, &limits).unwrap();
+        assert_eq!(one.admit(VLAN, peer, &limits).unwrap_err(), Status::TooManyRequests);
+        assert_eq!(other.admit(VLAN, peer, &limits).unwrap_err(), Status::TooManyRequests);
+        let neighbor = one.admit(VLAN, address("10.0.0.2"), &limits).unwrap();
         assert_eq!(clients(&one), 2);
         drop(first);
-        let again = other.admit(peer, &limits).unwrap();
+        let again = other.admit(VLAN, peer, &limits).unwrap();
         assert!(again.is_some());
         drop((second, neighbor, again));
         assert_eq!(clients(&one), 0, "nobody is kept who has no connection");
@@ -218,6 +237,22 @@ mod tests {
         one.settle(0);
         other.settle(0);
         assert_eq!(one.census.served.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_same_address_in_two_vlans_is_two_clients() {
+        let [mut door] = doors();
+        let limits = Limits { max_per_address: 1, ..Limits::DEFAULT };
+        let peer = address("10.0.0.1");
+        let vlans = ["0", "5", "6", "5.6"].map(|text| text.parse::<VlanStack>().unwrap());
+        let places = vlans.map(|vlan| door.admit(vlan, peer, &limits).unwrap());
+        for vlan in vlans {
+            let refused = door.admit(vlan, peer, &limits).unwrap_err();
+            assert_eq!(refused, Status::TooManyRequests, "{vlan}");
+        }
+        assert_eq!(clients(&door), vlans.len());
+        drop(places);
+        assert_eq!(clients(&door), 0);
     }
 
     #[test]
@@ -230,7 +265,8 @@ mod tests {
             ("10.0.0.1", "10.0.0.2", false),
             ("::10.0.0.1", "10.0.0.1", false),
         ] {
-            assert_eq!(Client::from(address(one)) == address(other).into(), same, "{one} {other}");
+            let client = |text| Client::new(VLAN, address(text));
+            assert_eq!(client(one) == client(other), same, "{one} {other}");
         }
     }
 

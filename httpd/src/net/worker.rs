@@ -33,6 +33,7 @@ use crate::content::Content;
 use crate::limits::Limits;
 use crate::respond::Status;
 use crate::site::Sites;
+use crate::transport::Transport;
 
 /// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
 /// download that needs longer is resumed by its client elsewhere.
@@ -270,7 +271,7 @@ impl HttpWorker {
     fn let_in(&mut self, stream: Stream, peer: IpAddr) {
         let content = Rc::clone(&self.content);
         let tally = &content.tally;
-        let task = match self.door.admit(peer, &content.limits()) {
+        let task = match self.door.admit(stream.local().vlan, peer, &content.limits()) {
             Ok(None) => self.executor.spawn(conn::serve(stream, content)),
             Ok(Some(place)) => self.executor.spawn(async move {
                 conn::serve(stream, content).await;
