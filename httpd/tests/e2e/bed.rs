@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tagwire_lab::{APPLIANCE_ID, Lab, LabBuilder, LabCommand, LabProcess};
+use tagwire_lab::{APPLIANCE_ID, Lab, LabBuilder, LabCommand, LabProcess, Namespace};
 
 /// The appliance's address, in the first pod.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 150);
@@ -285,6 +285,11 @@ impl Bed {
         self.lab.client().command(line[0]).args(&line[1..]).stdout_string().unwrap()
     }
 
+    /// Pings from the client, see [`ping`].
+    pub(crate) fn ping(&self, count: u32, more: &[&str]) {
+        ping(self.lab.client(), self.host(), count, more);
+    }
+
     /// Sets a sysctl of the client's kernel, `ipv4/tcp_sack` say.
     pub(crate) fn client_sysctl(&self, key: &str, value: &str) {
         self.client_ok(&["sh", "-c", &format!("echo '{value}' > /proc/sys/net/{key}")]);
@@ -312,6 +317,16 @@ impl Drop for Bed {
             eprintln!("the appliance said:\n{}", appliance.log());
         }
     }
+}
+
+/// Pings with more options until so many echoes have come back, each once and as it was sent.
+pub(crate) fn ping(place: &Namespace, host: &str, count: u32, more: &[&str]) {
+    let count = count.to_string();
+    // Without a deadline ping waits for the last one no longer than twice what the others took,
+    // which on a busy machine is too short.
+    let args = ["-c", &count, "-i0.01", "-w20"];
+    let said = place.command("ping").args(args).args(more).arg(host).stdout_string().unwrap();
+    assert!(!said.contains("wrong data") && !said.contains("DUP"), "{said}");
 }
 
 /// What a program printed, for a message.

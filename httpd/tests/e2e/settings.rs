@@ -85,7 +85,6 @@ pub(crate) fn jumbo_frames_carry_a_download() {
     download(&bed, "/file.bin", &file, 4);
     // In one frame each way, which no fragment may be.
     let size = (9000 - bed.echo_headers()).to_string();
-    let said = bed.client_ok(&["ping", "-c3", "-i0.1", "-W2", "-Mdo", "-s", &size, bed.host()]);
-    assert!(said.contains(" 3 received"), "{said}");
+    bed.ping(3, &["-Mdo", "-s", &size]);
     bed.finish();
 }

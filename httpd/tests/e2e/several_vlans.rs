@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tagwire_lab::{CLIENT_ADDRESS, CLIENT_ADDRESS_V6, Lab, Namespace, Signal};
 
-use crate::bed::{ADDRESS, ADDRESS_V6, Bed, INDEX, content, said, wait_until};
+use crate::bed::{ADDRESS, ADDRESS_V6, Bed, INDEX, content, ping, said, wait_until};
 use crate::client::Client;
 use crate::raw::{ACK, BROADCAST, Heard, Mac, Packet, RST, SYN, Station, frame};
 
@@ -57,10 +57,7 @@ fn three_vlans_have_clients_of_their_own_where_the_same_addresses_mean_others() 
                 let url = |path: &str| format!("http://{}{path}", SocketAddr::new(server, 80));
                 assert_eq!(network.curl(&url("/")), INDEX);
                 assert!(network.curl(&url("/file.bin")) == file, "{server}: not the file");
-                let server = server.to_string();
-                let ping = network.clients.command("ping").args(["-c2", "-i0.01", "-W2", &server]);
-                let said = ping.stdout_string().unwrap();
-                assert!(said.contains(" 2 received") && !said.contains("DUP"), "{said}");
+                ping(network.clients, &server.to_string(), 2, &[]);
             }
         }
         // Connections with the same ends in two networks, and all of them at once.
