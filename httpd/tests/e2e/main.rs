@@ -40,6 +40,7 @@ mod several_vlans;
 mod shutdown;
 mod sites;
 mod slaac;
+mod special_files;
 mod stalled;
 mod vlans;
 mod workers;
