@@ -273,7 +273,7 @@ impl Congestion for Cubic {
         }
         let growth = if self.in_slow_start() {
             self.hystart.note_train(acked.ack, acked.now, acked.octets, self.mss);
-            self.hystart.on_ack(acked.ack, acked.sent_end, acked.rtt)
+            self.hystart.on_ack(acked.ack, acked.sent_end, acked.rtt, self.state.window)
         } else {
             Growth::By(1.0)
         };

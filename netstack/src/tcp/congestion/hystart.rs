@@ -138,12 +138,23 @@ impl HyStart {
         }
     }
 
-    /// One acknowledgement in slow start: `ack` is SEG.ACK, `sent_end` SND.MAX.
+    /// Whether a window of so many octets fills a path with so short a round trip that a queue would
+    /// be a sign only when it is longer than the path. As Linux, whose HyStart looks at the
+    /// length of a train of acknowledgements; on longer paths, where it is seen to end slow start far
+    /// too early, the round trip tells soon enough.
+    fn fills_short_path(&self, window: f64, rtt: RoundTrip) -> bool {
+        let rate = f64::from(self.path_rate());
+        let seconds = f64::from(rtt.nanos()) / 1e9;
+        rtt.nanos() < MIN_THRESHOLD && rate > 0.0 && window >= rate * seconds
+    }
+
+    /// One acknowledgement in slow start: `ack` is SEG.ACK, `sent_end` SND.MAX; the window in octets.
     pub(super) fn on_ack(
         &mut self,
         ack: SeqNum,
         sent_end: SeqNum,
         rtt: Option<Duration>,
+        window: f64,
     ) -> Growth {
         if self.is_done() {
             return Growth::By(1.0);
@@ -171,10 +182,11 @@ impl HyStart {
         {
             match self.phase {
                 Phase::SlowStart => {
+                    let is_full = self.fills_short_path(window, before);
                     let before = before.nanos();
                     let threshold =
                         (before / THRESHOLD_DIVISOR).clamp(MIN_THRESHOLD, MAX_THRESHOLD);
-                    if now.nanos() >= before.saturating_add(threshold) {
+                    if is_full || now.nanos() >= before.saturating_add(threshold) {
                         self.phase =
                             Phase::Conservative { baseline: now, rounds: CONSERVATIVE_ROUNDS };
                     }
@@ -217,6 +229,7 @@ mod tests {
                 ack,
                 SeqNum(number * 10 + 10 + segment + 1),
                 Some(Duration::from_millis(millis)),
+                10_000.0,
             );
             if growth == Growth::Over {
                 break;
@@ -289,7 +302,7 @@ mod tests {
                 let now = Instant::from_millis(1000 + round * 100 + segment);
                 hystart.note_train(SeqNum(ack), now, 1000, 1000);
                 let end = SeqNum(if round == 0 { 11 } else { 31 });
-                hystart.on_ack(SeqNum(ack), end, Some(Duration::from_millis(90)));
+                hystart.on_ack(SeqNum(ack), end, Some(Duration::from_millis(90)), 10_000.0);
                 let known = round > 0 || segment >= 4;
                 assert_eq!(hystart.path_rate(), if known { 1_000_000 } else { 0 }, "{ack}");
             }
@@ -298,13 +311,34 @@ mod tests {
         assert_eq!(hystart.path_rate(), 0);
     }
 
+    /// Twenty segments of 1000 octets acknowledged at one each millisecond, in rounds of ten, while the
+    /// round trip and the window stay the same; what the last acknowledgement led to.
+    fn train(hystart: &mut HyStart, micros: u64, window: f64) -> Growth {
+        let mut growth = FULL;
+        for ack in 1..=20 {
+            hystart.note_train(SeqNum(ack), Instant::from_millis(u64::from(ack)), 1000, 1000);
+            let end = SeqNum(ack / 11 * 10 + 11);
+            growth = hystart.on_ack(SeqNum(ack), end, Some(Duration::from_micros(micros)), window);
+        }
+        growth
+    }
+
+    #[test]
+    fn on_a_short_path_a_window_that_fills_it_slows_growth_before_there_is_a_queue() {
+        // A million octets in a second, and so three thousand in three milliseconds.
+        assert_eq!(train(&mut HyStart::new(), 3000, 2_900.0), FULL);
+        assert_eq!(train(&mut HyStart::new(), 3000, 3_000.0), QUARTER);
+        // Where the round trip tells early enough, it alone does.
+        assert_eq!(train(&mut HyStart::new(), 4000, 40_000.0), FULL);
+    }
+
     #[test]
     fn fewer_than_eight_samples_say_nothing() {
         let mut hystart = HyStart::new();
         round(&mut hystart, 0, 20);
         for segment in 0..7 {
             let ack = SeqNum(11 + segment);
-            let growth = hystart.on_ack(ack, SeqNum(30), Some(Duration::from_millis(90)));
+            let growth = hystart.on_ack(ack, SeqNum(30), Some(Duration::from_millis(90)), 10_000.0);
             assert_eq!(growth, FULL);
         }
     }
