@@ -26,7 +26,7 @@ use tagwire_core::counters::add;
 use crate::cache::{Answer, Entry, File};
 use crate::chunked::{BadBody, Chunked};
 use crate::conditional::{self, Verdict};
-use crate::content::{Content, Lookup};
+use crate::content::{Content, Lookup, Pipelined};
 use crate::document::Document;
 use crate::limits::{
     BODY_TIMEOUT, CHUNK, LINGER_OCTETS, LINGER_TIMEOUT, Limits, MERGED_RESPONSE, PIPELINE_QUEUE,
@@ -85,6 +85,7 @@ fn run<T: Transport>(
         if end == End::Linger {
             Box::pin(linger(&mut session.transport, &mut session.input)).await;
         }
+        session.input = BytesMut::new();
         // TCP on its own would wait for a peer that answers its probes and takes nothing for as
         // long as the peer likes; and what comes once nobody reads any more resets the
         // connection, which must not happen before the last answer has arrived.
@@ -206,19 +207,48 @@ async fn requests<T: Transport>(session: &mut Session<T>) -> End {
         }
         // A client that asks and never reads is not asked for more before it has read.
         if session.transport.queued() > PIPELINE_QUEUE
-            && let Err(end) = Box::pin(drain(session, PIPELINE_QUEUE / 4)).await
+            && let Err(end) = Box::pin(catch_up(session)).await
         {
             return end;
         }
     }
 }
 
+/// Waits until the client has taken most of its answers.
+async fn catch_up<T: Transport>(session: &mut Session<T>) -> Result<(), End> {
+    let kept = keep_input(session);
+    drain(session, PIPELINE_QUEUE / 4).await?;
+    kept.map(drop).ok_or(End::Linger)
+}
+
+/// Keeps what has come behind the request that is being answered, for as long as the result lives.
+/// `None`: there is no room for it beside that of the others, and it is forgotten.
+fn keep_input<T: Transport>(session: &mut Session<T>) -> Option<Pipelined> {
+    shrink(&mut session.input);
+    let kept = Pipelined::keep(&session.content, session.input.len());
+    if kept.is_none() {
+        add(&session.content.tally.pipelines_full, 1);
+        session.input = BytesMut::new();
+    }
+    kept
+}
+
+/// Lets go of the part of the buffer that was used.
+fn shrink(input: &mut BytesMut) {
+    if !input.is_empty() {
+        *input = BytesMut::from(&input[..]);
+    }
+}
+
 /// What is left to do for a request that was answered, if anything is.
 async fn finish<T: Transport>(session: &mut Session<T>, sent: Sent) -> Result<(), End> {
+    let mut keeps = sent.keeps;
     if let Some(parts) = sent.parts {
+        let kept = keep_input(session);
         stream(session, *parts).await?;
+        keeps &= kept.is_some();
     }
-    if !sent.keeps {
+    if !keeps {
         return Err(End::Linger);
     }
     if !sent.discard.is_none() {
@@ -248,9 +278,13 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             }
         }
         seen = session.input.len();
-        // Set when the wait becomes another one, not by every octet.
-        let idle = seen == 0;
+        // Set when the wait becomes another one, not by every octet. A CR may become an empty line:
+        // who sends these one octet at a time has begun nothing.
+        let idle = matches!(session.input[..], [] | [b'\r']);
         if rests != Some(idle) {
+            if rests.is_none() {
+                shrink(&mut session.input);
+            }
             rests = Some(idle);
             let limits = session.content.limits();
             let patient = idle && session.turned_away.is_none();
@@ -266,7 +300,7 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             // Half a request is none, and nobody waits for its answer.
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),
             Ok(_) => {}
-            Err(TransportError::TimedOut) if seen == 0 => {
+            Err(TransportError::TimedOut) if rests == Some(true) => {
                 add(&session.content.tally.idle_timeout, 1);
                 return Err(End::Close);
             }

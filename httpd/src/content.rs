@@ -3,6 +3,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -11,7 +12,9 @@ use bytes::Bytes;
 use crate::cache::{Age, Answer, Cache, Entry, File, Millis};
 use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
-use crate::limits::{Limits, READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES, UNFINISHED_HEADS};
+use crate::limits::{
+    Limits, PIPELINED_REQUESTS, READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES, UNFINISHED_HEADS,
+};
 use crate::respond::Status;
 use crate::site::{Site, Sites};
 use crate::tally::Tally;
@@ -44,6 +47,8 @@ pub struct Content {
     limits: Cell<Limits>,
     /// Octets of heads that wait for their end.
     unfinished: Cell<usize>,
+    /// Octets of requests that wait for their turn.
+    pipelined: Cell<usize>,
     /// What was refused and cut off.
     pub tally: Tally,
 }
@@ -64,6 +69,30 @@ impl Drop for Streaming<'_> {
     }
 }
 
+/// Octets of requests that wait until those before them are answered: its share of
+/// [`PIPELINED_REQUESTS`].
+pub(crate) struct Pipelined {
+    content: Rc<Content>,
+    octets: usize,
+}
+
+impl Pipelined {
+    /// `None`: there is no room for so many.
+    pub(crate) fn keep(content: &Rc<Content>, octets: usize) -> Option<Self> {
+        let kept = content.pipelined.get() + octets;
+        (octets == 0 || kept <= PIPELINED_REQUESTS).then(|| {
+            content.pipelined.set(kept);
+            Self { content: Rc::clone(content), octets }
+        })
+    }
+}
+
+impl Drop for Pipelined {
+    fn drop(&mut self) {
+        self.content.pipelined.set(self.content.pipelined.get() - self.octets);
+    }
+}
+
 impl Content {
     /// A worker's view of `sites` through `cache`, which `cold` fills. Call [`tick`](Self::tick)
     /// on every turn.
@@ -80,6 +109,7 @@ impl Content {
             streams: Cell::default(),
             limits: Cell::new(Limits::DEFAULT),
             unfinished: Cell::default(),
+            pipelined: Cell::default(),
             tally: Tally::default(),
         }
     }

@@ -43,6 +43,13 @@ impl Document {
         }
     }
 
+    /// Takes the octets of another if they are the same.
+    pub(crate) fn share(&mut self, other: &Self) {
+        if self.body == other.body {
+            self.body = other.body.clone();
+        }
+    }
+
     /// Octets that it holds.
     pub fn weight(&self) -> usize {
         self.etag.len() + self.body.len() + self.whole.len()

@@ -44,6 +44,11 @@ pub const LINGER_OCTETS: usize = 256 * 1024;
 /// at: a client that sends and never reads holds this much and not more.
 pub const PIPELINE_QUEUE: usize = 256 * 1024;
 
+/// Octets of requests that a worker keeps for all of its connections together while their clients
+/// take the answers to those before them. A connection that has more ends behind the answer that it
+/// has got, as one may at any time (RFC 9112 9.3.2): each may have sent a receive window full of them.
+pub const PIPELINED_REQUESTS: usize = 64 * 1024 * 1024;
+
 /// A large file's next chunk is queued when this much is still unacknowledged. A path of 100 Mbit/s
 /// and 100 ms with a queue of as much again holds 2.5 MB, and while the first of that is lost and
 /// sent again nothing is acknowledged for another round trip: with 2 MiB it stood idle then (two

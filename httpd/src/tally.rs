@@ -22,6 +22,8 @@ counters! {
         head_timeout,
         /// Unfinished heads that had no room beside all the others: 503.
         heads_full,
+        /// Requests sent ahead that had no room beside those of others: their connections end.
+        pipelines_full,
         /// Bodies that did not end in time.
         body_timeout,
         /// Connections ended as they rested for

@@ -184,10 +184,15 @@ impl Loader {
                 Err(status) => Answer::Refused(status),
             },
             Ok(Resolved::Directory(id)) => match self.listing(site, path, id).await {
-                Ok((listing, true)) => Answer::Listing(listing),
-                // What it becomes in this moment would not tell itself from it.
-                Ok((listing, false)) => {
-                    return Arc::new(Entry::new(Answer::Listing(listing), checked, None));
+                Ok((mut listing, settled)) => {
+                    if let Some(Answer::Listing(before)) = old.map(|old| &old.answer) {
+                        listing.share(before);
+                    }
+                    if !settled {
+                        // What it becomes in this moment would not tell itself from it.
+                        return Arc::new(Entry::new(Answer::Listing(listing), checked, None));
+                    }
+                    Answer::Listing(listing)
                 }
                 Err(status) => Answer::Refused(status),
             },

@@ -26,7 +26,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::files::tells_events;
 use crate::cache::{Cache, Directory, Millis, Trail};
-use crate::limits::{MAX_TRAILS, MAX_WATCHES, REWATCH_AFTER};
+use crate::limits::{MAX_REFUSAL_PATH, MAX_TRAILS, MAX_WATCHES, REWATCH_AFTER};
 use crate::site::{Site, SiteId};
 
 /// All that can make a path lead to something else. Not what is read.
@@ -163,7 +163,9 @@ impl Watch {
                 (None, true)
             }
         };
-        if !whole {
+        // Where nothing is watched a directory need not be there, and so there are any number of them:
+        // as of refusals, no long ones are remembered.
+        if !whole || trail.is_none() && directory_of(path).len() > MAX_REFUSAL_PATH {
             return trail;
         }
         let mut state = self.state();

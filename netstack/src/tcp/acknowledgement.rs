@@ -257,7 +257,8 @@ impl Connection {
                 arrived.note(piece);
                 rack.on_arrival(&piece, echo);
             });
-            self.send.acknowledge((octets - u32::from(fin_acked)) as usize);
+            let own = self.send.acknowledge((octets - u32::from(fin_acked)) as usize);
+            self.own_queued = self.send.less_own(self.own_queued, own);
             rack.on_acknowledged(ack);
             self.snd_una = ack;
             self.last_progress = cx.now;

@@ -6,6 +6,8 @@
 //! SYN-RECEIVED is a [record](super::listen) before there is a connection, TIME-WAIT a
 //! [record](super::time_wait) after it.
 
+use std::num::NonZeroU32;
+
 use bytes::{Bytes, BytesMut};
 
 use super::assembler::Assembler;
@@ -155,6 +157,9 @@ pub(crate) struct Connection {
     /// Its path was found to carry less than full segments.
     pub(super) narrowed: Option<Box<Narrowed>>,
     pub(super) send: SendBuffer,
+    /// Octets of the queue that nobody else holds; about, as a frame under way holds what it carries
+    /// and a cache may give up what it shares, but never more than there are.
+    pub(super) own_queued: u32,
     /// A FIN stands behind the queue.
     pub(super) fin_queued: bool,
     pub(super) fin_sent: bool,
@@ -216,8 +221,8 @@ pub(crate) struct Connection {
     /// Octets counted for it in the stack's memory, and of those the assembler's.
     pub(super) charged: u32,
     pub(super) charged_reassembly: u32,
-    /// Tell the application when the queue is this short.
-    low_water: Option<u32>,
+    /// Tell the application when the queue is shorter than this.
+    low_water: Option<NonZeroU32>,
     pub(super) events: Events,
     /// The application has let go of it.
     pub(super) released: bool,
@@ -279,6 +284,7 @@ impl Connection {
             mss,
             narrowed: None,
             send: SendBuffer::default(),
+            own_queued: 0,
             fin_queued: false,
             fin_sent: false,
             rcv_nxt,
@@ -375,6 +381,7 @@ impl Connection {
         self.events.closed = true;
         self.timers.stop_all();
         self.send.clear();
+        self.own_queued = 0;
         self.sent.clear();
         self.assembler = Assembler::default();
         self.ack_now = false;
@@ -392,7 +399,7 @@ impl Connection {
         if !self.can_send() {
             return Err(self.reason.unwrap_or(CloseReason::Finished));
         }
-        self.send.push(data);
+        self.own_queued = self.own_queued.saturating_add(self.send.push(data));
         Ok(())
     }
 
@@ -403,12 +410,13 @@ impl Connection {
     /// Asks for a writable event once at most `octets` are queued; true if that is so now.
     pub(crate) fn notify_below(&mut self, octets: usize) -> bool {
         let now = self.send.len() <= octets;
-        self.low_water = (!now).then(|| u32::try_from(octets).unwrap_or(u32::MAX));
+        let most = u32::try_from(octets).unwrap_or(u32::MAX);
+        self.low_water = (!now).then(|| NonZeroU32::MIN.saturating_add(most));
         now
     }
 
     pub(super) fn check_low_water(&mut self) {
-        if self.low_water.is_some_and(|mark| self.send.len() <= mark as usize) {
+        if self.low_water.is_some_and(|mark| self.send.len() < mark.get() as usize) {
             self.low_water = None;
             self.events.writable = true;
         }

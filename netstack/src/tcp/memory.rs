@@ -28,7 +28,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const LOOKED_AT: usize = 64;
 
 impl Connection {
-    /// Octets that it holds. The application's data is its own; only what refers to it counts.
+    /// Octets that it holds. Of the application's data that is what only the queue holds, as heads
+    /// and small answers; a cached file costs no more than what refers to it.
     fn footprint(&self) -> usize {
         if self.state == State::Closed {
             // It is over, and the application about to let go of it.
@@ -38,6 +39,7 @@ impl Connection {
             + self.ready.len()
             + self.assembler.held()
             + self.send.overhead()
+            + self.own_queued as usize
             + self.sent.overhead()
     }
 

@@ -36,29 +36,34 @@ impl SendBuffer {
         self.len
     }
 
-    /// Octets that refer to what is queued.
+    /// Octets that refer to what is queued. What is nobody else's the connection counts.
     pub(crate) fn overhead(&self) -> usize {
         self.slices.capacity() * size_of::<Bytes>()
     }
 
-    pub(crate) fn push(&mut self, slice: Bytes) {
-        if !slice.is_empty() {
-            if self.slices.capacity() == 0 {
-                self.slices.reserve_exact(KEPT);
-            }
-            self.len += slice.len();
-            self.slices.push_back(slice);
+    /// Queues a slice; returns how many of its octets nobody else holds, as a cache does.
+    pub(crate) fn push(&mut self, slice: Bytes) -> u32 {
+        if slice.is_empty() {
+            return 0;
         }
+        if self.slices.capacity() == 0 {
+            self.slices.reserve_exact(KEPT);
+        }
+        let own = own(&slice, slice.len());
+        self.len += slice.len();
+        self.slices.push_back(slice);
+        own
     }
 
-    /// Drops the first `octets`: they are acknowledged.
-    pub(crate) fn acknowledge(&mut self, octets: usize) {
+    /// Drops the first `octets`: they are acknowledged. Returns how many of them nobody else holds.
+    pub(crate) fn acknowledge(&mut self, octets: usize) -> u32 {
         debug_assert!(octets <= self.len);
         let mut left = octets.min(self.len);
         self.len -= left;
-        let mut gone = 0;
+        let (mut gone, mut own_gone) = (0, 0u32);
         while left > 0 {
             let Some(front) = self.slices.front_mut() else { break };
+            own_gone = own_gone.saturating_add(own(front, left));
             if front.len() > left {
                 front.advance(left);
                 break;
@@ -76,6 +81,14 @@ impl SendBuffer {
             // An idle connection keeps no memory of its busiest moment.
             self.slices = VecDeque::new();
         }
+        own_gone
+    }
+
+    /// What is left of `before` octets that nobody else holds when so many of them have `gone`: never
+    /// more than there are.
+    pub(crate) fn less_own(&self, before: u32, gone: u32) -> u32 {
+        let most = u32::try_from(self.len).unwrap_or(u32::MAX);
+        before.saturating_sub(gone).min(most)
     }
 
     fn hint(&self) -> (usize, usize) {
@@ -147,6 +160,12 @@ impl SendBuffer {
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// Of the first `octets` of a slice, those that nobody else holds.
+fn own(slice: &Bytes, octets: usize) -> u32 {
+    let octets = if slice.is_unique() { octets.min(slice.len()) } else { 0 };
+    u32::try_from(octets).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

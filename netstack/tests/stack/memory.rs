@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tagwire_netstack::{Config, ConnId, TcpConfig};
 
 use crate::harness::{Fixture, config, pattern, seg};
@@ -58,6 +59,40 @@ fn all_that_is_held_is_counted_and_given_back() {
 }
 
 #[test]
+fn answers_that_nobody_takes_count_but_what_a_cache_holds_does_not() {
+    let mut t = Fixture::new(config());
+    let id = next(&mut t);
+    let held = |t: &Fixture| t.stack.counts().memory;
+    let empty = held(&t);
+    let cached = Bytes::from(pattern(20_000));
+    t.stack.send(id, cached.clone()).unwrap();
+    t.flush();
+    let references = held(&t) - empty;
+    assert!(references < 2000, "{references}");
+    for _ in 0..100 {
+        t.stack.send(id, Bytes::from(pattern(300))).unwrap();
+    }
+    let all = held(&t) - empty;
+    assert!((30_000..40_000).contains(&all), "{all}");
+    // What is acknowledged is given back.
+    let mut taken = 0;
+    while taken < 50_000 {
+        let segment = t.recv();
+        taken = segment.seq + segment.data.len() as u32 - 1;
+        t.send(seg(".", 1, taken + 1));
+        if taken >= 40_000 {
+            assert!(
+                held(&t) - empty < 20_000,
+                "{taken} octets are taken, {} held",
+                held(&t) - empty
+            );
+        }
+    }
+    assert!(held(&t) - empty < 2000, "{}", held(&t) - empty);
+    assert_eq!(cached, pattern(20_000));
+}
+
+#[test]
 fn half_open_then_time_wait_then_idle_then_the_slowest_give_way() {
     // What one connection, record and half-open take here, to know what the budget must be.
     let mut t = Fixture::new(config());
@@ -66,12 +101,17 @@ fn half_open_then_time_wait_then_idle_then_the_slowest_give_way() {
     t.abort(id);
 
     let mut t = Fixture::new(budget(6 * connection));
+    let cached = Bytes::from(pattern(3000));
+    let answer = |t: &mut Fixture, id| {
+        t.stack.send(id, cached.clone()).unwrap();
+        t.flush();
+    };
     // One of each kind, some time apart: slow, idle, TIME-WAIT, half-open.
     let slowest = next(&mut t);
-    t.app_send(slowest, &pattern(3000));
+    answer(&mut t, slowest);
     t.advance(SECOND);
     let slow = next(&mut t);
-    t.app_send(slow, &pattern(3000));
+    answer(&mut t, slow);
     t.advance(SECOND);
     let idle = [next(&mut t), next(&mut t)];
     let last = next(&mut t);
@@ -97,7 +137,7 @@ fn half_open_then_time_wait_then_idle_then_the_slowest_give_way() {
     let mut seen = Vec::new();
     for _ in 0..8 {
         let id = next(&mut t);
-        t.app_send(id, &pattern(3000));
+        answer(&mut t, id);
         t.advance(Duration::from_millis(10));
         seen.push(memory(&t));
     }

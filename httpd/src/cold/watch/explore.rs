@@ -5,11 +5,12 @@
 //! in it, so that no change falls between.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlinkat};
 
-use super::{Unwatchable, Watch};
+use super::{Unwatchable, Watch, directory_of};
 use crate::cache::Directory;
 use crate::cold::siblings::sibling_path;
 use crate::encoding::Coding;
@@ -27,39 +28,52 @@ pub(super) struct Met {
     pub(super) whole: bool,
 }
 
-/// Goes to `path` of `site` as a request for it does.
+/// Goes to `path` of `site` as a request for it does: once to its directory, and from there to each
+/// name that decides about the answer.
 pub(super) fn explore(watch: &Watch, site: &Site, path: &[u8]) -> Result<Met, Unwatchable> {
-    let mut walk = Walk { watch, site, met: Vec::new(), links: 0 };
-    let mut whole = true;
-    let mut files = vec![path.to_vec()];
-    if path.is_empty() || path.ends_with(b"/") {
-        whole = walk.go(path)?;
-        files = site.settings.index.iter().map(|name| [path, name.as_bytes()].concat()).collect();
-    }
-    for file in files {
-        whole &= walk.go(&file)?;
-        for coding in Coding::ALL {
-            whole &= walk.go(&sibling_path(&file, coding))?;
+    let mut walk = Walk { watch, met: Vec::new(), linked: false };
+    let (directory, name) = path.split_at(directory_of(path).len());
+    let root = Rc::new(site.root.reopen().map_err(|_| Unwatchable)?);
+    walk.enter(&root)?;
+    let mut way = vec![root];
+    let mut links = 0;
+    let mut whole = walk.follow(&mut way, segments(directory).collect(), &mut links)?;
+    if whole {
+        let index = site.settings.index.iter().map(String::as_bytes);
+        let names = if name.is_empty() { index.collect() } else { vec![name] };
+        for name in names {
+            whole &= walk.last(&way, name.into(), links)?;
+            for coding in Coding::ALL {
+                whole &= walk.last(&way, sibling_path(name, coding).into(), links)?;
+            }
         }
     }
-    let links = walk.links > 0;
-    Ok(Met { met: walk.met, links, whole: whole && !links })
+    Ok(Met { met: walk.met, links: walk.linked, whole: whole && !walk.linked })
 }
 
 struct Walk<'a> {
     watch: &'a Watch,
-    site: &'a Site,
     met: Vec<Arc<Directory>>,
-    links: usize,
+    /// There were symlinks.
+    linked: bool,
 }
 
+/// Open directories from the root on.
+type Way = Vec<Rc<OwnedFd>>;
+
 impl Walk<'_> {
-    /// Whether all directories of the way are there.
-    fn go(&mut self, path: &[u8]) -> Result<bool, Unwatchable> {
-        let root = self.site.root.reopen().map_err(|_| Unwatchable)?;
-        self.enter(&root)?;
-        let mut way = vec![root];
-        let mut names: Vec<Box<[u8]>> = segments(path).collect();
+    /// Goes on by a name that no other follows. `links` were followed before.
+    fn last(&mut self, way: &Way, name: Box<[u8]>, mut links: usize) -> Result<bool, Unwatchable> {
+        self.follow(&mut way.clone(), vec![name], &mut links)
+    }
+
+    /// Goes on by these names, the last one first. Whether all directories of the way are there.
+    fn follow(
+        &mut self,
+        way: &mut Way,
+        mut names: Vec<Box<[u8]>>,
+        links: &mut usize,
+    ) -> Result<bool, Unwatchable> {
         while let Some(name) = names.pop() {
             match &*name {
                 b"" | b"." => continue,
@@ -80,14 +94,14 @@ impl Walk<'_> {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory if !names.is_empty() => {
                     self.enter(&found)?;
-                    way.push(found);
+                    way.push(Rc::new(found));
                 }
                 FileType::Symlink => {
-                    self.links += 1;
+                    (self.linked, *links) = (true, *links + 1);
                     let target = readlinkat(&found, c"", Vec::new()).map_err(|_| Unwatchable)?;
                     let target = target.to_bytes();
                     // What is not followed is not served either.
-                    if self.links > MAX_LINKS || target.starts_with(b"/") {
+                    if *links > MAX_LINKS || target.starts_with(b"/") {
                         return Ok(false);
                     }
                     names.extend(segments(target));

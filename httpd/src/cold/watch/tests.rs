@@ -87,6 +87,7 @@ fn make_tree(at: &Path) {
         ("..v1", "..data"),
         ("..data/index.html", "index.html"),
         ("..data/deep", "deep"),
+        (".", "self"),
     ] {
         symlink(target, at.join(name)).unwrap();
     }
@@ -101,7 +102,11 @@ fn swap(at: &Path, target: &str) {
 #[test]
 fn what_makes_a_path_lead_elsewhere() {
     type Change = fn(&Path);
-    let changes: [(&str, &str, Change); 20] = [
+    let behind_many_links = format!("{}moved/file", "self/".repeat(25));
+    let changes: [(&str, &str, Change); 21] = [
+        ("an encoded sibling behind many symlinks made", &behind_many_links, |at| {
+            fs::write(at.join("plain/packed"), "1").unwrap();
+        }),
         ("written in place", "plain/file", |at| fs::write(at.join("plain/file"), "22").unwrap()),
         ("replaced", "plain/file", |at| {
             fs::write(at.join("plain/.new"), "2").unwrap();
@@ -275,6 +280,18 @@ fn beyond_the_limit_nothing_is_watched_until_something_is_let_go() {
     drop(b);
     bench.watch.retain(|_| false);
     assert_eq!(bench.watch.stats().directories, 0);
+}
+
+#[test]
+fn where_nothing_is_watched_a_peer_chooses_nothing_that_is_kept_for_long() {
+    let root = root();
+    let bench = Bench::new(root.path(), 0);
+    let remembered = |path: String| {
+        assert!(bench.look(&path).sight.trail.is_none());
+        bench.watch.recall(&bench.site, path.as_bytes()).is_some()
+    };
+    assert!(remembered("none/file".to_owned()));
+    assert!(!remembered(format!("{}/file", "n".repeat(MAX_REFUSAL_PATH))));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What peers may take, and what happens to those that take more.
 
 use super::*;
-use crate::limits::UNFINISHED_HEADS;
+use crate::limits::{PIPELINED_REQUESTS, UNFINISHED_HEADS};
 
 impl Bench {
     fn limited(limits: Limits) -> Self {
@@ -117,6 +117,70 @@ fn heads_without_end_have_a_bound_together() {
         assert!(next.received().is_empty());
     });
     assert_eq!(bench.counted(), [("heads_full", 1)]);
+}
+
+#[test]
+fn empty_lines_in_pieces_are_no_reason_to_wait_longer() {
+    for turned_away in [false, true] {
+        let bench =
+            Bench::limited(Limits { idle_timeout: Duration::from_secs(2), ..Limits::DEFAULT });
+        let (client, allowed) = match turned_away {
+            false => (bench.connect(), Duration::from_secs(2)),
+            true => (bench.connect_turned_away(Status::Unavailable), Limits::DEFAULT.head_timeout),
+        };
+        bench.run(async {
+            client.resting().await;
+            let other = Limits { idle_timeout: Duration::from_secs(3), ..Limits::DEFAULT };
+            bench.content.set_limits(Limits { head_timeout: Duration::from_secs(4), ..other });
+            for piece in ["\r", "\n", "\r", "\n\r"] {
+                client.write(piece);
+                client.resting().await;
+            }
+            assert_eq!(client.expire(), allowed, "it is still the same wait");
+            assert!(client.ended().await);
+            assert!(client.received().is_empty(), "nothing has begun");
+        });
+        assert_eq!(bench.counted(), [("idle_timeout", 1)]);
+    }
+}
+
+#[test]
+fn requests_sent_ahead_have_a_bound_together() {
+    // Small files by pipelining, large ones part by part.
+    for size in [PIPELINE_QUEUE + 1, CHUNK + PIPELINE_QUEUE] {
+        let bench = Bench::new(1 << 26);
+        bench.file("a", vec![b'x'; size]);
+        bench.file("b", "hello");
+        let ahead = get("/b").repeat(60_000 / get("/b").len());
+        let fit = PIPELINED_REQUESTS / ahead.len();
+        let clients: Vec<_> = (0..=fit).map(|_| bench.connect()).collect();
+        bench.run(async {
+            for client in &clients {
+                client.take_only(0);
+                client.write(get("/a") + &ahead);
+                client.resting().await;
+            }
+            for (client, answers) in
+                [(&clients[0], 1 + 60_000 / get("/b").len()), (&clients[fit], 1)]
+            {
+                client.take_all();
+                client.half_close();
+                assert!(client.ended().await, "all that was answered arrives");
+                let got = client.received();
+                let heads = got.windows(13).filter(|it| it.starts_with(b"HTTP/1.1 200 "));
+                assert_eq!(heads.count(), answers);
+            }
+        });
+        assert_eq!(bench.counted(), [("pipelines_full", 1)]);
+    }
+}
+
+#[test]
+fn what_was_used_of_a_buffer_is_let_go() {
+    let mut input = BytesMut::zeroed(64 * 1024);
+    input.advance(64 * 1024 - 10);
+    shrink(&mut input);
+    assert!(input.len() == 10 && !input.try_reclaim(1000));
 }
 
 #[test]
