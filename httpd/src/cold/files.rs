@@ -46,6 +46,8 @@ pub(super) enum Walk {
     /// Through what the kernel has in its memory, of one local file system and without symlinks:
     /// it never waits, and cannot always tell.
     Plain,
+    /// The same, but through what is on the disk too.
+    Straight,
     /// Wherever it leads, which may take its time.
     Any,
 }
@@ -189,7 +191,9 @@ impl Root {
         let refused = |error| Stop::Refused(refusal(path, error));
         let found = self.open_beneath(path, flags, walk).map_err(|error| match (walk, error) {
             // Not in memory; another mount, or out of www-root; a symlink.
-            (Walk::Plain, Errno::AGAIN | Errno::XDEV | Errno::LOOP) => Stop::NotPlain,
+            (Walk::Plain | Walk::Straight, Errno::AGAIN | Errno::XDEV | Errno::LOOP) => {
+                Stop::NotPlain
+            }
             _ => refused(error),
         })?;
         let stat = fstat(&found).map_err(refused)?;
@@ -198,11 +202,12 @@ impl Root {
 
     fn open_beneath(&self, path: &[u8], flags: OFlags, walk: Walk) -> Result<OwnedFd, Errno> {
         let fence = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let plain = ResolveFlags::CACHED | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        let straight = fence | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         // A rename somewhere beneath the root at the same moment makes the kernel unsure whether
         // a `..` in a symlink got out: it says EAGAIN, and asks to be asked again.
         let (resolve, attempts) = match walk {
-            Walk::Plain => (fence | plain, 1),
+            Walk::Plain => (straight | ResolveFlags::CACHED, 1),
+            Walk::Straight => (straight, 1),
             Walk::Any => (fence, 16),
         };
         let mut result = Err(Errno::AGAIN);

@@ -47,6 +47,13 @@ impl Sight {
         if site.hides(path) {
             return Self::HIDDEN;
         }
+        // What is not in the kernel's memory, names above all that are nowhere, may still lie where
+        // the way is known: then nothing is watched anew.
+        if let Some(trail) = watch.recall(site, path)
+            && let Some(found) = told(resolve(site, path, Walk::Straight))
+        {
+            return Self::new(found, trail);
+        }
         // Before the look, so that no change falls between.
         let trail = watch.explore(site, path);
         let found = told(resolve(site, path, Walk::Any)).unwrap_or(Err(Status::Internal));

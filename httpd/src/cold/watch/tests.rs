@@ -225,6 +225,21 @@ fn the_same_way_is_one() {
 }
 
 #[test]
+fn a_way_that_is_known_is_not_gone_along_again_for_a_name_that_is_nowhere() {
+    let root = root();
+    make_tree(root.path());
+    let bench = Bench::new(root.path(), 100);
+    let known = bench.look("other").sight.trail.unwrap();
+    let at_last = |path: &str| Sight::at_last(&bench.watch, &bench.site, path.as_bytes());
+    let none = at_last("none");
+    assert!(matches!(none.found, Err(crate::respond::Status::NotFound)));
+    assert!(Arc::ptr_eq(&none.trail.unwrap(), &known));
+    // But by a symlink it may lead elsewhere.
+    let linked = at_last("index.html");
+    assert!(linked.found.is_ok() && !linked.trail.unwrap().is_same(&known));
+}
+
+#[test]
 fn lost_events_change_everything() {
     let root = root();
     make_tree(root.path());
