@@ -27,6 +27,7 @@ use crate::cache::Cache;
 use crate::cold::{self, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::content::Content;
+use crate::interfaces::{Interfaces, Meter};
 use crate::limits::{Limits, MAX_TURNED_AWAY};
 use crate::net::admission::{Census, Door};
 use crate::net::gather::Part;
@@ -35,7 +36,7 @@ use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
 use crate::reload::Reloader;
 use crate::site::{SiteError, Sites};
-use crate::vlan::VlanConfig;
+use crate::vlan::{VlanConfig, ids};
 
 /// Octets of two VLAN tags.
 const TWO_TAGS: u16 = 8;
@@ -190,31 +191,36 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let identity = identity(config, &interface, &stacks);
+    let vlans = ids(&config.vlans);
+    let interfaces = Arc::new(Interfaces::new(&config.interface, &vlans, config.workers));
     let together = Together::new(&wakers);
     let posts = Post::between(&wakers, steering, stacks.len());
-    let mut berths = ports.into_iter().zip(inboxes).zip(posts).enumerate().map(
-        |(index, ((port, messages), post))| Berth {
-            port,
-            messages,
-            post,
-            together: together.clone(),
-            stacks: stacks
-                .iter()
-                .map(|(stack, identity)| {
-                    let passive = index > 0;
-                    (tagwire_netstack::Config { passive, ..stack.clone() }, identity.clone())
-                })
-                .collect(),
-            filter: filter.clone(),
-            sites: Arc::clone(&sites),
-            cache: Arc::clone(&cache),
-            cold: cold_handle.clone(),
-            limits: config.limits,
-            census: Arc::clone(&census),
-            identity: identity.clone(),
-            listen: config.port,
-        },
-    );
+    let mut berths =
+        ports.into_iter().zip(inboxes).zip(posts).zip(interfaces.meters()).enumerate().map(
+            |(index, (((port, messages), post), meter))| Berth {
+                port,
+                messages,
+                post,
+                meter,
+                interfaces: Arc::clone(&interfaces),
+                together: together.clone(),
+                stacks: stacks
+                    .iter()
+                    .map(|(stack, identity)| {
+                        let passive = index > 0;
+                        (tagwire_netstack::Config { passive, ..stack.clone() }, identity.clone())
+                    })
+                    .collect(),
+                filter: filter.clone(),
+                sites: Arc::clone(&sites),
+                cache: Arc::clone(&cache),
+                cold: cold_handle.clone(),
+                limits: config.limits,
+                census: Arc::clone(&census),
+                identity: identity.clone(),
+                listen: config.port,
+            },
+        );
     // There is at least one worker, and it is for this thread.
     let Some(first) = berths.next() else { return Ok(()) };
     let (started, starts) = mpsc::channel();
@@ -276,6 +282,8 @@ struct Berth {
     port: Port,
     messages: mpsc::Receiver<Message>,
     post: Post,
+    meter: Meter,
+    interfaces: Arc<Interfaces>,
     together: Together,
     stacks: Vec<(tagwire_netstack::Config, Map<String, Value>)>,
     filter: Vec<Vlan>,
@@ -295,7 +303,8 @@ impl Berth {
         let waker = worker.waker();
         let now = Instant::from_nanos(clock::now().0);
         let wake = Arc::new(move || waker.wake());
-        let content = Content::new(self.sites, self.cache, self.cold, wake);
+        let content =
+            Content::new(self.sites, self.cache, self.cold, wake).with_interfaces(self.interfaces);
         content.set_limits(self.limits);
         let parts = Parts {
             stacks: self
@@ -305,6 +314,7 @@ impl Berth {
                 .collect(),
             content,
             door: Door::new(self.census),
+            meter: self.meter,
             messages: self.messages,
             post: self.post,
             groups: worker.groups().map_err(StartError::Open)?,

@@ -562,6 +562,7 @@ mod tests {
                     compress: Some([Coding::Gzip].into()),
                     compress_min_size: Some(1024),
                     listing: Some(ListingFormat::Off),
+                    builtin_json: Some(false),
                     ..SiteSettings::new("/www".into())
                 }],
                 limits: Limits::DEFAULT,
@@ -619,6 +620,7 @@ mod tests {
             "4k\n",
             "--listing",
             "auto\n",
+            "--builtin-json",
             "--control",
             "/run/c\n",
             "--log-format",
@@ -638,6 +640,7 @@ mod tests {
         let site = &config.sites[0];
         assert_eq!(site.compress.as_deref(), Some(&[Coding::Brotli, Coding::Gzip][..]));
         assert_eq!((site.compress_min_size, site.listing), (Some(4096), Some(ListingFormat::Auto)));
+        assert_eq!(site.builtin_json, Some(true));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
         assert_eq!(config.control, Some("/run/c".into()));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Json, "debug".to_owned()));

@@ -23,6 +23,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use httparse::Header;
 use tagwire_core::counters::add;
 
+use crate::builtin::BuiltIn;
 use crate::cache::{Answer, Entry, File};
 use crate::chunked::{BadBody, Chunked};
 use crate::conditional::{self, Verdict};
@@ -38,6 +39,7 @@ use crate::site::Site;
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
 
+mod builtin;
 mod fuzz;
 
 pub use fuzz::fuzz_connection;
@@ -124,6 +126,8 @@ enum Wait {
     Load(Box<Miss>),
     /// The body that the client has been told to send.
     Body(Box<Reply>),
+    /// So many octets of input: a head with its body.
+    Input(usize),
 }
 
 /// What the cache has not.
@@ -162,6 +166,8 @@ enum Plan {
     Refuse(Status),
     /// Ask the cold side, then plan again.
     Load(Box<Miss>),
+    /// Plan again once the input has so many octets; whether the client is to be told to send them.
+    Read(usize, bool),
     /// Answer.
     Reply(Reply),
 }
@@ -318,8 +324,14 @@ async fn wait_and_answer<T: Transport>(
     mut wait: Wait,
 ) -> Result<Sent, End> {
     loop {
-        let miss = match wait {
-            Wait::Load(miss) => miss,
+        let known = match wait {
+            Wait::Load(miss) => {
+                Some((session.content.load(&miss.site, &miss.path).await, miss.page))
+            }
+            Wait::Input(octets) => {
+                builtin::gather(session, octets).await?;
+                None
+            }
             Wait::Body(mut reply) => {
                 // So that what follows is a request for sure.
                 throw_away(session, reply.discard).await?;
@@ -327,11 +339,10 @@ async fn wait_and_answer<T: Transport>(
                 return send(&mut session.transport, *reply);
             }
         };
-        let entry = session.content.load(&miss.site, &miss.path).await;
-        match answer(session, Some((entry, miss.page))) {
+        match answer(session, known) {
             Step::Sent(sent) => return Ok(sent),
             Step::End(end) => return Err(end),
-            // Each page leads to a later kind only, see `find`.
+            // Each page leads to a later kind only, see `find`; a body is read once.
             Step::Wait(next) => wait = next,
             // The same head was whole before.
             Step::More => return Err(End::Abort),
@@ -346,6 +357,12 @@ fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Pag
     let reply = match plan(session, &limits, known) {
         Plan::More => return Step::More,
         Plan::Load(miss) => return Step::Wait(Wait::Load(miss)),
+        Plan::Read(octets, tell) => {
+            return match tell.then(|| session.transport.send(respond::CONTINUE)) {
+                Some(Err(_)) => Step::End(End::Abort),
+                _ => Step::Wait(Wait::Input(octets)),
+            };
+        }
         Plan::Refuse(Status::VersionNotSupported) if request::lower_version(&mut session.input) => {
             return answer(session, None);
         }
@@ -431,13 +448,22 @@ fn plan<T: Transport>(
     let date = content.date_line();
     let lines = cors.map_or(&[][..], |cors| cors.answer(head.fields));
     let common = Common { date: &date, persistence, site: lines };
+    let page = match &target {
+        Ok(target) if site.settings.builtin_json == Some(true) => BuiltIn::at(&target.path),
+        _ => None,
+    };
+    let takes_post = page.is_some_and(BuiltIn::takes_post);
     let refused = turned_away.or(match head.method {
         Method::Get | Method::Head | Method::Options => None,
-        Method::NotAllowed => Some(Status::MethodNotAllowed),
+        Method::Post if takes_post => None,
+        Method::Post | Method::NotAllowed => Some(Status::MethodNotAllowed),
         Method::Unknown => Some(Status::NotImplemented),
     });
     let refusal = |status, common: Common<'_>| {
-        let answer = respond::refusal(status, common, head.method != Method::Head);
+        let answer = match status {
+            Status::MethodNotAllowed if takes_post => respond::not_allowed_but_post(common),
+            status => respond::refusal(status, common, head.method != Method::Head),
+        };
         Plan::Reply(Reply::new(&head, common, answer, Body::Sent))
     };
     if let Some(status) = refused {
@@ -451,7 +477,15 @@ fn plan<T: Transport>(
     if head.method == Method::Options {
         let preflight = cors.and_then(|cors| cors.preflight(head.fields));
         let common = Common { site: preflight.unwrap_or(lines), ..common };
-        return Plan::Reply(Reply::new(&head, common, respond::options(common), Body::Sent));
+        return Plan::Reply(Reply::new(
+            &head,
+            common,
+            respond::options(takes_post, common),
+            Body::Sent,
+        ));
+    }
+    if let Some(page) = page {
+        return builtin::plan(page, input, &head, target.query, common, content);
     }
     match find(content, site, &target.path, known) {
         Ok(found) => Plan::Reply(reply_to(&head, &target, site, found, common, content)),
@@ -723,32 +757,37 @@ async fn throw_away<T: Transport>(
     session: &mut Session<T>,
     body: request::Body,
 ) -> Result<(), End> {
-    let Session { transport, input, content, .. } = session;
-    transport.set_deadline(Some(BODY_TIMEOUT));
+    session.transport.set_deadline(Some(BODY_TIMEOUT));
     let mut left = match body {
         request::Body::Length(octets) => Left::Octets(octets),
         request::Body::Chunked => Left::Chunks(Chunked::default()),
     };
     loop {
         // Where the next request would begin is not known: nothing more is answered.
-        let here = left.take(input).map_err(|BadBody| {
-            add(&content.tally.body_refused, 1);
+        let here = left.take(&session.input).map_err(|BadBody| {
+            add(&session.content.tally.body_refused, 1);
             End::Linger
         })?;
-        consume(input, here);
+        consume(&mut session.input, here);
         if left.is_over() {
             return Ok(());
         }
-        match transport.read(input).await {
-            Ok(0) => return Err(End::Close),
-            Ok(_) => {}
-            Err(TransportError::TimedOut) => {
-                add(&content.tally.body_timeout, 1);
-                return Err(End::Linger);
-            }
-            Err(TransportError::Draining) => return Err(End::Linger),
-            Err(TransportError::Closed) => return Err(End::Abort),
+        read_more(session).await?;
+    }
+}
+
+/// Reads more of a body.
+async fn read_more<T: Transport>(session: &mut Session<T>) -> Result<(), End> {
+    let Session { transport, input, content, .. } = session;
+    match transport.read(input).await {
+        Ok(0) => Err(End::Close),
+        Ok(_) => Ok(()),
+        Err(TransportError::TimedOut) => {
+            add(&content.tally.body_timeout, 1);
+            Err(End::Linger)
         }
+        Err(TransportError::Draining) => Err(End::Linger),
+        Err(TransportError::Closed) => Err(End::Abort),
     }
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::cache::{Age, Answer, Cache, Entry, File, Millis};
 use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
+use crate::interfaces::Interfaces;
 use crate::limits::{
     Limits, PIPELINED_REQUESTS, READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES, UNFINISHED_HEADS,
 };
@@ -51,6 +52,9 @@ pub struct Content {
     pipelined: Cell<usize>,
     /// What was refused and cut off.
     pub tally: Tally,
+    /// What built-in pages show.
+    interfaces: Arc<Interfaces>,
+    shows_interfaces: Cell<bool>,
 }
 
 /// A response in chunks under way: its share of [`STREAM_QUEUES`].
@@ -97,6 +101,7 @@ impl Content {
     /// A worker's view of `sites` through `cache`, which `cold` fills. Call [`tick`](Self::tick)
     /// on every turn.
     pub fn new(sites: Arc<Sites>, cache: Arc<Cache>, cold: ColdHandle, wake: Wake) -> Self {
+        let shows_interfaces = Cell::new(sites.have_builtin());
         Self {
             sites: RefCell::new(sites),
             cache,
@@ -111,7 +116,25 @@ impl Content {
             unfinished: Cell::default(),
             pipelined: Cell::default(),
             tally: Tally::default(),
+            interfaces: Arc::default(),
+            shows_interfaces,
         }
+    }
+
+    /// The same, whose built-in pages show these.
+    #[must_use]
+    pub fn with_interfaces(self, interfaces: Arc<Interfaces>) -> Self {
+        Self { interfaces, ..self }
+    }
+
+    /// Whether a site has such pages.
+    pub(crate) fn shows_interfaces(&self) -> bool {
+        self.shows_interfaces.get()
+    }
+
+    /// What built-in pages show.
+    pub(crate) fn interfaces(&self) -> &Interfaces {
+        &self.interfaces
     }
 
     /// Tells the time. The worker reads the clocks once per turn, not once per request.
@@ -136,6 +159,7 @@ impl Content {
 
     /// Serves `sites` from now on; what is being answered is finished as it began.
     pub fn replace_sites(&self, sites: Arc<Sites>) {
+        self.shows_interfaces.set(sites.have_builtin());
         self.sites.replace(sites);
     }
 

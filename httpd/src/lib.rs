@@ -18,6 +18,7 @@
 
 pub mod accept;
 pub mod appliance;
+mod builtin;
 pub mod cache;
 pub mod chunked;
 pub mod cli;
@@ -33,6 +34,7 @@ pub mod date;
 pub mod document;
 pub mod encoding;
 pub mod file;
+pub mod interfaces;
 pub mod limits;
 pub mod listing;
 pub mod mime;

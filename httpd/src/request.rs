@@ -19,6 +19,8 @@ pub enum Method {
     Head,
     /// What may be done with it.
     Options,
+    /// Something with a body, which a static site does not allow; a page that is built in may.
+    Post,
     /// A method that HTTP defines and a static site does not allow (405).
     NotAllowed,
     /// Anything else (501).
@@ -32,7 +34,8 @@ impl Method {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
             "OPTIONS" => Self::Options,
-            "POST" | "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Self::NotAllowed,
+            "POST" => Self::Post,
+            "PUT" | "DELETE" | "CONNECT" | "TRACE" | "PATCH" => Self::NotAllowed,
             _ => Self::Unknown,
         }
     }
@@ -381,7 +384,8 @@ mod tests {
     fn methods() {
         for (token, method) in [
             ("HEAD", Method::Head),
-            ("POST", Method::NotAllowed),
+            ("POST", Method::Post),
+            ("PUT", Method::NotAllowed),
             ("OPTIONS", Method::Options),
             ("get", Method::Unknown),
             ("BREW", Method::Unknown),

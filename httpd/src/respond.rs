@@ -9,6 +9,8 @@ use crate::encoding::Coding;
 
 /// RFC 9110 15.5.6: the list is required.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+/// Where a POST is taken, too.
+const ALLOW_POST: &str = "Allow: GET, HEAD, POST, OPTIONS\r\n";
 
 /// The interim answer to who holds a body back (RFC 9110 15.2.1).
 pub const CONTINUE: Bytes = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -26,6 +28,8 @@ pub enum Status {
     MethodNotAllowed,
     /// 408.
     RequestTimeout,
+    /// 411.
+    LengthRequired,
     /// 412.
     PreconditionFailed,
     /// 413.
@@ -57,6 +61,7 @@ impl Status {
             Self::NotFound => "404 Not Found",
             Self::MethodNotAllowed => "405 Method Not Allowed",
             Self::RequestTimeout => "408 Request Timeout",
+            Self::LengthRequired => "411 Length Required",
             Self::PreconditionFailed => "412 Precondition Failed",
             Self::ContentTooLarge => "413 Content Too Large",
             Self::TargetTooLong => "414 URI Too Long",
@@ -310,10 +315,26 @@ impl FileHead {
     }
 }
 
-/// 204 that tells what may be done (RFC 9110 9.3.7).
-pub fn options(common: Common<'_>) -> Bytes {
+/// 204 that tells what may be done (RFC 9110 9.3.7); whether that is POST, too.
+pub fn options(post: bool, common: Common<'_>) -> Bytes {
+    let allow = if post { ALLOW_POST } else { ALLOW };
     // 8.6: no Content-Length in a 204.
-    assemble([b"HTTP/1.1 204 No Content\r\nServer: tagwire\r\n", ALLOW.as_bytes()], common, b"")
+    assemble([b"HTTP/1.1 204 No Content\r\nServer: tagwire\r\n", allow.as_bytes()], common, b"")
+}
+
+/// 405 for what takes POST beside the usual.
+pub fn not_allowed_but_post(common: Common<'_>) -> Bytes {
+    small(Status::MethodNotAllowed.text(), ALLOW_POST, common, true)
+}
+
+/// What is made for one request and kept by nobody: JSON.
+pub fn json(status: &str, content: &str, common: Common<'_>, with_body: bool) -> Bytes {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nServer: tagwire\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+        content.len()
+    );
+    assemble([head.as_bytes()], common, if with_body { content.as_bytes() } else { b"" })
 }
 
 /// A whole small answer for a request that gets no file. `with_body` is false for HEAD.

@@ -67,6 +67,10 @@ pub struct SiteSettings {
     /// How directories without an index file are listed; `None`: as `--listing` says, if at all.
     #[serde(default)]
     pub listing: Option<ListingFormat>,
+    /// Answer with built-in pages, whatever www-root has under their names; `None`: as
+    /// `--builtin-json` says, if at all. See [`crate::builtin`].
+    #[serde(default)]
+    pub builtin_json: Option<bool>,
     /// Let pages of other origins read the answers.
     #[serde(default)]
     pub cors: Option<CorsSettings>,
@@ -102,6 +106,7 @@ impl SiteSettings {
             headers: Vec::new(),
             safe_headers: yes(),
             listing: None,
+            builtin_json: None,
             cors: None,
             compress: None,
             compress_min_size: None,
@@ -268,6 +273,11 @@ impl Sites {
     /// All of them in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Site>> {
         std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Whether any has pages that are built in.
+    pub(crate) fn have_builtin(&self) -> bool {
+        self.iter().any(|site| site.settings.builtin_json == Some(true))
     }
 
     /// The site that answers at `local` to `host`, which is as the request has it: a whole name goes

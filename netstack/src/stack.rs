@@ -152,14 +152,19 @@ impl Stack {
     /// Takes one received frame, from the Ethernet header on.
     pub fn handle_frame(&mut self, now: Instant, octets: &[u8], meta: &FrameMeta) {
         self.stats.frames_in += 1;
+        self.stats.octets_in += octets.len() as u64;
         let Some(frame) = ingress::admit(self.mac, self.vlan, &mut self.stats, octets, meta) else {
             return;
         };
         match frame.ethertype {
             ethernet::ETHERTYPE_IPV4 => {
+                self.stats.ipv4_in += 1;
                 self.on_ipv4(now, &frame, meta);
             }
-            ethernet::ETHERTYPE_IPV6 => self.on_ipv6(now, &frame, meta),
+            ethernet::ETHERTYPE_IPV6 => {
+                self.stats.ipv6_in += 1;
+                self.on_ipv6(now, &frame, meta);
+            }
             ethernet::ETHERTYPE_ARP => self.on_arp(now, frame.payload),
             _ => self.stats.drop_ethertype += 1,
         }
@@ -215,10 +220,13 @@ impl Stack {
         if !self.link_up {
             return None;
         }
+        let first = slices.len();
         let transmit = self
             .transmit_packet(now, buffer, slices)
             .or_else(|| self.transmit_data(now, buffer, slices))?;
+        let behind: usize = slices.iter().skip(first).map(Bytes::len).sum();
         self.stats.frames_out += 1;
+        self.stats.octets_out += (transmit.len + behind) as u64;
         Some(transmit)
     }
 

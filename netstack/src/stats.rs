@@ -13,6 +13,12 @@ macro_rules! counters {
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($field), self.$field),)*].into_iter()
             }
+
+            /// Everything that was dropped, for whatever reason.
+            pub fn drops(&self) -> u64 {
+                let drops = self.iter().filter(|(name, _)| name.starts_with("drop_"));
+                drops.map(|(_, count)| count).sum()
+            }
         }
     };
 }
@@ -22,8 +28,16 @@ counters! {
     Stats {
         /// Frames handed to [`Stack::handle_frame`](crate::Stack::handle_frame).
         frames_in,
+        /// Their octets, without a tag that came beside the frame.
+        octets_in,
+        /// Of them, those with an IPv4 packet.
+        ipv4_in,
+        /// Of them, those with an IPv6 packet.
+        ipv6_in,
         /// Frames given out by [`Stack::poll_transmit`](crate::Stack::poll_transmit).
         frames_out,
+        /// Their octets.
+        octets_out,
         /// Dropped: too short for the headers that they announce, or the wrong lengths in them.
         drop_malformed,
         /// Dropped: another VLAN, or tagged where untagged is expected and the reverse.

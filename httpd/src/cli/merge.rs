@@ -298,9 +298,10 @@ www-root = \"/b\"
         use crate::encoding::Coding::{Brotli, Gzip, Zstd};
         use crate::listing::ListingFormat::{Html, Json, Off};
         let text = "[serve]\ninterface = \"m0\"\nslaac = true\ncompress = \"br,gzip\"\n\
-                    listing = \"html\"\n\
+                    listing = \"html\"\nbuiltin-json = true\n\
                     [[site]]\nwww-root = \"/a\"\n[[site]]\nhosts = [\"b\"]\nwww-root = \"/b\"\n\
-                    compress = \"off\"\ncompress-min-size = \"4k\"\nlisting = \"off\"\n";
+                    compress = \"off\"\ncompress-min-size = \"4k\"\nlisting = \"off\"\n\
+                    builtin-json = false\n";
         let both = |more: &[&str]| {
             let config = serve(text, more).unwrap();
             let of = |site: &SiteSettings| {
@@ -309,6 +310,8 @@ www-root = \"/b\"
             [of(&config.sites[0]), of(&config.sites[1])]
         };
         let off = ([].into(), 4096, Off);
+        let built_in = serve(text, &[]).unwrap().sites;
+        assert_eq!([built_in[0].builtin_json, built_in[1].builtin_json], [Some(true), Some(false)]);
         assert_eq!(both(&[]), [([Brotli, Gzip].into(), 1024, Html), off.clone()]);
         let more = ["--compress", "zstd", "--compress-min-size", "100", "--listing", "json"];
         assert_eq!(both(&more), [([Zstd].into(), 100, Json), off]);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::trimmed;
+use super::{switch, trimmed};
 use crate::compress::parse_codings;
 use crate::config::parse_size;
 use crate::encoding::Coding;
@@ -22,6 +22,9 @@ pub(super) struct UsualArgs {
     /// client wants
     #[arg(long, env = "LISTING", value_name = "FORM", value_parser = trimmed::<ListingFormat>, default_value = "off")]
     listing: ListingFormat,
+    /// Answer version.json, interface_list.json and interface_stats.json as VPP's static server does
+    #[arg(long, env = "BUILTIN_JSON", value_parser = switch)]
+    builtin_json: bool,
 }
 
 impl UsualArgs {
@@ -30,5 +33,6 @@ impl UsualArgs {
         site.compress.get_or_insert_with(|| self.compress.clone());
         site.compress_min_size.get_or_insert(self.compress_min_size);
         site.listing.get_or_insert(self.listing);
+        site.builtin_json.get_or_insert(self.builtin_json);
     }
 }

@@ -164,6 +164,7 @@ fn content() -> Content {
         fallback: Some("a".to_owned()),
         error_pages: [(403, "a".to_owned())].into(),
         cors: Some(CorsSettings::for_every_origin()),
+        builtin_json: Some(true),
         ..plain.clone()
     };
     let sites = Arc::new(Sites::open(&[plain, other], None).expect("there is a root"));

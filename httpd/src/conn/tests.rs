@@ -16,11 +16,13 @@ use super::*;
 use crate::cache::Cache;
 use crate::cold::{self, Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
+use crate::interfaces::Interfaces;
 use crate::limits::{CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES};
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
 mod bodies;
+mod builtin;
 mod encodings;
 mod limits;
 mod listings;
@@ -65,7 +67,9 @@ impl Bench {
         })
         .unwrap();
         // The executor is driven by block_on, which every answer wakes by itself.
-        let content = Rc::new(Content::new(sites, Arc::clone(&cache), handle, Arc::new(|| {})));
+        let content = Content::new(sites, Arc::clone(&cache), handle, Arc::new(|| {}));
+        let interfaces = Interfaces::new("eth0", &["123".parse().unwrap()], 1);
+        let content = Rc::new(content.with_interfaces(Arc::new(interfaces)));
         let started = Instant::now();
         let executor = Rc::new(LocalExecutor::new());
         let bench =

@@ -1,6 +1,6 @@
 //! One worker: what the packet loop drives.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +30,7 @@ use super::syn_flood::{SynFlood, Syns};
 use super::vlans::Vlans;
 use crate::conn;
 use crate::content::Content;
+use crate::interfaces::{self, Meter};
 use crate::limits::Limits;
 use crate::respond::Status;
 use crate::site::Sites;
@@ -109,6 +110,8 @@ pub struct Parts {
     pub syn_flood: SynFlood,
     /// Who is let in.
     pub door: Door,
+    /// Where it publishes what its interface has done.
+    pub meter: Meter,
     /// All the workers.
     pub together: Together,
     /// What `status` says that does not change.
@@ -128,6 +131,9 @@ pub struct HttpWorker {
     heard_group: bool,
     syn_flood: SynFlood,
     door: Door,
+    meter: Meter,
+    /// Frames came or went that are not published yet.
+    unpublished: bool,
     together: Together,
     /// Another worker has failed.
     ended: bool,
@@ -152,6 +158,7 @@ impl HttpWorker {
             groups,
             syn_flood,
             door,
+            meter,
             together,
             identity,
         } = parts;
@@ -173,6 +180,8 @@ impl HttpWorker {
             heard_group: true,
             syn_flood,
             door,
+            meter,
+            unpublished: false,
             together,
             ended: false,
             port,
@@ -183,6 +192,27 @@ impl HttpWorker {
             identity,
             link_up: true,
         }
+    }
+
+    /// Tells those who ask over HTTP what frames have come and gone.
+    fn publish(&mut self) {
+        if !self.unpublished || !self.content.shows_interfaces() {
+            return;
+        }
+        self.unpublished = false;
+        let of_vlan =
+            |it: &Rc<RefCell<Reactor>>| interfaces::traffic(it.borrow_mut().stack().stats());
+        let driver = &self.driver;
+        let unsent = [
+            &driver.tx_no_buffers,
+            &driver.tx_too_long,
+            &driver.tx_bad_offload,
+            &driver.tx_link_down,
+            &driver.tx_errors,
+        ];
+        let unsent = unsent.into_iter().map(Cell::get).sum();
+        let losses = [driver.rx_kernel_drops.get(), driver.rx_truncated.get(), unsent];
+        self.meter.publish(self.vlans.iter().map(of_vlan), losses);
     }
 
     /// What other workers have to say.
@@ -374,6 +404,7 @@ impl Machine for HttpWorker {
         let vlan = self.vlans.whose(frame.bytes, &meta);
         self.vlans.at(vlan).stack().handle_frame(now, frame.bytes, &meta);
         self.post.pass_on(vlan, frame.bytes, &meta, now);
+        self.unpublished = true;
         self.heard_group |= frame.bytes.first().is_some_and(|octet| octet & 1 != 0);
     }
 
@@ -393,6 +424,7 @@ impl Machine for HttpWorker {
             self.content.tick(std::time::Instant::now(), SystemTime::now());
             let seen = self.vlans.iter().map(|it| Syns::of(it.borrow_mut().stack().stats()));
             self.syn_flood.look(now, seen, &self.driver);
+            self.publish();
         }
         self.take_messages();
         for vlan in 0..self.vlans.len() {
@@ -413,6 +445,7 @@ impl Machine for HttpWorker {
         payload: &mut Vec<Bytes>,
     ) -> Option<TxFrame> {
         let transmit = self.vlans.transmit(instant(now), slot, payload)?;
+        self.unpublished = true;
         Some(TxFrame {
             len: transmit.len,
             checksum: transmit
@@ -432,7 +465,8 @@ impl Machine for HttpWorker {
     fn deadline(&mut self) -> Option<Nanos> {
         let check = self.drain.filter(|drain| !drain.settled).map(|drain| drain.next_check);
         // What is let up must go on to change when nothing comes.
-        let look = self.syn_flood.is_on().then_some(self.next_tick);
+        let look = self.syn_flood.is_on() || self.unpublished && self.content.shows_interfaces();
+        let look = look.then_some(self.next_tick);
         let deadline = [self.vlans.deadline(), check, look].into_iter().flatten().min();
         deadline.map(|at| Nanos(at.as_nanos()))
     }
