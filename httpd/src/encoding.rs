@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use httparse::Header;
+
 /// A coding, the one that packs best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Coding {
@@ -76,6 +78,15 @@ pub fn choose<'a>(
     // As good as the file itself is better: it is shorter.
     let (coding, weight) = best?;
     (weight > 0 && weight >= wishes.identity()).then_some(coding)
+}
+
+/// Of what there is encoded, the preferred one first, what a request with these fields is answered
+/// with; `None`: none of it.
+pub(crate) fn pick<'a, T>(fields: &[Header<'_>], encoded: &'a [(Coding, T)]) -> Option<&'a T> {
+    let asked = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("accept-encoding"));
+    let offered = encoded.iter().map(|&(coding, _)| coding);
+    let chosen = choose(asked.map(|field| field.value), offered)?;
+    encoded.iter().find(|(coding, _)| *coding == chosen).map(|(_, form)| form)
 }
 
 /// Weights in thousandths, where the request has any.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Instant;
 
+use bytes::Bytes;
 use httparse::Header;
 use percent_encoding::percent_encode;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use crate::accept;
 use crate::cache::FileId;
 use crate::date::{LAST_SECOND, imf_fixdate};
 use crate::document::Document;
+use crate::encoding::{self, Coding};
 use crate::limits::LISTING_LIFETIME;
 use crate::site::Site;
 use crate::target::PATH;
@@ -75,8 +77,54 @@ pub struct Listing {
 
 #[derive(Debug)]
 enum Forms {
-    One(Document),
-    Both { html: Document, json: Document },
+    One(Form),
+    Both { html: Form, json: Form },
+}
+
+/// One of its forms.
+#[derive(Debug)]
+pub(crate) struct Form {
+    plain: Document,
+    /// The shortest one first.
+    encoded: Vec<(Coding, Document)>,
+}
+
+impl Form {
+    fn new(document: Document) -> Self {
+        Self { plain: document, encoded: Vec::new() }
+    }
+
+    /// The content as it is.
+    pub(crate) fn body(&self) -> &Bytes {
+        &self.plain.body
+    }
+
+    /// Has it sent in these codings, too.
+    pub(crate) fn encode(&mut self, encoded: Vec<(Coding, Bytes)>) {
+        let plain = &self.plain;
+        let encoded =
+            encoded.into_iter().map(|(coding, body)| (coding, plain.encoded(coding, body)));
+        self.encoded = encoded.collect();
+        self.encoded.sort_by_key(|(coding, document)| (document.body.len(), *coding));
+    }
+
+    /// Whether it is sent in any coding.
+    pub(crate) fn is_encoded(&self) -> bool {
+        !self.encoded.is_empty()
+    }
+
+    /// Takes the octets of another where they are the same, the encoded ones too.
+    fn share(&mut self, other: &Self) {
+        if self.plain.share(&other.plain) {
+            let encoded = other.encoded.iter();
+            self.encode(encoded.map(|(coding, it)| (*coding, it.body.clone())).collect());
+        }
+    }
+
+    fn weight(&self) -> usize {
+        let encoded = self.encoded.iter().map(|(_, document)| document.weight());
+        self.plain.weight() + encoded.sum::<usize>()
+    }
 }
 
 impl Listing {
@@ -95,17 +143,23 @@ impl Listing {
             // JSON has no place for it that programs would not trip over.
             fields += &format!("Listing-Truncated: {}\r\n", items.len());
         }
-        let html = |fields: &str| {
-            Document::new("text/html; charset=utf-8", html(path, &items, more), fields)
+        let format = site.settings.listing();
+        let form = |content_type, text: String| {
+            let encodes = !site.text_codings(text.len() as u64).is_empty();
+            let vary = match (format == ListingFormat::Auto, encodes) {
+                (true, true) => "Vary: Accept, Accept-Encoding\r\n",
+                (true, false) => "Vary: Accept\r\n",
+                (false, true) => "Vary: Accept-Encoding\r\n",
+                (false, false) => "",
+            };
+            Form::new(Document::new(content_type, text, &format!("{fields}{vary}")))
         };
-        let json = |fields: &str| Document::new("application/json", json(&items), fields);
-        let forms = match site.settings.listing() {
-            ListingFormat::Json => Forms::One(json(&fields)),
-            ListingFormat::Auto => {
-                fields += "Vary: Accept\r\n";
-                Forms::Both { html: html(&fields), json: json(&fields) }
-            }
-            ListingFormat::Html | ListingFormat::Off => Forms::One(html(&fields)),
+        let html = || form("text/html; charset=utf-8", html(path, &items, more));
+        let json = || form("application/json", json(&items));
+        let forms = match format {
+            ListingFormat::Json => Forms::One(json()),
+            ListingFormat::Auto => Forms::Both { html: html(), json: json() },
+            ListingFormat::Html | ListingFormat::Off => Forms::One(html()),
         };
         Self { directory, made: Instant::now(), forms }
     }
@@ -124,13 +178,22 @@ impl Listing {
 
     /// The form that a request with this query and these fields asks for.
     pub fn document(&self, query: Option<&[u8]>, fields: &[Header<'_>]) -> &Document {
-        match &self.forms {
-            Forms::One(document) => document,
+        let form = match &self.forms {
+            Forms::One(form) => form,
             Forms::Both { html, json } => {
                 let named = query.and_then(named_format);
                 let wants_json = named.unwrap_or_else(|| accept::prefers_json(fields));
                 if wants_json { json } else { html }
             }
+        };
+        encoding::pick(fields, &form.encoded).unwrap_or(&form.plain)
+    }
+
+    /// All of its forms.
+    pub(crate) fn forms(&mut self) -> Vec<&mut Form> {
+        match &mut self.forms {
+            Forms::One(form) => vec![form],
+            Forms::Both { html, json } => vec![html, json],
         }
     }
 
@@ -138,7 +201,7 @@ impl Listing {
     /// holds those for as long as it takes, and there is a new listing every few seconds.
     pub(crate) fn share(&mut self, before: &Self) {
         match (&mut self.forms, &before.forms) {
-            (Forms::One(document), Forms::One(other)) => document.share(other),
+            (Forms::One(form), Forms::One(other)) => form.share(other),
             (Forms::Both { html, json }, Forms::Both { html: other, json: others }) => {
                 html.share(other);
                 json.share(others);
@@ -151,7 +214,7 @@ impl Listing {
     /// Octets that it holds.
     pub fn weight(&self) -> usize {
         match &self.forms {
-            Forms::One(document) => document.weight(),
+            Forms::One(form) => form.weight(),
             Forms::Both { html, json } => html.weight() + json.weight(),
         }
     }

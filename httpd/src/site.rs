@@ -173,13 +173,18 @@ impl Site {
 
     /// What the file at `path`, relative to www-root and of so many octets, is compressed with.
     pub(crate) fn codings(&self, path: &[u8], len: u64) -> &[Coding] {
-        let codings = self.settings.compress.as_deref().unwrap_or_default();
-        let small = len < self.settings.compress_min_size.unwrap_or(0);
-        if codings.is_empty() || small || !compress::is_compressible(&self.content_type(path)) {
+        let codings = self.text_codings(len);
+        if codings.is_empty() || !compress::is_compressible(&self.content_type(path)) {
             &[]
         } else {
             codings
         }
+    }
+
+    /// What text of so many octets is compressed with.
+    pub(crate) fn text_codings(&self, len: u64) -> &[Coding] {
+        let small = len < self.settings.compress_min_size.unwrap_or(0);
+        if small { &[] } else { self.settings.compress.as_deref().unwrap_or_default() }
     }
 
     /// The lines of the fields that answers with the file at `path`, relative to www-root, have

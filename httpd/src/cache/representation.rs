@@ -82,11 +82,7 @@ pub struct Variants {
 impl Variants {
     /// The one in which a request with these fields is answered; `None`: the file as it is.
     pub(crate) fn choose(&self, fields: &[Header<'_>]) -> Option<&Arc<Entry>> {
-        let asked =
-            fields.iter().filter(|field| field.name.eq_ignore_ascii_case("accept-encoding"));
-        let offered = self.encoded.iter().map(|&(coding, _)| coding);
-        let chosen = encoding::choose(asked.map(|field| field.value), offered)?;
-        self.encoded.iter().find(|(coding, _)| *coding == chosen).map(|(_, entry)| entry)
+        encoding::pick(fields, &self.encoded)
     }
 
     fn weight(&self) -> usize {

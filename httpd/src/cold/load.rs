@@ -183,16 +183,11 @@ impl Loader {
                 }
                 Err(status) => Answer::Refused(status),
             },
-            Ok(Resolved::Directory(id)) => match self.listing(site, path, id).await {
-                Ok((mut listing, settled)) => {
-                    if let Some(Answer::Listing(before)) = old.map(|old| &old.answer) {
-                        listing.share(before);
-                    }
-                    if !settled {
-                        // What it becomes in this moment would not tell itself from it.
-                        return Arc::new(Entry::new(Answer::Listing(listing), checked, None));
-                    }
-                    Answer::Listing(listing)
+            Ok(Resolved::Directory(id)) => match self.listing(site, path, id, old).await {
+                Ok((listing, true)) => Answer::Listing(listing),
+                // What it becomes in this moment would not tell itself from it.
+                Ok((listing, false)) => {
+                    return Arc::new(Entry::new(Answer::Listing(listing), checked, None));
                 }
                 Err(status) => Answer::Refused(status),
             },
@@ -319,13 +314,48 @@ impl Loader {
         site: &Arc<Site>,
         path: &[u8],
         id: FileId,
+        old: Option<&Arc<Entry>>,
     ) -> Result<(Listing, bool), Status> {
         if let Some(time) = id.settles_in(SystemTime::now()) {
             sleep(time).await;
         }
-        let listing = look_aside(site, path, list).await?;
+        let mut listing = look_aside(site, path, list).await?;
         let settled = listing.directory().settles_in(SystemTime::now()).is_none();
+        if let Some(Answer::Listing(before)) = old.map(|old| &old.answer) {
+            listing.share(before);
+        }
+        // What is not kept would be compressed for each request.
+        if settled {
+            self.compress_listing(site, path, &mut listing).await;
+        }
         Ok((listing, settled))
+    }
+
+    /// Has a listing compressed as its site wants text to be. It is not kept for long: what takes
+    /// longer than anybody should wait is left out.
+    async fn compress_listing(&self, site: &Site, path: &[u8], listing: &mut Listing) {
+        let mut under_way = Vec::new();
+        for form in listing.forms() {
+            let len = form.body().len() as u64;
+            let codings = site.text_codings(len);
+            if codings.is_empty() || form.is_encoded() || !self.cache.is_worth(len) {
+                continue;
+            }
+            match self.compressors.start(path, codings.to_vec(), form.body().clone()) {
+                Some(compressed) => under_way.push((form, compressed)),
+                None => self.cache.count_compression_put_off(),
+            }
+        }
+        let all = async {
+            for (form, compressed) in under_way {
+                if let Ok(encoded) = compressed.await {
+                    self.cache.count_compression();
+                    form.encode(encoded);
+                }
+            }
+        };
+        // Those that are ready by then are there.
+        let _ = timeout(COMPRESSION_PATIENCE, all).await;
     }
 
     /// The file at `path` with its siblings, and whether their times tell them from what they may

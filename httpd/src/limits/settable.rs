@@ -66,8 +66,8 @@ pub struct Limits {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = connections, default_value = "262144")]
     #[arg(help = "Connections at one time, 1 to 262144; more are answered 503")]
     pub max_connections: usize,
-    /// Of one client, which is an IPv4 address or an IPv6 /64, by all workers. Above: 429 (RFC 6585
-    /// 4). 0: any number, as behind one address may be a proxy or a city. From the next connection
+    /// Of one client, which is an IPv4 address or an IPv6 /64 in one VLAN, by all workers. Above: 429
+    /// (RFC 6585 4). 0: any number, as behind one address may be a proxy or a city. From the next connection
     /// on, and those are counted that come from then on.
     #[arg(long, env = "MAX_PER_ADDRESS", value_name = "N", value_parser = per_address, default_value = "0")]
     #[arg(help = "The same of one IPv4 address or IPv6 /64; more are answered 429; 0: any number")]

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cold::runtime::Runtime;
 use crate::limits::COMPRESSION_QUEUE;
+use crate::listing::ListingFormat;
 use crate::site::SiteSettings;
 
 /// A site whose texts are compressed.
@@ -14,6 +15,7 @@ fn site(root: &TempDir) -> Arc<Site> {
     let settings = SiteSettings {
         compress: Some([Coding::Gzip].into()),
         compress_min_size: Some(100),
+        listing: Some(ListingFormat::Html),
         ..SiteSettings::new(root.path().to_owned())
     };
     Arc::new(Site::open(settings).unwrap())
@@ -67,6 +69,29 @@ fn a_compression_that_takes_long_is_not_waited_for() {
         let finished = replaced(&loader, &site, &entry).await;
         assert_eq!(state(&finished), COMPRESSED);
         assert_eq!(finished.freshness.checked(), again.freshness.checked());
+    });
+    assert_eq!(loader.cache.stats().compressions, 1);
+}
+
+#[test]
+fn a_listing_whose_compression_takes_long_is_sent_as_it_is() {
+    let (_root, loader, site) = bench();
+    let is_encoded = |entry: &Entry| {
+        let Answer::Listing(listing) = &entry.answer else { panic!("a listing") };
+        let fields = [Header { name: "Accept-Encoding", value: b"gzip" }];
+        listing.document(None, &fields).body != listing.document(None, &[]).body
+    };
+    Runtime::start().unwrap().block_on(async {
+        let held = loader.compressors.hold().await;
+        let entry = loader.entry(&site, b"", None).await;
+        assert!(!is_encoded(&entry));
+        drop(held);
+        let next = loader.entry(&site, b"", None).await;
+        assert!(is_encoded(&next));
+        // One that says the same is not compressed again.
+        let Answer::Listing(known) = &next.answer else { panic!("a listing") };
+        let (again, _) = loader.listing(&site, b"", *known.directory(), Some(&next)).await.unwrap();
+        assert!(is_encoded(&Entry::new(Answer::Listing(again), Millis::default(), None)));
     });
     assert_eq!(loader.cache.stats().compressions, 1);
 }

@@ -104,3 +104,48 @@ fn a_long_listing_is_sent_whole() {
         assert!(body.ends_with(b"</body></html>\n"));
     }
 }
+
+#[test]
+fn a_long_listing_is_compressed_once() {
+    use crate::compress::tests::decoded;
+    use crate::encoding::Coding;
+    for (format, vary) in
+        [(ListingFormat::Html, "Accept-Encoding"), (ListingFormat::Auto, "Accept, Accept-Encoding")]
+    {
+        let bench = Bench::with(1 << 26, |root| SiteSettings {
+            listing: Some(format),
+            compress: Some([Coding::Gzip].into()),
+            compress_min_size: Some(1000),
+            ..SiteSettings::new(root.to_owned())
+        });
+        (0..100).for_each(|name| bench.file(&format!("dir/{name}"), ""));
+        bench.file("short/a", "");
+        let gzip = "Accept-Encoding: gzip\r\n";
+        let forms = if format == ListingFormat::Auto { &["html", "json"][..] } else { &["html"] };
+        for form in forms {
+            let path = format!("/dir/?format={form}");
+            let (head, plain) = ask(&bench, &path, "");
+            assert_eq!(
+                (field(&head, "Vary"), field(&head, "Content-Encoding")),
+                (Some(vary), None)
+            );
+            let (encoded_head, encoded) = ask(&bench, &path, gzip);
+            assert_eq!(field(&encoded_head, "Content-Encoding"), Some("gzip"), "{form}");
+            assert_eq!(field(&encoded_head, "Vary"), Some(vary));
+            assert_eq!(field(&encoded_head, "Content-Type"), field(&head, "Content-Type"));
+            assert!(encoded.len() < plain.len() / 2 && decoded(Coding::Gzip, &encoded) == plain);
+            let tag = field(&encoded_head, "ETag").unwrap();
+            assert_ne!(field(&head, "ETag"), Some(tag));
+            let (head, _) = ask(&bench, &path, &format!("{gzip}Range: bytes=0-1\r\n"));
+            assert_eq!(head, encoded_head);
+            let known = format!("{gzip}If-None-Match: {tag}\r\n");
+            let answer = bench.text(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{known}\r\n"));
+            assert_eq!(status_line(&answer), "HTTP/1.1 304 Not Modified");
+            assert_eq!((field(&answer, "ETag"), field(&answer, "Vary")), (Some(tag), Some(vary)));
+        }
+        let stats = bench.cache.stats();
+        assert_eq!((stats.loads, stats.compressions), (1, forms.len() as u64));
+        let (head, _) = ask(&bench, "/short/", gzip);
+        assert_eq!(field(&head, "Content-Encoding"), None, "it is shorter than what is compressed");
+    }
+}
