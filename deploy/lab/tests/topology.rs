@@ -208,7 +208,9 @@ fn two_tags_are_pushed_and_both_must_be_right() {
     for frame in [&outer, &inner, &both_of_802_1q, &one, &request] {
         node.send(frame).unwrap();
     }
-    let replies = drain(&node);
+    // The kernels also report their IPv6 groups, each in its own time.
+    let mut replies = drain(&node);
+    replies.retain(|frame| frame[20..22] == IPV4);
     assert_eq!(replies.len(), 1, "only the one with both tags is answered: {replies:02x?}");
 }
 
