@@ -2,7 +2,8 @@
 
 use tagwire_core::counters::add;
 
-use super::{Body, End, Plan, Reply, Session, read_more};
+use super::discard::read_more;
+use super::{Body, End, Plan, Reply, Session};
 use crate::builtin::{BuiltIn, MAX_NAME, name_in};
 use crate::content::Content;
 use crate::limits::BODY_TIMEOUT;

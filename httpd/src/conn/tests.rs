@@ -17,7 +17,10 @@ use crate::cache::Cache;
 use crate::cold::{self, Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
 use crate::interfaces::Interfaces;
-use crate::limits::{CHUNK, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER, STREAM_QUEUES};
+use crate::limits::{
+    BODY_TIMEOUT, CHUNK, LINGER_TIMEOUT, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER,
+    STREAM_QUEUES,
+};
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
