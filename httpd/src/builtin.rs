@@ -44,7 +44,6 @@ impl BuiltIn {
 
     /// Status and content; where an interface is named, its figures alone.
     pub(crate) fn content(self, interfaces: &Interfaces, named: &str) -> (&'static str, String) {
-        let mut all = interfaces.all();
         let mut status = "200 OK";
         let value = match self {
             Self::Version => {
@@ -53,12 +52,14 @@ impl BuiltIn {
                 json!({ "vpp_details": { "version": version, "build_date": build_date } })
             }
             Self::List => {
-                let names: Vec<_> = all.into_iter().map(|interface| interface.name).collect();
+                let names: Vec<_> =
+                    interfaces.all().into_iter().map(|interface| interface.name).collect();
                 json!({ "interface_list": names })
             }
             Self::Stats => {
-                all.retain(|interface| named.is_empty() || interface.name == named);
-                let mut stats: Vec<Value> = all.into_iter().map(figures).collect();
+                let asked = |it: &Interface| named.is_empty() || it.name == named;
+                let all = interfaces.all().into_iter();
+                let mut stats: Vec<Value> = all.filter(asked).map(figures).collect();
                 if stats.is_empty() {
                     status = Status::NotFound.text();
                     stats.push(json!({ "name": named, "error": "UnknownInterface" }));

@@ -261,10 +261,23 @@ impl Loader {
         if !*settled {
             return None;
         }
-        let compressed = self.compressors.start(&plain.path, wanted, body.clone());
-        match compressed {
-            Some(_) => encodings.progress = Progress::UnderWay,
-            None => self.cache.count_compression_put_off(),
+        let compressed = self.start_compression(&plain.path, wanted, body);
+        if compressed.is_some() {
+            encodings.progress = Progress::UnderWay;
+        }
+        compressed
+    }
+
+    /// Has what is at `path` compressed; `None`: there is too much of that for now.
+    fn start_compression(
+        &self,
+        path: &[u8],
+        codings: Vec<Coding>,
+        body: &Bytes,
+    ) -> Option<Compressed> {
+        let compressed = self.compressors.start(path, codings, body.clone());
+        if compressed.is_none() {
+            self.cache.count_compression_put_off();
         }
         compressed
     }
@@ -341,9 +354,8 @@ impl Loader {
             if codings.is_empty() || form.is_encoded() || !self.cache.is_worth(len) {
                 continue;
             }
-            match self.compressors.start(path, codings.to_vec(), form.body().clone()) {
-                Some(compressed) => under_way.push((form, compressed)),
-                None => self.cache.count_compression_put_off(),
+            if let Some(compressed) = self.start_compression(path, codings.to_vec(), form.body()) {
+                under_way.push((form, compressed));
             }
         }
         let all = async {
