@@ -22,6 +22,13 @@ pub struct Round {
     pub flood: Sent,
 }
 
+impl Round {
+    /// Requests in a second after the flood, if they were measured.
+    fn after(&self) -> Option<f64> {
+        self.after.as_ref().map(WrkResult::requests_per_second)
+    }
+}
+
 /// The rounds of a case, of one server and one kind of load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
@@ -48,10 +55,7 @@ impl Series {
     /// What is there again after it.
     pub fn recovery(&self) -> Option<f64> {
         self.rounds.iter().all(|round| round.after.is_some()).then(|| {
-            self.median(|round| {
-                round.after.as_ref().map_or(0.0, WrkResult::requests_per_second)
-                    / round.before.requests_per_second()
-            })
+            self.median(|round| round.after().unwrap_or(0.0) / round.before.requests_per_second())
         })
     }
 
@@ -199,9 +203,7 @@ impl Results {
             "failed"
         );
         for one in &self.series {
-            let after = one.recovery().map(|_| {
-                one.median(|round| round.after.as_ref().map_or(0.0, WrkResult::requests_per_second))
-            });
+            let after = one.recovery().map(|_| one.median(|round| round.after().unwrap_or(0.0)));
             let _ = writeln!(
                 text,
                 "{:<14}{:<17}{:<10}{:>11.0}{:>10.0}{:>10.0}{:>8.3}{:>10}{:>9.1}{:>8}",

@@ -77,8 +77,7 @@ impl Peer {
             self.rival = self.opening && (self.rival || self.syn != segment.seq);
             (self.syn, self.guessing, self.opening) = (segment.seq, true, true);
         } else if segment.flags.has(Flags::ACK)
-            && let Some(cookie) = self.stated.iter().find(|iss| **iss + 1 == segment.ack)
-            && self.iss != Some(*cookie)
+            && self.stated.iter().any(|iss| *iss + 1 == segment.ack && self.iss != Some(*iss))
         {
             // The cookie of an earlier SYN opens a connection too, as long as it lasts.
             (self.rival, self.guessing) = (true, true);

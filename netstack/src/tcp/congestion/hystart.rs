@@ -180,13 +180,13 @@ impl HyStart {
         if let (Some(now), Some(before)) = (self.this_round, self.last_round)
             && self.samples >= SAMPLES
         {
+            let grown = now.nanos().saturating_sub(before.nanos());
+            let eighth = before.nanos() / THRESHOLD_DIVISOR;
             match self.phase {
                 Phase::SlowStart => {
-                    let is_full = self.fills_short_path(window, before);
-                    let before = before.nanos();
-                    let threshold =
-                        (before / THRESHOLD_DIVISOR).clamp(MIN_THRESHOLD, MAX_THRESHOLD);
-                    if is_full || now.nanos() >= before.saturating_add(threshold) {
+                    if grown >= eighth.clamp(MIN_THRESHOLD, MAX_THRESHOLD)
+                        || self.fills_short_path(window, before)
+                    {
                         self.phase =
                             Phase::Conservative { baseline: now, rounds: CONSERVATIVE_ROUNDS };
                     }
@@ -196,9 +196,7 @@ impl HyStart {
                     self.phase = Phase::SlowStart;
                 }
                 Phase::Conservative { rounds, .. }
-                    if rounds < CONSERVATIVE_ROUNDS
-                        && now.nanos().saturating_sub(before.nanos())
-                            >= before.nanos() / THRESHOLD_DIVISOR =>
+                    if rounds < CONSERVATIVE_ROUNDS && grown >= eighth =>
                 {
                     self.finish();
                     return Growth::Over;
