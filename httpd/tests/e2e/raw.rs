@@ -2,6 +2,7 @@
 //! for it, octet by octet.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +15,13 @@ pub(crate) use crate::packet::{ACK, BROADCAST, Mac, Packet, RST, SYN, frame, ipv
 
 /// The port that the station's segments come from.
 const PORT: u16 = 40_000;
+
+/// The hosts, beside the station's own, that it answers for.
+const ALIASES: Range<u8> = 200..216;
+
+fn alias(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 123, host)
+}
 
 /// What the appliance has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +87,11 @@ impl Station {
         loop {
             if let Some(len) = self.socket.recv(&mut frame).unwrap() {
                 match self.heard(&frame[..len]) {
-                    Some(Heard::ArpRequest(target)) if target == self.address => {
-                        self.send(&self.ethernet(&self.arp(2, self.address, ADDRESS)));
+                    Some(Heard::ArpRequest(target))
+                        if target == self.address
+                            || ALIASES.map(alias).any(|own| own == target) =>
+                    {
+                        self.send(&self.ethernet(&self.arp(2, target, ADDRESS)));
                     }
                     Some(heard) => return Some((heard, frame[..len].to_vec())),
                     None => {}
@@ -128,11 +139,22 @@ impl Station {
         })
     }
 
-    /// An echo request that must be answered: what else the appliance has sent until then. It
-    /// works in order, so the answer to what was sent before is among it.
+    /// An echo request that must be answered: what else the appliance has sent until then. A
+    /// worker works in order, so its answer to what was sent before is among it.
     pub(crate) fn heard_before_echo(&mut self) -> Vec<Heard> {
+        self.heard_before_echo_to(self.address)
+    }
+
+    /// What the appliance has sent until each of its workers, however many, has answered: the
+    /// kernel gives each some of the echo requests of so many addresses.
+    pub(crate) fn heard_before_echoes(&mut self) -> Vec<Heard> {
+        ALIASES.flat_map(|host| self.heard_before_echo_to(alias(host))).collect()
+    }
+
+    fn heard_before_echo_to(&mut self, address: Ipv4Addr) -> Vec<Heard> {
         self.sequence += 1;
-        self.send(&self.ethernet(&self.echo_request(self.sequence)));
+        let echo = ipv4(1, address, ADDRESS, &icmp(8, self.sequence));
+        self.send(&self.ethernet(&echo));
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut before = Vec::new();
         loop {
@@ -165,12 +187,7 @@ impl Station {
 
     /// An ICMP message in the form of an echo.
     pub(crate) fn icmp(&self, kind: u8, sequence: u16) -> Packet {
-        let mut message = vec![kind, 0, 0, 0, 0x12, 0x34];
-        message.extend(sequence.to_be_bytes());
-        message.extend([0xa5; 32]);
-        let sum = checksum(&message);
-        message[2..4].copy_from_slice(&sum);
-        ipv4(1, self.address, ADDRESS, &message)
+        ipv4(1, self.address, ADDRESS, &icmp(kind, sequence))
     }
 
     /// A segment without data to the port that is served.
@@ -195,4 +212,14 @@ impl Station {
         segment[16..18].copy_from_slice(&sum);
         ipv4(6, from, to, &segment)
     }
+}
+
+/// An ICMP message in the form of an echo.
+fn icmp(kind: u8, sequence: u16) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0, 0, 0x12, 0x34];
+    message.extend(sequence.to_be_bytes());
+    message.extend([0xa5; 32]);
+    let sum = checksum(&message);
+    message[2..4].copy_from_slice(&sum);
+    message
 }
