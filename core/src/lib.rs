@@ -23,6 +23,7 @@ pub mod counters;
 pub mod error;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod namespace;
 pub mod nic;
 pub mod packet;
 mod sys;

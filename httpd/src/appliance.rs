@@ -1,7 +1,8 @@
 //! `tagwire serve`: checks, opens, starts, and ends in order.
 //!
 //! Everything that can be refused comes first and fails with one line, before anything is
-//! served: interface, packet sockets, io_uring, www-root, control socket.
+//! served: interface, packet sockets, io_uring, www-root, control socket. What needs a capability is
+//! open before there is a second thread; then they are given up.
 
 use std::fmt;
 use std::io;
@@ -34,6 +35,7 @@ use crate::net::gather::Part;
 use crate::net::post::Post;
 use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
+use crate::privileges::{self, Lack};
 use crate::reload::Reloader;
 use crate::site::{SiteError, Sites};
 use crate::vlan::{VlanConfig, ids};
@@ -46,6 +48,10 @@ const TWO_TAGS: u16 = 8;
 pub enum StartError {
     /// Interface, sockets or rings.
     Open(OpenError),
+    /// The capability for packet sockets.
+    Lack(Lack),
+    /// Capabilities are kept against our will.
+    Kept(io::Error),
     /// www-root.
     Site(SiteError),
     /// Control socket or the cold side's runtime.
@@ -62,6 +68,12 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open(error) => error.fmt(f),
+            Self::Lack(lack) => lack.fmt(f),
+            Self::Kept(error) => write!(
+                f,
+                "the capabilities cannot be given up ({error}); a seccomp profile must allow capset \
+                 and prctl"
+            ),
             Self::Site(error) => error.fmt(f),
             Self::Cold(error) => error.fmt(f),
             Self::Mtu(name, mtu, needed) => write!(
@@ -149,6 +161,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .collect::<Result<_, _>>()?;
     let steering = Steering::new(config.workers, u32::from_ne_bytes(random()?));
     let filter: Vec<Vlan> = config.vlans.iter().map(VlanConfig::filter).collect();
+    privileges::raise();
     let ports = Port::open(
         &WorkerConfig {
             interface: interface.clone(),
@@ -158,7 +171,13 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         },
         &steering,
     )
-    .map_err(StartError::Open)?;
+    .map_err(|error| match error {
+        OpenError::Capability => StartError::Lack(Lack::find()),
+        error => StartError::Open(error),
+    })?;
+    // Files are opened without them, too: what root may read by its capabilities only is found at
+    // the start, not at a reload.
+    privileges::give_up().map_err(StartError::Kept)?;
 
     let wakers: Vec<Waker> = ports.iter().map(Port::waker).collect();
     let (senders, inboxes): (Vec<_>, Vec<_>) = ports.iter().map(|_| mpsc::channel()).unzip();

@@ -241,7 +241,13 @@ impl fmt::Display for SiteError {
             io::ErrorKind::Unsupported => f.write_str("openat2(2) needs Linux 5.6"),
             _ => {
                 let user = rustix::process::geteuid().as_raw();
-                write!(f, "make it a directory that user {user} may read")
+                write!(f, "make it a directory that user {user} may read")?;
+                // Who is root does not expect it.
+                if user == 0 {
+                    f.write_str(": it gives up what root may beyond that")
+                } else {
+                    Ok(())
+                }
             }
         }
     }

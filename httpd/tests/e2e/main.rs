@@ -35,6 +35,7 @@ mod ipv6;
 mod kernel_options;
 mod limits;
 mod link;
+mod privileges;
 mod rest;
 mod settings;
 mod several_vlans;
