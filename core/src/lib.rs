@@ -26,6 +26,7 @@ pub mod lab;
 pub mod namespace;
 pub mod nic;
 pub mod packet;
+mod restrictions;
 mod sys;
 mod uring;
 pub mod waker;

@@ -39,11 +39,18 @@ impl Interface {
         }
         let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)
             .map_err(|error| OpenError::Io { what: "a socket for interface requests", error })?;
-        let ask = |request| ioctl(socket.as_fd(), name, request);
-        let index = ask(libc::SIOCGIFINDEX).map_err(|_| missing())?;
-        let hardware = ask(libc::SIOCGIFHWADDR).map_err(|_| missing())?;
-        let mtu = ask(libc::SIOCGIFMTU).map_err(|_| missing())?;
-        let flags = ask(libc::SIOCGIFFLAGS).map_err(|_| missing())?;
+        Self::ask(socket.as_fd(), name)
+            .map_err(|_| missing())?
+            .ok_or_else(|| OpenError::NotEthernet { name: name.to_owned() })
+    }
+
+    /// Asks for the interface `name` by any socket; `None`: it is not Ethernet.
+    fn ask(socket: BorrowedFd<'_>, name: &str) -> io::Result<Option<Self>> {
+        let ask = |request| ioctl(socket, name, request);
+        let index = ask(libc::SIOCGIFINDEX)?;
+        let hardware = ask(libc::SIOCGIFHWADDR)?;
+        let mtu = ask(libc::SIOCGIFMTU)?;
+        let flags = ask(libc::SIOCGIFFLAGS)?;
         // SAFETY: each union field is the one that its request has filled; all are plain
         // data, valid for any octets.
         let (index, hardware, mtu, flags) = unsafe {
@@ -55,14 +62,14 @@ impl Interface {
             )
         };
         if hardware.sa_family != libc::ARPHRD_ETHER {
-            return Err(OpenError::NotEthernet { name: name.to_owned() });
+            return Ok(None);
         }
         let mut mac = [0; 6];
         for (octet, raw) in mac.iter_mut().zip(hardware.sa_data) {
             *octet = raw as u8;
         }
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-        Ok(Self { name: name.to_owned(), index, mac, mtu, up: is_up(flags) })
+        Ok(Some(Self { name: name.to_owned(), index, mac, mtu, up: is_up(flags) }))
     }
 
     /// Waits a little for a link that is only about to come up: of an interface that was just
@@ -162,6 +169,11 @@ impl LinkMonitor {
         self.socket.as_fd()
     }
 
+    /// The interface `name` as it is now, if there is one. Opens nothing: a worker that serves may not.
+    pub(crate) fn find(&self, name: &str) -> Option<Interface> {
+        Interface::ask(self.fd(), name).ok().flatten()
+    }
+
     /// Waits for a message; false if none came in that time.
     fn wait(&self, time: Duration) -> bool {
         let fd = self.socket.as_raw_fd();
@@ -257,6 +269,13 @@ mod tests {
         for cut in 0..32 {
             assert_eq!(last_state(&batch[..cut], 3), LinkNews::None);
         }
+    }
+
+    #[test]
+    fn a_monitor_finds_interfaces_by_its_own_socket() {
+        let monitor = LinkMonitor::open(1).unwrap();
+        let lo = Interface::ask(monitor.fd(), "lo").unwrap();
+        assert_eq!((lo, monitor.find("no-such-if0")), (None, None));
     }
 
     #[test]

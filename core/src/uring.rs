@@ -11,6 +11,7 @@ use crate::counters::{Counters, add};
 use crate::error::OpenError;
 use crate::packet::tx::TxSlot;
 use crate::packet::{TxFrame, socket};
+use crate::restrictions;
 
 /// Frames given to the kernel with one `io_uring_enter`, at the most. Enough that the system
 /// call is a small part of the cost, few enough that the receive ring is looked at in between.
@@ -170,9 +171,11 @@ impl Uring {
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
+            .setup_r_disabled()
             .build(SQ_ENTRIES)
             .map_err(OpenError::uring)?;
         ring.submitter().register_files(&[sender.as_raw_fd()]).map_err(OpenError::uring)?;
+        restrictions::enable(&ring).map_err(OpenError::uring)?;
         let buffer = socket::send_buffer(sender.as_fd())
             .map_err(|error| OpenError::Io { what: "the size of the send buffer", error })?;
         let watch = |fd, token| Watch { fd, token, armed: false };

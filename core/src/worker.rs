@@ -326,8 +326,8 @@ impl Worker {
         let up = match self.link.read() {
             LinkNews::Up(up) => Some(up),
             LinkNews::Gone => return Err(gone()),
-            LinkNews::Lost => match Interface::find(&self.interface.name) {
-                Ok(found) if found.index == self.interface.index => Some(found.up),
+            LinkNews::Lost => match self.link.find(&self.interface.name) {
+                Some(found) if found.index == self.interface.index => Some(found.up),
                 _ => return Err(gone()),
             },
             LinkNews::None => None,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::iter;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -37,6 +38,7 @@ use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
 use crate::privileges::{self, Lack};
 use crate::reload::Reloader;
+use crate::sandbox::{Paths, Role, Sandbox, SandboxError};
 use crate::site::{SiteError, Sites};
 use crate::vlan::{VlanConfig, ids};
 
@@ -52,6 +54,8 @@ pub enum StartError {
     Lack(Lack),
     /// Capabilities are kept against our will.
     Kept(io::Error),
+    /// The sandbox that there must be.
+    Sandbox(SandboxError),
     /// www-root.
     Site(SiteError),
     /// Control socket or the cold side's runtime.
@@ -74,6 +78,7 @@ impl fmt::Display for StartError {
                 "the capabilities cannot be given up ({error}); a seccomp profile must allow capset \
                  and prctl"
             ),
+            Self::Sandbox(error) => error.fmt(f),
             Self::Site(error) => error.fmt(f),
             Self::Cold(error) => error.fmt(f),
             Self::Mtu(name, mtu, needed) => write!(
@@ -185,22 +190,30 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let cache = Arc::new(Cache::new(config.cache_size));
     let census = Arc::new(Census::default());
     let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
+    let control = config.control.as_deref().map(cold::Listener::bind).transpose();
+    let control = control.map_err(StartError::Cold)?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| StartError::System("signals", error))?;
+    // All that needs more is open, and there is one thread.
+    let sandbox = Sandbox::enter(config.sandbox, &paths(config)).map_err(StartError::Sandbox)?;
     let (cold_handle, orders) = cold::orders();
     let (all, loads) = (crew.clone(), cold_handle.clone());
-    let reloader = Reloader::new(config.clone(), Arc::clone(&sites), move |sites, limits| {
+    let serve = move |sites: &Arc<Sites>, limits| {
         all.tell(iter::repeat_with(|| Message::Settings(Arc::clone(sites), limits)));
         loads.serve(sites);
-    });
+    };
+    let reloader = Reloader::new(config.clone(), Arc::clone(&sites), sandbox, serve);
     let controls = Arc::new(Controls { crew: crew.clone(), reloader: Arc::new(reloader) });
     let cold = ColdSide::start(ColdConfig {
-        control: config.control.clone(),
+        control,
         appliance: Arc::clone(&controls) as _,
         cache: Arc::clone(&cache),
         orders,
         watch: config.watch,
+        sandbox,
     })
     .map_err(StartError::Cold)?;
-    let signals = watch_signals(controls)?;
+    let signals = watch_signals(signals, controls, sandbox)?;
 
     let stacks = networks
         .iter()
@@ -209,7 +222,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             Ok((stack, vlan_identity(vlan, *mtu)))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let identity = identity(config, &interface, &stacks);
+    let identity = identity(config, &interface, &stacks, sandbox);
     let vlans = ids(&config.vlans);
     let interfaces = Arc::new(Interfaces::new(&config.interface, &vlans, config.workers));
     let together = Together::new(&wakers);
@@ -238,6 +251,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
                 census: Arc::clone(&census),
                 identity: identity.clone(),
                 listen: config.port,
+                sandbox,
             },
         );
     // There is at least one worker, and it is for this thread.
@@ -313,6 +327,7 @@ struct Berth {
     census: Arc<Census>,
     identity: Map<String, Value>,
     listen: u16,
+    sandbox: Sandbox,
 }
 
 impl Berth {
@@ -346,6 +361,7 @@ impl Berth {
             together: self.together,
             identity: self.identity,
         };
+        self.sandbox.narrow(Role::Worker).map_err(StartError::Sandbox)?;
         let mut machine = HttpWorker::new(parts, self.listen, worker.counters(), now);
         started(&mut machine);
         worker.run(&mut machine).map_err(StartError::Loop)
@@ -425,6 +441,7 @@ fn identity(
     config: &Config,
     interface: &Interface,
     stacks: &[(tagwire_netstack::Config, Map<String, Value>)],
+    sandbox: Sandbox,
 ) -> Map<String, Value> {
     let identity = json!({
         "pid": std::process::id(),
@@ -437,6 +454,7 @@ fn identity(
         "port": config.port,
         "www_root": www_roots(config).join(","),
         "io": "io_uring",
+        "sandbox": sandbox.report(),
     });
     let Value::Object(mut identity) = identity else { return Map::new() };
     if let [(_, only)] = stacks {
@@ -461,6 +479,22 @@ fn addresses(vlans: &[VlanConfig]) -> Vec<String> {
     vlans.iter().flat_map(|vlan| &vlan.addresses).map(IpCidr::to_string).collect()
 }
 
+/// What of the file system is needed from the start on.
+fn paths(config: &Config) -> Paths {
+    let roots = config.sites.iter().map(|site| &site.www_root);
+    let mut paths =
+        Paths { read: roots.chain(&config.sandbox_read).cloned().collect(), remove: Vec::new() };
+    if let Some(file) = &config.file {
+        paths.read_beside(file);
+    }
+    if let Some(control) = &config.control {
+        // Its socket's file goes with it.
+        let folder = control.parent().filter(|folder| *folder != Path::new(""));
+        paths.remove.push(folder.unwrap_or(Path::new(".")).to_owned());
+    }
+    paths
+}
+
 /// The directories that are served.
 fn www_roots(config: &Config) -> Vec<String> {
     config.sites.iter().map(|site| site.www_root.display().to_string()).collect()
@@ -468,13 +502,19 @@ fn www_roots(config: &Config) -> Vec<String> {
 
 /// Starts the thread that turns SIGTERM and SIGINT into an orderly end, and SIGHUP into the sites
 /// and limits that the configuration file has by then.
-fn watch_signals(controls: Arc<Controls>) -> Result<signal_hook::iterator::Handle, StartError> {
-    let failed = |error| StartError::System("signals", error);
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed)?;
+fn watch_signals(
+    mut signals: Signals,
+    controls: Arc<Controls>,
+    sandbox: Sandbox,
+) -> Result<signal_hook::iterator::Handle, StartError> {
     let handle = signals.handle();
     thread::Builder::new()
         .name("tagwire-signals".to_owned())
         .spawn(move || {
+            if let Err(error) = sandbox.narrow(Role::Helper) {
+                // It goes on with what all threads have together.
+                tracing::warn!(%error, "the thread for signals is not restricted further");
+            }
             for signal in signals.forever() {
                 if signal == SIGHUP {
                     // What comes of it is in the log. A disk that takes its time does not keep
@@ -486,6 +526,6 @@ fn watch_signals(controls: Arc<Controls>) -> Result<signal_hook::iterator::Handl
                 }
             }
         })
-        .map_err(failed)?;
+        .map_err(|error| StartError::System("signals", error))?;
     Ok(handle)
 }

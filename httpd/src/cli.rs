@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, parse_address, parse_size, parse_vlan,
 };
 use crate::limits::Limits;
+use crate::sandbox::SandboxMode;
 use crate::site::SiteSettings;
 use crate::vlan::{VlanConfig, ids};
 
@@ -163,6 +165,14 @@ struct ServeArgs {
     /// Unix socket to make for `tagwire status` and `tagwire reload`
     #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = optional_path)]
     control: Option<Maybe<PathBuf>>,
+    /// What the process takes from itself once it has started (Landlock, seccomp): strict for all or
+    /// no start, best-effort for what the kernel has, or off
+    #[arg(long, env = "SANDBOX", value_parser = trimmed::<SandboxMode>, default_value = "best-effort")]
+    sandbox: SandboxMode,
+    /// Directory beneath which a reload may find other www-roots than at the start; several times, or
+    /// with commas
+    #[arg(long, env = "SANDBOX_READ", value_name = "DIRECTORY", value_parser = optional_path, value_delimiter = ',')]
+    sandbox_read: Vec<Maybe<PathBuf>>,
     /// Shape of the log on stderr: text or json
     #[arg(long, env = "LOG_FORMAT", value_parser = trimmed::<LogFormat>, default_value = "text")]
     log_format: LogFormat,
@@ -321,6 +331,9 @@ impl ServeArgs {
             memory_budget: self.memory_budget,
             rto_min: self.rto_min,
             control: self.control.and_then(|control| control.0),
+            sandbox: self.sandbox,
+            sandbox_read: self.sandbox_read.into_iter().filter_map(|path| path.0).collect(),
+            file: self.config,
             log_format: self.log_format,
             log_level: self.log_level,
             arguments,
@@ -473,10 +486,17 @@ fn port(text: &str) -> Result<u16, String> {
     port.ok_or_else(|| format!("{:?} is no port; use 1 to 65535", text.trim()))
 }
 
+/// What the affinity and the quotas of the control groups, of both versions, leave; as it was when
+/// first asked for: later the sandbox does not let quotas be read.
+fn available_workers() -> usize {
+    static AVAILABLE: OnceLock<usize> = OnceLock::new();
+    let available = || thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS);
+    *AVAILABLE.get_or_init(available)
+}
+
 fn workers(text: &str) -> Result<usize, String> {
     match text.trim() {
-        // What the affinity and the quotas of the control groups, of both versions, leave.
-        "auto" => Ok(thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS)),
+        "auto" => Ok(available_workers()),
         text => {
             let workers = text.parse().ok().filter(|workers| (1..=MAX_WORKERS).contains(workers));
             workers.ok_or_else(|| {
@@ -576,6 +596,9 @@ mod tests {
                 memory_budget: 256 << 20,
                 rto_min: Duration::from_millis(200),
                 control: None,
+                sandbox: SandboxMode::BestEffort,
+                sandbox_read: Vec::new(),
+                file: None,
                 log_format: LogFormat::Text,
                 log_level: "info".to_owned(),
                 arguments: GOOD.map(OsString::from).to_vec(),

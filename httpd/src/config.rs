@@ -10,6 +10,7 @@ use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
 use crate::limits::Limits;
+use crate::sandbox::SandboxMode;
 use crate::site::SiteSettings;
 use crate::vlan::VlanConfig;
 
@@ -55,6 +56,12 @@ pub struct Config {
     pub rto_min: Duration,
     /// Where the control socket is made.
     pub control: Option<PathBuf>,
+    /// How much the process takes from itself once it has started.
+    pub sandbox: SandboxMode,
+    /// Directories beneath which a reload may find what it serves, beside those that are served.
+    pub sandbox_read: Vec<PathBuf>,
+    /// The configuration file.
+    pub file: Option<PathBuf>,
     /// How the log is written.
     pub log_format: LogFormat,
     /// What is logged: a level, or directives as `tracing_subscriber::EnvFilter` takes them.

@@ -12,7 +12,7 @@
 //!    that already, 206 where it wants a part.
 //! 7. [`respond`]: prebuilt head lines, [`date`], [`cors`], and the cached body go to the send queue.
 //!
-//! Around it: [`appliance`] starts and ends all of it, with [`privileges`] that it gives up, [`net`] joins packet loop, TCP and tasks; [`cli`], [`config`]
+//! Around it: [`appliance`] starts and ends all of it, with [`privileges`] and a [`sandbox`], [`net`] joins packet loop, TCP and tasks; [`cli`], [`config`]
 //! and [`vlan`] for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
 #![forbid(unsafe_code)]
 
@@ -44,6 +44,7 @@ pub mod range;
 pub mod reload;
 pub mod request;
 pub mod respond;
+pub mod sandbox;
 pub mod site;
 pub mod status;
 pub mod tally;

@@ -208,6 +208,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_given_up_does_not_come_back() {
+        // The sets are those of a thread.
+        let thread = std::thread::spawn(|| {
+            let before = capabilities(None).unwrap();
+            give_up().unwrap();
+            let mut again = before;
+            again.effective |= NEEDED;
+            again.permitted |= NEEDED;
+            assert_eq!(set_capabilities(None, again), Err(Errno::PERM));
+            raise();
+            assert!(capabilities(None).unwrap().effective.is_empty());
+            assert!(no_new_privs().unwrap());
+            assert!(
+                !before.permitted.contains(CapabilitySet::SETPCAP)
+                    || !capability_is_in_bounding_set(NEEDED).unwrap()
+            );
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn what_is_in_the_way_first_is_named() {
         let fine = Facts {
             has: true,

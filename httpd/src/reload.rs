@@ -1,11 +1,13 @@
 //! Reading sites and limits again, for SIGHUP and for `tagwire reload` alike: a mistake changes nothing.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli;
 use crate::config::Config;
 use crate::limits::Limits;
-use crate::site::{Sites, check_vlans};
+use crate::sandbox::Sandbox;
+use crate::site::{SiteError, Sites, check_vlans};
 use crate::vlan::ids;
 
 /// Has the workers serve these sites within these limits from now on.
@@ -16,6 +18,7 @@ pub struct Reloader {
     config: Config,
     /// What is served.
     sites: Mutex<Arc<Sites>>,
+    sandbox: Sandbox,
     serve: Box<Serve>,
 }
 
@@ -24,9 +27,10 @@ impl Reloader {
     pub fn new(
         config: Config,
         sites: Arc<Sites>,
+        sandbox: Sandbox,
         serve: impl Fn(&Arc<Sites>, Limits) + Send + Sync + 'static,
     ) -> Self {
-        Self { config, sites: Mutex::new(sites), serve: Box::new(serve) }
+        Self { config, sites: Mutex::new(sites), sandbox, serve: Box::new(serve) }
     }
 
     /// Reads sites and limits and serves by them; says in the log what came of it. Takes as long as
@@ -59,12 +63,30 @@ impl Reloader {
         let new = cli::read_again(old)?;
         // Those that are served take a restart, so the sites must suit them as they are.
         check_vlans(&new.sites, &ids(&old.vlans)).map_err(|(_, message)| message)?;
-        let sites = Sites::open(&new.sites, Some(before)).map_err(|error| error.to_string())?;
+        let sites = Sites::open(&new.sites, Some(before)).map_err(|error| self.explain(&error))?;
         let limits = new.limits;
         let rest = Config { sites: old.sites.clone(), limits: old.limits, ..new };
         if rest != *old {
             tracing::warn!("not only sites and limits have changed: the rest takes a restart");
         }
         Ok((sites, limits))
+    }
+
+    /// What is wrong, also where it is for the sandbox.
+    fn explain(&self, error: &SiteError) -> String {
+        match error {
+            SiteError::WwwRoot(path, error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && self.sandbox.restricts_files() =>
+            {
+                format!(
+                    "www-root {} cannot be read: {error}; it must be readable for this user, and lie \
+                     in a directory that was a www-root at the start or was named by --sandbox-read: \
+                     restart with that",
+                    path.display()
+                )
+            }
+            error => error.to_string(),
+        }
     }
 }

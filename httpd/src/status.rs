@@ -136,6 +136,14 @@ impl Report {
         row("neighbours", self.number("neighbors").map(grouped));
         row("www-root", self.word("www_root"));
         row("packets by", self.word("io"));
+        let sandbox = self.take("sandbox");
+        let layer = |name: &str| sandbox.as_ref()?.get(name).map(plain);
+        let layers = [
+            layer("mode"),
+            layer("landlock").map(|state| format!("Landlock {state}")),
+            layer("seccomp").map(|state| format!("seccomp {state}")),
+        ];
+        row("sandbox", joined(layers));
         self.groups.push(rows);
     }
 
@@ -329,6 +337,10 @@ mod tests {
             "vlan": "123", "pcp": 5, "addresses": ["192.168.123.150/24", "fd00:123::150/64"],
             "port": 80, "gateways": [],
             "www_root": "/www", "io": "io_uring", "neighbors": 2, "congestion": "cubic",
+            "sandbox": {
+                "mode": "best-effort", "capabilities": "none", "landlock": "on, without signals",
+                "landlock_abi": 4, "seccomp": "missing"
+            },
             "ready": false, "address_states": [
                 { "address": "fd00:123::150", "state": "assigned" },
                 { "address": "192.168.123.150", "state": "conflicted", "by": "02:00:00:00:00:09" },
@@ -364,6 +376,7 @@ Fast Open           on
 neighbours          2
 www-root            /www
 packets by          io_uring
+sandbox             best-effort, Landlock on, without signals, seccomp missing
 
 connections         12
 half open           0

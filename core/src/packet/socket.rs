@@ -118,6 +118,11 @@ pub(crate) fn open_sender(interface: &Interface) -> Result<OwnedFd, OpenError> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SOCKET_BUFFER)
         .map_err(io_error("the send buffer"))?;
     bind(fd, interface.index, 0).map_err(io_error("the sending socket's binding"))?;
+    // Should anybody bind it to a protocol, it stays deaf. The receiving sockets' filters
+    // cannot be locked like this: a flood of SYNs changes them (see `syns`).
+    attach_filter(fd, &filter::closed())?;
+    set_option(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1)
+        .map_err(io_error("a filter that stays (SO_LOCK_FILTER)"))?;
     Ok(socket)
 }
 
@@ -219,4 +224,28 @@ pub(crate) fn unsent(fd: BorrowedFd<'_>) -> io::Result<usize> {
 pub(crate) fn take_error(fd: BorrowedFd<'_>) {
     // Reading it clears it.
     let _ = get_option(fd, libc::SOL_SOCKET, libc::SO_ERROR);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_of_the_sending_socket_stays() {
+        let lo = Interface { name: "lo".into(), index: 1, mac: [0; 6], mtu: 1500, up: true };
+        let sender = match open_sender(&lo) {
+            Ok(sender) => sender,
+            Err(OpenError::Capability) => {
+                eprintln!("SKIPPED (needs CAP_NET_RAW)");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let refused = |result: io::Result<()>| {
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
+        };
+        refused(set_filter(sender.as_fd(), &filter::closed()));
+        refused(set_option(sender.as_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0));
+        refused(set_option(sender.as_fd(), libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &0));
+    }
 }

@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use super::ColdError;
 use super::runtime::spawn;
 use super::watch::Watch;
 use crate::cache::Cache;
@@ -45,7 +46,7 @@ const CLIENTS: usize = 16;
 const BACKLOG: i32 = 16;
 
 /// The socket, listening; its file is removed with it.
-pub(super) struct Listener {
+pub struct Listener {
     socket: StdListener,
     path: PathBuf,
     /// Device and inode, lest another's socket at the same path be removed.
@@ -53,9 +54,15 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Makes it at `path`.
+    ///
     /// # Errors
     /// Another one listens there, something else has the name, or it cannot be made.
-    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+    pub fn bind(path: &Path) -> Result<Self, ColdError> {
+        Self::make(path).map_err(|error| ColdError::Control(path.to_owned(), error))
+    }
+
+    fn make(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =

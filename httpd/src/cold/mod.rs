@@ -30,9 +30,10 @@ use tokio::sync::mpsc;
 use crate::cache::{Cache, Entry, Millis};
 use crate::content::Wake;
 use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
+use crate::sandbox::{Role, Sandbox, SandboxError};
 use crate::site::{Site, Sites};
 
-pub use control::Appliance;
+pub use control::{Appliance, Listener};
 pub(crate) use files::Root;
 use watch::Watch;
 
@@ -41,8 +42,8 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// What the cold side works on.
 pub struct ColdConfig {
-    /// Where the control socket is made, if at all.
-    pub control: Option<PathBuf>,
+    /// The control socket, if there is one.
+    pub control: Option<Listener>,
     /// Whom the control socket's commands are for.
     pub appliance: Arc<dyn Appliance>,
     /// The cache that it fills.
@@ -51,6 +52,8 @@ pub struct ColdConfig {
     pub orders: Orders,
     /// Have inotify tell what changes on disk.
     pub watch: bool,
+    /// Its threads are left what they need of this.
+    pub sandbox: Sandbox,
 }
 
 /// The far end of a [`ColdHandle`].
@@ -71,28 +74,27 @@ pub struct ColdSide {
 }
 
 impl ColdSide {
-    /// Opens the control socket, and starts the thread.
+    /// Starts the thread.
     ///
     /// # Errors
     /// [`ColdError`]: nothing runs then.
     pub fn start(config: ColdConfig) -> Result<Self, ColdError> {
-        let control = match &config.control {
-            Some(path) => Some(
-                control::Listener::bind(path)
-                    .map_err(|error| ColdError::Control(path.clone(), error))?,
-            ),
-            None => None,
-        };
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std::sync::mpsc::channel();
         let (running, ended) = std::sync::mpsc::channel::<()>();
-        let ColdConfig { appliance, cache, orders: Orders(orders), watch, .. } = config;
+        let ColdConfig { control, appliance, cache, orders: Orders(orders), watch, sandbox } =
+            config;
         let watch = Watch::new(watch, Arc::clone(&cache));
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
             .spawn(move || {
                 let _running = running;
-                let runtime = match runtime::Runtime::start() {
+                let runtime = runtime::Runtime::start().map_err(ColdError::Runtime);
+                // What the runtime has opened is all that it may.
+                let restricted = |runtime| {
+                    sandbox.narrow(Role::Cold).map_err(ColdError::Sandbox).map(|()| runtime)
+                };
+                let runtime = match runtime.and_then(restricted) {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         // The starter waits for exactly this message.
@@ -120,7 +122,7 @@ impl ColdSide {
             .map_err(ColdError::Thread)?;
         match start.recv() {
             Ok(Ok(())) => Ok(Self { stop: Some(stop), ended, thread: Some(thread) }),
-            Ok(Err(error)) => Err(ColdError::Runtime(error)),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(ColdError::Runtime(io::Error::other("its thread died"))),
         }
     }
@@ -156,6 +158,8 @@ pub enum ColdError {
     Runtime(io::Error),
     /// No thread.
     Thread(io::Error),
+    /// Its thread cannot be restricted.
+    Sandbox(SandboxError),
 }
 
 impl fmt::Display for ColdError {
@@ -177,6 +181,7 @@ impl fmt::Display for ColdError {
             Self::Thread(error) => {
                 write!(f, "no thread for loading files: {error}; raise the limit of processes")
             }
+            Self::Sandbox(error) => error.fmt(f),
         }
     }
 }

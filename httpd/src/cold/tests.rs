@@ -35,6 +35,7 @@ fn config(cache_size: u64) -> (ColdHandle, ColdConfig) {
         cache: Arc::new(Cache::new(cache_size)),
         orders,
         watch: false,
+        sandbox: Sandbox::NONE,
     };
     (handle, config)
 }
@@ -278,8 +279,8 @@ fn the_control_socket_tells_the_status() {
     // What a process that died has left.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    let with_control = || ColdConfig { control: Some(path.clone()), ..config(1 << 20).1 };
-    let cold = ColdSide::start(with_control()).unwrap();
+    let config = ColdConfig { control: Some(Listener::bind(&path).unwrap()), ..config(1 << 20).1 };
+    let cold = ColdSide::start(config).unwrap();
     assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
     let status = ask(&path, "status\n");
     assert_eq!(status["connections"], 7);
@@ -287,13 +288,13 @@ fn the_control_socket_tells_the_status() {
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(ask(&path, "reload\n")["error"], "line 7: nonsense");
     assert!(ask(&path, "reboot\n")["error"].is_string());
-    let second = ColdSide::start(with_control()).err().unwrap().to_string();
+    let second = Listener::bind(&path).err().unwrap().to_string();
     assert!(second.contains("another process listens there"), "{second}");
     assert_eq!(ask(&path, "status\n")["connections"], 7, "the first one is unharmed");
     cold.stop();
     assert!(!path.exists());
     fs::write(&path, "precious").unwrap();
-    assert!(ColdSide::start(with_control()).is_err());
+    assert!(Listener::bind(&path).is_err());
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
@@ -316,7 +317,8 @@ fn a_scan_leaves_room_for_downloads() {
 fn clients_that_say_nothing_do_not_keep_the_others_waiting() {
     let root = TempDir::new().unwrap();
     let control = root.path().join("control");
-    let config = ColdConfig { control: Some(control.clone()), ..config(0).1 };
+    let listener = Listener::bind(&control).unwrap();
+    let config = ColdConfig { control: Some(listener), ..config(0).1 };
     let _cold = ColdSide::start(config).unwrap();
     let _silent: Vec<_> = (0..8).map(|_| UnixStream::connect(&control).unwrap()).collect();
     let asked = std::time::Instant::now();
@@ -346,7 +348,8 @@ fn a_stuck_thread_does_not_stop_the_end() {
     let control = root.path().join("control");
     let (stuck, reached) = std::sync::mpsc::channel();
     let appliance = Arc::new(Stuck(stuck));
-    let config = ColdConfig { control: Some(control.clone()), appliance, ..config(0).1 };
+    let listener = Listener::bind(&control).unwrap();
+    let config = ColdConfig { control: Some(listener), appliance, ..config(0).1 };
     let cold = ColdSide::start(config).unwrap();
     UnixStream::connect(&control).unwrap().write_all(b"status\n").unwrap();
     reached.recv().unwrap();

@@ -21,6 +21,7 @@ use crate::limits::{
     BODY_TIMEOUT, CHUNK, LINGER_TIMEOUT, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER,
     STREAM_QUEUES,
 };
+use crate::sandbox::Sandbox;
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair};
 
@@ -67,6 +68,7 @@ impl Bench {
             control: None,
             appliance: Arc::new(NoAppliance),
             cache: Arc::clone(&cache),
+            sandbox: Sandbox::NONE,
         })
         .unwrap();
         // The executor is driven by block_on, which every answer wakes by itself.

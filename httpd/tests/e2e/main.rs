@@ -37,6 +37,7 @@ mod limits;
 mod link;
 mod privileges;
 mod rest;
+mod sandbox;
 mod settings;
 mod several_vlans;
 mod shutdown;
