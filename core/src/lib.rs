@@ -8,24 +8,29 @@
 //!        v
 //!  packet::ring  TPACKET_V2, 2 KiB slots ------> worker --frame()--> Machine (stack, server)
 //!                                                  |                    |
-//!  packet::tx    vnet header, offloads <------- uring <--transmit()-----+
+//!  packet::tx    vnet header, offloads <------- driver <--transmit()----+
 //!        |                                         |
-//!        v       io_uring SEND / SENDMSG           sleeps here, in one io_uring_enter
-//!  network card, veth, macvlan
+//!        v       uring: SEND / SENDMSG             sleeps here, in one io_uring_enter;
+//!  network card, veth, macvlan                     poll: sendmmsg, then ppoll
 //! ```
 //!
-//! One worker is one thread with one receiving and one sending socket and one io_uring.
+//! One worker is one thread with one receiving and one sending socket and one io_uring, or where
+//! that is refused ([`refusal::probe`] says by whom) none.
 //! [`worker::Worker::open`] does all that can be refused; [`worker::Worker::run`] is the loop;
 //! [`waker::Waker`] reaches it from other threads.
 
 pub mod clock;
 pub mod counters;
+pub mod driver;
 pub mod error;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod namespace;
 pub mod nic;
+mod outbox;
 pub mod packet;
+mod poll;
+pub mod refusal;
 mod restrictions;
 mod sys;
 mod uring;

@@ -1,21 +1,21 @@
 //! The io_uring of one worker: sends, and waiting for what may happen.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, squeue, types};
 
 use crate::clock::Nanos;
-use crate::counters::{Counters, add};
+use crate::counters::Counters;
+use crate::driver::{Driver, Happened, Wait};
 use crate::error::OpenError;
+use crate::outbox::{Outbox, count_refused};
 use crate::packet::tx::TxSlot;
 use crate::packet::{TxFrame, socket};
+use crate::refusal::{Call, Refusal};
 use crate::restrictions;
 
-/// Frames given to the kernel with one `io_uring_enter`, at the most. Enough that the system
-/// call is a small part of the cost, few enough that the receive ring is looked at in between.
-pub(crate) const BATCH: usize = 128;
 const SQ_ENTRIES: u32 = 256;
 const CQ_ENTRIES: u32 = 1024;
 /// Index of the sending socket among the registered files: sending by it spares the kernel
@@ -64,32 +64,30 @@ impl Token {
     }
 }
 
-/// How long [`Uring::enter`] may sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// Not at all.
-    No,
-    /// Until something happens, or until this moment; it may end earlier.
-    Until(Nanos),
-    /// Until something happens.
-    Forever,
-}
-
-/// What has happened, as far as the loop must know.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Happened {
-    pub(crate) wake: bool,
-    pub(crate) link: bool,
-    /// The receiving socket has an error pending (its interface went down).
-    pub(crate) receive_error: bool,
-}
-
 impl Happened {
     fn add(&mut self, other: Self) {
         self.wake |= other.wake;
         self.link |= other.link;
         self.receive_error |= other.receive_error;
     }
+}
+
+/// A ring as workers need it, with the one file that they register; else what was refused.
+///
+/// One thread submits and reaps, so completions need no interrupt: they are made when we come for
+/// them (DEFER_TASKRUN, Linux 6.1).
+pub(crate) fn ring(sender: RawFd) -> Result<IoUring, (Call, io::Error)> {
+    let ring = IoUring::builder()
+        .setup_cqsize(CQ_ENTRIES)
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_r_disabled()
+        .build(SQ_ENTRIES)
+        .map_err(|error| (Call::Setup, error))?;
+    ring.submitter().register_files(&[sender]).map_err(|error| (Call::Register, error))?;
+    restrictions::enable(&ring).map_err(|error| (Call::Register, error))?;
+    Ok(ring)
 }
 
 /// A timeout that stays armed from one sleep to the next.
@@ -141,11 +139,8 @@ struct Watch {
 /// for a request); at one connection there is no difference.
 pub(crate) struct Uring {
     ring: IoUring,
-    slots: Box<[TxSlot]>,
-    free: Vec<usize>,
-    /// Slots submitted with this turn.
-    batch: Vec<usize>,
-    sender: OwnedFd,
+    /// All that is queued in it is in the submission queue, too.
+    outbox: Outbox,
     /// The size of the sending socket's buffer, and what is left of it at the least.
     buffer: usize,
     room: usize,
@@ -155,36 +150,22 @@ pub(crate) struct Uring {
 }
 
 impl Uring {
-    /// Sends frames of an interface of this MTU; `receiver`, `wake` and `link` are watched for as long as this lives; the caller
-    /// keeps them open.
+    /// Sends frames of an interface of this MTU; receiver, eventfd and link monitor are watched for as
+    /// long as this lives; the caller keeps them open.
     pub(crate) fn open(
         sender: OwnedFd,
         mtu: u16,
-        receiver: RawFd,
-        wake: RawFd,
-        link: RawFd,
+        [receiver, wake, link]: [RawFd; 3],
     ) -> Result<Self, OpenError> {
-        // One thread submits and reaps, so completions need no interrupt: they are
-        // made when we come for them (DEFER_TASKRUN, Linux 6.1).
-        let ring = IoUring::builder()
-            .setup_cqsize(CQ_ENTRIES)
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_r_disabled()
-            .build(SQ_ENTRIES)
-            .map_err(OpenError::uring)?;
-        ring.submitter().register_files(&[sender.as_raw_fd()]).map_err(OpenError::uring)?;
-        restrictions::enable(&ring).map_err(OpenError::uring)?;
-        let buffer = socket::send_buffer(sender.as_fd())
+        let ring = ring(sender.as_raw_fd())
+            .map_err(|(call, error)| OpenError::Uring(Refusal::of(call, &error)))?;
+        let outbox = Outbox::new(sender, mtu);
+        let buffer = socket::send_buffer(outbox.sender())
             .map_err(|error| OpenError::Io { what: "the size of the send buffer", error })?;
         let watch = |fd, token| Watch { fd, token, armed: false };
         Ok(Self {
             ring,
-            slots: (0..BATCH).map(|_| TxSlot::new(mtu)).collect(),
-            free: (0..BATCH).rev().collect(),
-            batch: Vec::with_capacity(BATCH),
-            sender,
+            outbox,
             buffer,
             room: buffer,
             waits_for_room: false,
@@ -195,51 +176,6 @@ impl Uring {
                 watch(link, Token::Link),
             ],
         })
-    }
-
-    /// The slot for the next frame, unless the batch or the socket's buffer is full.
-    pub(crate) fn next_slot(&mut self) -> Option<&mut TxSlot> {
-        if self.is_full() {
-            return None;
-        }
-        let index = *self.free.last()?;
-        Some(&mut self.slots[index])
-    }
-
-    /// Whether frames must wait for room in the socket's buffer.
-    pub(crate) fn is_full(&mut self) -> bool {
-        if self.room == 0 && !self.waits_for_room {
-            let queued: usize = self.batch.iter().map(|slot| self.slots[*slot].charge()).sum();
-            let under_way = socket::unsent(self.sender.as_fd()).unwrap_or(self.buffer);
-            self.room = self.buffer.saturating_sub(under_way + queued);
-        }
-        self.room == 0
-    }
-
-    /// Queues the frame in the slot that [`next_slot`](Self::next_slot) gave.
-    pub(crate) fn push(&mut self, frame: &TxFrame, counters: &Counters) {
-        let Some(index) = self.free.pop() else { return };
-        self.slots[index].seal(frame);
-        self.room = self.room.saturating_sub(self.slots[index].charge());
-        self.push_slot(index);
-        add(&counters.tx_frames, 1);
-    }
-
-    fn push_slot(&mut self, index: usize) {
-        let slot = &mut self.slots[index];
-        let flags = libc::MSG_DONTWAIT;
-        let entry = match slot.contiguous() {
-            Some(octets) => {
-                opcode::Send::new(SENDER, octets.as_ptr(), octets.len() as u32).flags(flags).build()
-            }
-            None => opcode::SendMsg::new(SENDER, slot.gathered()).flags(flags as u32).build(),
-        };
-        let token = Token::Send.encode();
-        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token);
-        self.batch.push(index);
-        // SAFETY: the slots never move, this one leaves the free list until this submission
-        // is settled, and nothing changes it before (see the type's doc).
-        unsafe { self.push_entry(&entry) };
     }
 
     /// # Safety
@@ -300,62 +236,10 @@ impl Uring {
         unsafe { self.push_entry(&poll.user_data(token.encode())) };
     }
 
-    /// Whether frames are queued for submission.
-    pub(crate) fn has_queued(&self) -> bool {
-        !self.batch.is_empty()
-    }
-
-    /// Whether [`enter`](Self::enter) has something to do besides sleeping: frames to submit,
-    /// polls to arm, or news to bring. With DEFER_TASKRUN polls make no completion by themselves: a worker
-    /// that is too busy to sleep must look here, else a flood of frames would keep it from
-    /// seeing that there is room to send.
-    pub(crate) fn is_due(&mut self) -> bool {
-        self.has_queued()
-            || (self.room == 0 && !self.waits_for_room)
-            || self.watches.iter().any(|watch| !watch.armed)
-            || self.has_news()
-    }
-
     /// Whether the kernel has deferred work, or completions that found no room in the queue.
     fn has_news(&mut self) -> bool {
         let queue = self.ring.submission();
         queue.taskrun() || queue.cq_overflow()
-    }
-
-    /// Submits what is queued, brings the news, and sleeps as long as `wait` says.
-    ///
-    /// # Errors
-    /// `io_uring_enter` failed in a way that does not pass.
-    pub(crate) fn enter(&mut self, wait: Wait, counters: &Counters) -> io::Result<Happened> {
-        self.arm_watches();
-        if let Wait::Until(deadline) = wait {
-            self.set_alarm(deadline);
-        }
-        let mut wait = wait;
-        let mut happened = Happened::default();
-        loop {
-            let result = match wait {
-                Wait::No if self.has_news() => self.submit_and_look(),
-                Wait::No => self.ring.submit(),
-                Wait::Until(_) | Wait::Forever => self.ring.submit_and_wait(1),
-            };
-            match result {
-                Ok(_) => {}
-                Err(error) => match error.raw_os_error() {
-                    // A signal; completions to be reaped first; no memory for a request.
-                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
-                    _ => return Err(error),
-                },
-            }
-            happened.add(self.reap(counters));
-            // What the kernel has not consumed it will refer to: submit again, without a wait.
-            if self.ring.submission().is_empty() {
-                break;
-            }
-            wait = Wait::No;
-        }
-        self.settle();
-        Ok(happened)
     }
 
     /// Submits, and lets the kernel do its deferred work without waiting for more of it.
@@ -389,25 +273,91 @@ impl Uring {
                 Some(Token::Alarm) => self.alarm.at = None,
                 Some(Token::AlarmMoved) => {}
                 Some(Token::Room) => self.waits_for_room = false,
-                Some(Token::Send) => match -completion.result() {
-                    libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => add(&counters.tx_no_buffers, 1),
-                    libc::EMSGSIZE => add(&counters.tx_too_long, 1),
-                    libc::EINVAL => add(&counters.tx_bad_offload, 1),
-                    libc::ENETDOWN | libc::ENXIO | libc::ENODEV => add(&counters.tx_link_down, 1),
-                    _ => add(&counters.tx_errors, 1),
-                },
+                Some(Token::Send) => count_refused(-completion.result(), counters),
                 None => {}
             }
         }
         happened
     }
+}
 
-    /// Frees the slots of this turn: the kernel has copied what it took.
-    fn settle(&mut self) {
-        for index in self.batch.drain(..) {
-            self.slots[index].recycle();
-            self.free.push(index);
+impl Driver for Uring {
+    fn next_slot(&mut self) -> Option<&mut TxSlot> {
+        if self.is_full() { None } else { self.outbox.next_slot() }
+    }
+
+    fn is_full(&mut self) -> bool {
+        if self.room == 0 && !self.waits_for_room {
+            let under_way = socket::unsent(self.outbox.sender()).unwrap_or(self.buffer);
+            self.room = self.buffer.saturating_sub(under_way + self.outbox.charge());
         }
+        self.room == 0
+    }
+
+    fn push(&mut self, frame: &TxFrame, counters: &Counters) {
+        let Some(slot) = self.outbox.push(frame, counters) else { return };
+        self.room = self.room.saturating_sub(slot.charge());
+        let flags = libc::MSG_DONTWAIT;
+        let entry = match slot.contiguous() {
+            Some(octets) => {
+                opcode::Send::new(SENDER, octets.as_ptr(), octets.len() as u32).flags(flags).build()
+            }
+            None => opcode::SendMsg::new(SENDER, slot.gathered()).flags(flags as u32).build(),
+        };
+        let token = Token::Send.encode();
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token);
+        // SAFETY: the slots never move, this one is not free until this submission is done, and
+        // nothing changes it before (see the type's doc).
+        unsafe { self.push_entry(&entry) };
+    }
+
+    fn has_queued(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Frames to submit, polls to arm, or news to bring. With DEFER_TASKRUN polls make no completion
+    /// by themselves: a worker that is too busy to sleep must look here, else a flood of frames
+    /// would keep it from seeing that there is room to send.
+    fn is_due(&mut self) -> bool {
+        self.has_queued()
+            || (self.room == 0 && !self.waits_for_room)
+            || self.watches.iter().any(|watch| !watch.armed)
+            || self.has_news()
+    }
+
+    /// # Errors
+    /// `io_uring_enter` failed in a way that does not pass.
+    fn enter(&mut self, wait: Wait, counters: &Counters) -> io::Result<Happened> {
+        self.arm_watches();
+        if let Wait::Until(deadline) = wait {
+            self.set_alarm(deadline);
+        }
+        let mut wait = wait;
+        let mut happened = Happened::default();
+        loop {
+            let result = match wait {
+                Wait::No if self.has_news() => self.submit_and_look(),
+                Wait::No => self.ring.submit(),
+                Wait::Until(_) | Wait::Forever => self.ring.submit_and_wait(1),
+            };
+            match result {
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    // A signal; completions to be reaped first; no memory for a request.
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+                    _ => return Err(error),
+                },
+            }
+            happened.add(self.reap(counters));
+            // What the kernel has not consumed it will refer to: submit again, without a wait.
+            if self.ring.submission().is_empty() {
+                break;
+            }
+            wait = Wait::No;
+        }
+        // The kernel has copied what it took.
+        self.outbox.release_all();
+        Ok(happened)
     }
 }
 

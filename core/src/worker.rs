@@ -10,11 +10,13 @@ use bytes::Bytes;
 
 use crate::clock::{self, Nanos};
 use crate::counters::{Counters, add};
+use crate::driver::{Driver, DriverKind, Wait};
 use crate::error::OpenError;
 use crate::nic::{Interface, LinkMonitor, LinkNews};
 use crate::packet::ring::{self, RxRing};
 use crate::packet::{Groups, RxFrame, Steering, SynFilter, TxFrame, Vlan, socket};
-use crate::uring::{Uring, Wait};
+use crate::poll::Poll;
+use crate::uring::Uring;
 use crate::waker::Waker;
 
 /// Frames taken from the ring before what they cause is done and sent: bounds the time to
@@ -140,14 +142,13 @@ impl Port {
 /// A thread's sockets and rings. [`open`](Self::open) does all that can be refused;
 /// [`run`](Self::run) needs no privilege.
 pub struct Worker {
-    interface: Interface,
-    vlans: Arc<[Vlan]>,
-    busy_poll: Duration,
-    rx: RxRing,
-    uring: Uring,
-    link: LinkMonitor,
-    waker: Waker,
-    counters: Rc<Counters>,
+    turns: Turns,
+    driver: Opened,
+}
+
+enum Opened {
+    Uring(Box<Uring>),
+    Poll(Poll),
 }
 
 impl Worker {
@@ -155,37 +156,38 @@ impl Worker {
     ///
     /// # Errors
     /// [`OpenError`], whose text says what to do.
-    pub fn open(port: Port) -> Result<Self, OpenError> {
+    pub fn open(port: Port, driver: DriverKind) -> Result<Self, OpenError> {
         let Port { interface, vlans, busy_poll, rx, sender, link, waker } = port;
-        let uring = Uring::open(
-            sender,
-            interface.mtu,
-            rx.fd().as_raw_fd(),
-            waker.event().as_raw_fd(),
-            link.fd().as_raw_fd(),
-        )?;
+        let mtu = interface.mtu;
+        let watched = [rx.fd(), waker.event(), link.fd()].map(|fd| fd.as_raw_fd());
+        let driver = match driver {
+            DriverKind::Uring => Opened::Uring(Box::new(Uring::open(sender, mtu, watched)?)),
+            DriverKind::Poll => Opened::Poll(Poll::open(sender, mtu, watched)),
+        };
         let counters = Rc::new(Counters::default());
-        Ok(Self { interface, vlans, busy_poll, rx, uring, link, waker, counters })
+        let spins_until = None;
+        let turns = Turns { interface, vlans, busy_poll, spins_until, rx, link, waker, counters };
+        Ok(Self { turns, driver })
     }
 
     /// Opens the only worker of an interface.
     ///
     /// # Errors
     /// [`OpenError`], whose text says what to do. Needs `CAP_NET_RAW`.
-    pub fn alone(config: &WorkerConfig) -> Result<Self, OpenError> {
+    pub fn alone(config: &WorkerConfig, driver: DriverKind) -> Result<Self, OpenError> {
         let mut ports = Port::open(config, &Steering::new(1, 0))?;
         // It spreads over one worker, so there is one.
-        Self::open(ports.remove(0))
+        Self::open(ports.remove(0), driver)
     }
 
     /// Wakes this worker from other threads.
     pub fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.turns.waker.clone()
     }
 
     /// What the driver has done and lost, as it goes on.
     pub fn counters(&self) -> Rc<Counters> {
-        Rc::clone(&self.counters)
+        Rc::clone(&self.turns.counters)
     }
 
     /// The groups that this worker's interface passes up; none at first.
@@ -193,7 +195,7 @@ impl Worker {
     /// # Errors
     /// No file descriptor is left.
     pub fn groups(&self) -> Result<Groups, OpenError> {
-        Groups::new(self.rx.fd(), &self.interface)
+        Groups::new(self.turns.rx.fd(), &self.turns.interface)
             .map_err(|error| OpenError::Io { what: "the memberships of groups", error })
     }
 
@@ -202,7 +204,8 @@ impl Worker {
     /// # Errors
     /// No file descriptor is left.
     pub fn syn_filter(&self) -> Result<SynFilter, OpenError> {
-        SynFilter::new(self.rx.fd(), &self.interface, Arc::clone(&self.vlans))
+        let Turns { rx, interface, vlans, .. } = &self.turns;
+        SynFilter::new(rx.fd(), interface, Arc::clone(vlans))
             .map_err(|error| OpenError::Io { what: "the filter for SYNs", error })
     }
 
@@ -213,16 +216,41 @@ impl Worker {
     /// The ring itself failed, or the interface is gone (`ENODEV`): one of the same name that
     /// comes later is another, and needs another start. Single frames that could not be sent
     /// are counted instead.
-    pub fn run(mut self, machine: &mut impl Machine) -> io::Result<()> {
+    pub fn run(self, machine: &mut impl Machine) -> io::Result<()> {
+        let Self { mut turns, driver } = self;
+        match driver {
+            Opened::Uring(mut uring) => turns.run(&mut *uring, machine),
+            Opened::Poll(mut poll) => turns.run(&mut poll, machine),
+        }
+    }
+}
+
+/// The loop, and what it looks at beside its driver.
+struct Turns {
+    interface: Interface,
+    vlans: Arc<[Vlan]>,
+    busy_poll: Duration,
+    /// When it sleeps if nothing comes: a turn for news of the link only does not put that off.
+    spins_until: Option<Nanos>,
+    rx: RxRing,
+    link: LinkMonitor,
+    waker: Waker,
+    counters: Rc<Counters>,
+}
+
+impl Turns {
+    fn run(&mut self, driver: &mut impl Driver, machine: &mut impl Machine) -> io::Result<()> {
         let mut ends_at = None;
         loop {
             add(&self.counters.turns, 1);
             if self.waker.take() {
                 // Whoever wakes us may ask for the counters.
                 self.count_kernel_drops();
+                self.spins_until = None;
             }
             let mut now = clock::now();
             if self.rx.has_frame() {
+                self.spins_until = None;
                 self.rx.begin_turn();
                 for _ in 0..RX_BATCH {
                     let take = |frame: RxFrame<'_>| {
@@ -241,24 +269,24 @@ impl Worker {
                 self.rx.end_turn(&self.counters);
             }
             machine.advance(now);
-            let more = self.collect(now, machine);
+            let more = self.collect(now, driver, machine);
             let wait = if more || self.rx.has_frame() {
                 Wait::No
             } else if machine.finished() {
                 let ends_at = *ends_at.get_or_insert(now.after(LAST_FRAMES));
-                match (self.uring.has_queued(), self.uring.is_full()) {
+                match (driver.has_queued(), driver.is_full()) {
                     (true, _) => Wait::No,
                     (false, true) if now < ends_at => Wait::Until(ends_at),
                     (false, _) => return Ok(()),
                 }
             } else {
-                self.time_to_sleep(machine)
+                self.time_to_sleep(driver, machine)
             };
             let wait = if wait == Wait::No || self.waker.sleep() { wait } else { Wait::No };
-            if wait == Wait::No && !self.uring.is_due() {
+            if wait == Wait::No && !driver.is_due() {
                 continue;
             }
-            let happened = self.uring.enter(wait, &self.counters)?;
+            let happened = driver.enter(wait, &self.counters)?;
             if wait != Wait::No {
                 add(&self.counters.waits, 1);
                 self.waker.awake();
@@ -273,45 +301,52 @@ impl Worker {
     }
 
     /// Asks the machine for frames; true if it may have more than fit.
-    fn collect(&mut self, now: Nanos, machine: &mut impl Machine) -> bool {
+    fn collect(
+        &mut self,
+        now: Nanos,
+        driver: &mut impl Driver,
+        machine: &mut impl Machine,
+    ) -> bool {
         loop {
-            let Some(slot) = self.uring.next_slot() else {
-                let full = self.uring.is_full();
+            let Some(slot) = driver.next_slot() else {
+                let full = driver.is_full();
                 add(&self.counters.tx_full, full.into());
                 return !full;
             };
             let (octets, payload) = slot.parts();
             match machine.transmit(now, octets, payload) {
-                Some(frame) => self.uring.push(&frame, &self.counters),
+                Some(frame) => driver.push(&frame, &self.counters),
                 None => return false,
             }
         }
     }
 
     /// How long to sleep. Spins first where that is asked for.
-    fn time_to_sleep(&mut self, machine: &mut impl Machine) -> Wait {
+    fn time_to_sleep(&mut self, driver: &mut impl Driver, machine: &mut impl Machine) -> Wait {
         let deadline = machine.deadline();
         if !self.busy_poll.is_zero() {
             // What is queued must go out before we look for its answer.
-            if self.uring.is_due() {
+            if driver.is_due() {
                 return Wait::No;
             }
-            let until = clock::now().after(self.busy_poll);
+            let until = *self.spins_until.get_or_insert(clock::now().after(self.busy_poll));
             loop {
                 for _ in 0..16 {
-                    if self.rx.has_frame() || self.waker.is_pending() || self.uring.is_due() {
+                    if self.rx.has_frame() || self.waker.is_pending() || driver.is_due() {
                         return Wait::No;
                     }
                     std::hint::spin_loop();
                 }
                 let now = clock::now();
                 if deadline.is_some_and(|deadline| deadline <= now) {
+                    self.spins_until = None;
                     return Wait::No;
                 }
                 if now >= until {
                     break;
                 }
             }
+            self.spins_until = None;
         }
         let Some(deadline) = deadline else { return Wait::Forever };
         if deadline <= clock::now() { Wait::No } else { Wait::Until(deadline) }

@@ -1,8 +1,8 @@
 //! `tagwire serve`: checks, opens, starts, and ends in order.
 //!
 //! Everything that can be refused comes first and fails with one line, before anything is
-//! served: interface, packet sockets, io_uring, www-root, control socket. What needs a capability is
-//! open before there is a second thread; then they are given up.
+//! served: interface, packet sockets, io_uring or what does without, www-root, control socket. What
+//! needs a capability is open before there is a second thread; then they are given up.
 
 use std::fmt;
 use std::io;
@@ -18,9 +18,11 @@ use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tagwire_core::clock;
+use tagwire_core::driver::DriverKind;
 use tagwire_core::error::OpenError;
 use tagwire_core::nic::Interface;
 use tagwire_core::packet::{Steering, Vlan};
+use tagwire_core::refusal;
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Port, Worker, WorkerConfig};
 use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
@@ -29,6 +31,7 @@ use crate::cache::Cache;
 use crate::cold::{self, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::content::Content;
+use crate::driver::Driver;
 use crate::interfaces::{Interfaces, Meter};
 use crate::limits::{Limits, MAX_TURNED_AWAY};
 use crate::net::admission::{Census, Door};
@@ -71,6 +74,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Open(error @ OpenError::Uring(_)) => {
+                write!(f, "{error}; --driver poll does without")
+            }
             Self::Open(error) => error.fmt(f),
             Self::Lack(lack) => lack.fmt(f),
             Self::Kept(error) => write!(
@@ -183,6 +189,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     // Files are opened without them, too: what root may read by its capabilities only is found at
     // the start, not at a reload.
     privileges::give_up().map_err(StartError::Kept)?;
+    // What counts is what is allowed without them.
+    let driver = config
+        .driver
+        .decide(refusal::probe)
+        .map_err(|refusal| StartError::Open(OpenError::Uring(refusal)))?;
 
     let wakers: Vec<Waker> = ports.iter().map(Port::waker).collect();
     let (senders, inboxes): (Vec<_>, Vec<_>) = ports.iter().map(|_| mpsc::channel()).unzip();
@@ -211,6 +222,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         orders,
         watch: config.watch,
         sandbox,
+        driver: driver.kind,
     })
     .map_err(StartError::Cold)?;
     let signals = watch_signals(signals, controls, sandbox)?;
@@ -222,7 +234,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
             Ok((stack, vlan_identity(vlan, *mtu)))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let identity = identity(config, &interface, &stacks, sandbox);
+    let identity = identity(config, &interface, &driver, &stacks, sandbox);
     let vlans = ids(&config.vlans);
     let interfaces = Arc::new(Interfaces::new(&config.interface, &vlans, config.workers));
     let together = Together::new(&wakers);
@@ -251,6 +263,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
                 census: Arc::clone(&census),
                 identity: identity.clone(),
                 listen: config.port,
+                driver: driver.kind,
                 sandbox,
             },
         );
@@ -275,11 +288,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     }
     drop(started);
     let others = threads.len();
-    let ready = (config.clone(), interface);
+    let ready = (config.clone(), interface, driver.kind);
     let served = first.serve(|machine| {
         // One that cannot start ends the rest, so nobody waits for ever.
         if starts.iter().take(others).count() == others {
-            machine.when_ready(move || log_ready(&ready.0, &ready.1));
+            machine.when_ready(move || log_ready(&ready.0, &ready.1, ready.2));
         }
     });
     drop(EndsAll(crew));
@@ -295,7 +308,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn log_ready(config: &Config, interface: &Interface) {
+fn log_ready(config: &Config, interface: &Interface, driver: DriverKind) {
     let vlans: Vec<_> = config.vlans.iter().map(|vlan| vlan.id.to_string()).collect();
     tracing::info!(
         interface = interface.name,
@@ -305,7 +318,7 @@ fn log_ready(config: &Config, interface: &Interface) {
         port = config.port,
         www_root = %www_roots(config).join(","),
         workers = config.workers,
-        driver = "io_uring",
+        driver = %driver,
         "ready"
     );
 }
@@ -327,13 +340,14 @@ struct Berth {
     census: Arc<Census>,
     identity: Map<String, Value>,
     listen: u16,
+    driver: DriverKind,
     sandbox: Sandbox,
 }
 
 impl Berth {
     /// Serves on this thread until the end; calls `started` when nothing can be refused any more.
     fn serve(self, started: impl FnOnce(&mut HttpWorker)) -> Result<(), StartError> {
-        let worker = Worker::open(self.port).map_err(StartError::Open)?;
+        let worker = Worker::open(self.port, self.driver).map_err(StartError::Open)?;
         let waker = worker.waker();
         let now = Instant::from_nanos(clock::now().0);
         let wake = Arc::new(move || waker.wake());
@@ -440,6 +454,7 @@ fn stack_config(
 fn identity(
     config: &Config,
     interface: &Interface,
+    driver: &Driver,
     stacks: &[(tagwire_netstack::Config, Map<String, Value>)],
     sandbox: Sandbox,
 ) -> Map<String, Value> {
@@ -453,8 +468,9 @@ fn identity(
         "congestion": config.congestion.to_string(),
         "port": config.port,
         "www_root": www_roots(config).join(","),
-        "io": "io_uring",
-        "sandbox": sandbox.report(),
+        "io": driver.kind.to_string(),
+        "io_reason": driver.reason,
+        "sandbox": sandbox.report(driver.kind),
     });
     let Value::Object(mut identity) = identity else { return Map::new() };
     if let [(_, only)] = stacks {

@@ -18,6 +18,7 @@ use tagwire_netstack::{Acd, IpCidr, VlanStack};
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, parse_address, parse_size, parse_vlan,
 };
+use crate::driver::DriverChoice;
 use crate::limits::Limits;
 use crate::sandbox::SandboxMode;
 use crate::site::SiteSettings;
@@ -144,6 +145,9 @@ struct ServeArgs {
     /// Worker threads, 1 to 64; auto for as many as there are CPUs for this process
     #[arg(long, env = "WORKERS", value_name = "N", value_parser = workers, default_value = "1")]
     workers: usize,
+    /// What carries packets and reads files: auto, io_uring or poll; auto: io_uring where it is allowed
+    #[arg(long, env = "DRIVER", value_parser = trimmed::<DriverChoice>, default_value = "auto")]
+    driver: DriverChoice,
     /// Microseconds to spin before sleeping: less latency for a busy core
     #[arg(long, env = "BUSY_POLL", value_name = "US", value_parser = busy_poll, default_value = "0")]
     busy_poll: Duration,
@@ -324,6 +328,7 @@ impl ServeArgs {
             cache_size: self.cache_size,
             watch: self.watch,
             workers: self.workers,
+            driver: self.driver,
             busy_poll: self.busy_poll,
             congestion: self.congestion,
             ecn: self.ecn,
@@ -589,6 +594,7 @@ mod tests {
                 cache_size: 512 << 20,
                 watch: true,
                 workers: 1,
+                driver: DriverChoice::Auto,
                 busy_poll: Duration::ZERO,
                 congestion: Algorithm::Cubic,
                 ecn: true,
@@ -637,6 +643,8 @@ mod tests {
             "50\n",
             "--busy-poll",
             "50\n",
+            "--driver",
+            "poll\n",
             "--compress",
             "br,gzip\n",
             "--compress-min-size",
@@ -665,6 +673,7 @@ mod tests {
         assert_eq!((site.compress_min_size, site.listing), (Some(4096), Some(ListingFormat::Auto)));
         assert_eq!(site.builtin_json, Some(true));
         assert_eq!(config.busy_poll, Duration::from_micros(50));
+        assert_eq!(config.driver, DriverChoice::Poll);
         assert_eq!(config.control, Some("/run/c".into()));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Json, "debug".to_owned()));
         let good = [
@@ -717,6 +726,7 @@ mod tests {
             (&["--gateway", "fe80::1,fe80::2"], "a second one"),
             (&["--log-format", "xml"], "use text or json"),
             (&["--busy-poll", "1h"], "microseconds"),
+            (&["--driver", "epoll"], "use auto, io_uring or poll"),
             (&["--wrokers", "1"], "--wrokers"),
         ] {
             let line = usage(more);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
+use crate::driver::DriverChoice;
 use crate::limits::Limits;
 use crate::sandbox::SandboxMode;
 use crate::site::SiteSettings;
@@ -42,6 +43,8 @@ pub struct Config {
     pub watch: bool,
     /// Worker threads, 1 to [`MAX_WORKERS`].
     pub workers: usize,
+    /// What carries the packets.
+    pub driver: DriverChoice,
     /// How long a worker spins before it sleeps; zero: it sleeps at once.
     pub busy_poll: Duration,
     /// TCP's congestion control.

@@ -32,6 +32,7 @@ pub mod control;
 pub mod cors;
 pub mod date;
 pub mod document;
+pub mod driver;
 pub mod encoding;
 pub mod file;
 pub mod interfaces;

@@ -6,7 +6,7 @@
 //! | capabilities | none, and no program could get any | [`privileges`](crate::privileges) |
 //! | files, network | the directories that are served, read only; no TCP of the kernel's | [`files`] (Landlock) |
 //! | system calls | those that a thread of its [`Role`] makes; any other kills the process | [`calls`] (seccomp) |
-//! | io_uring | the operations of the packet loop | `core/src/uring.rs` |
+//! | io_uring | the operations of the packet loop, where it is that which carries them | `core/src/uring.rs` |
 //! | packet sockets | the sending one never receives | `core/src/packet/socket.rs` |
 //!
 //! Landlock and seccomp depend on the kernel and on who has configured it: [`SandboxMode`]. Both are
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde_json::{Value, json};
+use tagwire_core::driver::DriverKind;
 
 mod calls;
 mod files;
@@ -188,7 +189,7 @@ impl Sandbox {
     }
 
     /// The state of each layer, for `tagwire status`.
-    pub fn report(self) -> Value {
+    pub fn report(self, driver: DriverKind) -> Value {
         let Self { mode, landlock, seccomp } = self;
         let state = |on: bool| match (on, mode) {
             (true, _) => "on",
@@ -206,7 +207,7 @@ impl Sandbox {
             "landlock": files,
             "landlock_abi": landlock,
             "seccomp": state(seccomp),
-            "packet_ring": "restricted",
+            "packet_ring": if driver == DriverKind::Uring { "restricted" } else { "none" },
             "sender_filter": "locked",
         })
     }
@@ -247,13 +248,18 @@ mod tests {
 
     #[test]
     fn the_report_says_what_there_is() {
-        let report = |mode, landlock, seccomp| Sandbox { mode, landlock, seccomp }.report();
+        let report =
+            |mode, landlock, seccomp| Sandbox { mode, landlock, seccomp }.report(DriverKind::Uring);
         let full = report(SandboxMode::Strict, 7, true);
         assert_eq!((&full["landlock"], &full["seccomp"]), (&json!("on"), &json!("on")));
         let old = report(SandboxMode::BestEffort, 2, false);
         assert_eq!(old["landlock"], "on, without truncation, TCP, abstract sockets and signals");
         assert_eq!((&old["mode"], &old["seccomp"]), (&json!("best-effort"), &json!("missing")));
-        let none = Sandbox::NONE.report();
+        let none = Sandbox::NONE.report(DriverKind::Poll);
         assert_eq!((&none["landlock"], &none["seccomp"]), (&json!("off"), &json!("off")));
+        assert_eq!(
+            (&full["packet_ring"], &none["packet_ring"]),
+            (&json!("restricted"), &json!("none"))
+        );
     }
 }

@@ -135,7 +135,12 @@ impl Report {
         self.left.remove("vlan");
         row("neighbours", self.number("neighbors").map(grouped));
         row("www-root", self.word("www_root"));
-        row("packets by", self.word("io"));
+        let (driver, reason) = (self.word("io"), self.word("io_reason"));
+        let why = |driver: String| match reason {
+            Some(reason) => format!("{driver}: {reason}"),
+            None => driver,
+        };
+        row("packets by", driver.map(why));
         let sandbox = self.take("sandbox");
         let layer = |name: &str| sandbox.as_ref()?.get(name).map(plain);
         let layers = [
@@ -336,7 +341,7 @@ mod tests {
             "interface": "macvlan0", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
             "vlan": "123", "pcp": 5, "addresses": ["192.168.123.150/24", "fd00:123::150/64"],
             "port": 80, "gateways": [],
-            "www_root": "/www", "io": "io_uring", "neighbors": 2, "congestion": "cubic",
+            "www_root": "/www", "io": "poll", "io_reason": "no such call", "neighbors": 2, "congestion": "cubic",
             "sandbox": {
                 "mode": "best-effort", "capabilities": "none", "landlock": "on, without signals",
                 "landlock_abi": 4, "seccomp": "missing"
@@ -375,7 +380,7 @@ congestion          cubic
 Fast Open           on
 neighbours          2
 www-root            /www
-packets by          io_uring
+packets by          poll: no such call
 sandbox             best-effort, Landlock on, without signals, seccomp missing
 
 connections         12

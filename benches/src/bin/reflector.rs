@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tagwire_benches::reflector::{MAX_BODY, Reflector};
+use tagwire_core::driver::DriverKind;
 use tagwire_core::nic::Interface;
 use tagwire_core::packet::Vlan;
 use tagwire_core::worker::{Worker, WorkerConfig};
@@ -34,12 +35,13 @@ struct Options {
 
 fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let interface = Interface::find(&options.interface)?;
-    let worker = Worker::alone(&WorkerConfig {
+    let config = WorkerConfig {
         interface: interface.clone(),
         vlans: [Vlan::Tagged(options.vlan)].into(),
         ring_slots: WorkerConfig::ring_slots(&interface),
         busy_poll: Duration::from_micros(options.busy_poll),
-    })?;
+    };
+    let worker = Worker::alone(&config, DriverKind::Uring)?;
     let body = options.body as usize;
     let mut reflector = Reflector::new(&interface, options.vlan, options.address, body);
     println!("ready");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
+use tagwire_core::driver::DriverKind;
 use tagwire_core::lab::WireSocket;
 use tagwire_core::nic::Interface;
 use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, TxChecksum, TxFrame, Vlan};
@@ -30,13 +31,13 @@ pub(crate) const HEADERS: usize = 18 + 20 + 20;
 /// Where a segment's number is: TCP's sequence number.
 pub(crate) const NUMBER: usize = 18 + 20 + 4;
 
-/// A lab without tags, or `None`, and the reason on standard error, where there is none.
-pub(crate) fn lab(test: &str) -> Option<Lab> {
-    match tagwire_lab::available() {
-        Ok(()) => Some(Lab::builder().untagged().build().unwrap()),
-        Err(why) => {
-            eprintln!("SKIPPED (needs root): {test}: {why}");
-            None
+/// Runs a test for each driver in a lab without tags; says why not, on standard error, where there
+/// is none.
+pub(crate) fn in_lab(name: &str, test: impl Fn(&Lab, DriverKind)) {
+    for driver in [DriverKind::Uring, DriverKind::Poll] {
+        match tagwire_lab::available() {
+            Ok(()) => test(&Lab::builder().untagged().build().unwrap(), driver),
+            Err(why) => eprintln!("SKIPPED (needs root): {name} by {driver}: {why}"),
         }
     }
 }
@@ -126,12 +127,17 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts a worker on the first pod's interface.
-    pub(crate) fn in_pod(lab: &Lab) -> Self {
-        Self::start(lab.pod(0).namespace(), POD_INTERFACE, Duration::ZERO)
+    pub(crate) fn in_pod(lab: &Lab, driver: DriverKind) -> Self {
+        Self::start(lab.pod(0).namespace(), POD_INTERFACE, Duration::ZERO, driver)
     }
 
     /// Starts a worker.
-    pub(crate) fn start(namespace: &Namespace, interface: &str, busy_poll: Duration) -> Self {
+    pub(crate) fn start(
+        namespace: &Namespace,
+        interface: &str,
+        busy_poll: Duration,
+        driver: DriverKind,
+    ) -> Self {
         let (orders, inbox) = mpsc::channel();
         let (outbox, events) = mpsc::channel();
         let (opened, open) = mpsc::channel();
@@ -145,7 +151,7 @@ impl Running {
                     ring_slots: WorkerConfig::ring_slots(&interface),
                     busy_poll,
                 };
-                let worker = Worker::alone(&config).unwrap();
+                let worker = Worker::alone(&config, driver).unwrap();
                 opened.send((interface, worker.waker())).unwrap();
                 let counters = worker.counters();
                 let mut script = Script {

@@ -8,17 +8,32 @@ const RET_K: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 /// Where `struct seccomp_data` has the system call's number.
 const NUMBER: u32 = 0;
 
-/// Makes `io_uring_setup` fail with `errno` for the calling thread and for every process that
-/// it starts from now on: docker's profile answers EPERM, podman's ENOSYS.
+/// What happens to who tries io_uring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// The call fails with this error: docker's profile answers EPERM, podman's ENOSYS.
+    Errno(i32),
+    /// The process is killed.
+    Death,
+}
+
+/// Forbids all calls of io_uring to the calling thread and to every process that it starts from now
+/// on.
 ///
 /// # Errors
 /// The kernel refuses the filter.
-pub fn forbid_io_uring(errno: i32) -> io::Result<()> {
+pub fn forbid_io_uring(forbidden: Forbidden) -> io::Result<()> {
+    let verdict = match forbidden {
+        Forbidden::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32 & 0xffff,
+        Forbidden::Death => libc::SECCOMP_RET_KILL_PROCESS,
+    };
     let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let program = [
         op(LD_W_ABS, 0, 0, NUMBER),
-        op(JEQ_K, 0, 1, libc::SYS_io_uring_setup as u32),
-        op(RET_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32 & 0xffff),
+        op(JEQ_K, 2, 0, libc::SYS_io_uring_setup as u32),
+        op(JEQ_K, 1, 0, libc::SYS_io_uring_enter as u32),
+        op(JEQ_K, 0, 1, libc::SYS_io_uring_register as u32),
+        op(RET_K, 0, 0, verdict),
         op(RET_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program =
@@ -38,16 +53,19 @@ pub fn forbid_io_uring(errno: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::{Cause, probe};
 
     #[test]
-    fn the_thread_and_only_it_is_refused() {
-        let attempt = || io_uring::IoUring::new(2).map(drop).map_err(|error| error.raw_os_error());
-        let before = attempt();
-        let refused = std::thread::spawn(move || {
-            forbid_io_uring(libc::ENOSYS).unwrap();
-            attempt()
-        });
-        assert_eq!(refused.join().unwrap(), Err(Some(libc::ENOSYS)));
-        assert_eq!(attempt(), before);
+    fn the_thread_and_only_it_is_refused_and_knows_why() {
+        let before = probe();
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let refused = std::thread::spawn(move || {
+                forbid_io_uring(Forbidden::Errno(errno)).unwrap();
+                probe().unwrap_err()
+            });
+            let refusal = refused.join().unwrap();
+            assert!(matches!(refusal.cause(), Cause::Seccomp { .. }), "{refusal}");
+        }
+        assert_eq!(probe(), before);
     }
 }

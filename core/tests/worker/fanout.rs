@@ -76,7 +76,7 @@ fn finish(workers: Vec<Running>) -> u64 {
 
 #[test]
 fn connections_stay_with_the_worker_that_both_sides_compute() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         for (vlan, tags) in [
             (Vlan::Untagged, &[][..]),
             (Vlan::Untagged, &[(0x8100, 0xa000)]),
@@ -85,7 +85,7 @@ fn connections_stay_with_the_worker_that_both_sides_compute() {
             (Vlan::Stacked { outer: 100, inner: VLAN }, &[(0x88a8, 100), (0x8100, VLAN)]),
             (Vlan::Stacked { outer: 100, inner: VLAN }, &[(0x8100, 100), (0x8100, VLAN)]),
         ] {
-            let workers = Running::group("nic0", &[vlan], ASLEEP, &STEERING());
+            let workers = Running::group("nic0", &[vlan], ASLEEP, &STEERING(), driver);
             assert_steered(&workers, tags);
             // Each frame to one of them, and none to two.
             assert_eq!(finish(workers), sources().count() as u64, "{vlan:?}");
@@ -96,9 +96,9 @@ fn connections_stay_with_the_worker_that_both_sides_compute() {
 /// As many as there may be: each of them is steered alike, and nothing else comes up.
 #[test]
 fn many_vlans_share_the_workers() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         let vlans = crowd();
-        let workers = Running::group("nic0", &vlans, ASLEEP, &STEERING());
+        let workers = Running::group("nic0", &vlans, ASLEEP, &STEERING(), driver);
         assert_steered(&workers, &[]);
         for vid in [1, 9] {
             assert_steered(&workers, &[(0x8100, vid)]);
@@ -127,8 +127,8 @@ fn crowd() -> Vec<Vlan> {
 
 #[test]
 fn what_is_no_segment_goes_to_the_first_one() {
-    in_namespace(|| {
-        let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING());
+    in_namespace(|driver| {
+        let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING(), driver);
         let peer = Peer::open("peer0");
         let us = workers[0].interface.mac;
         let elsewhere = sources().find(|source| STEERING().worker(*source, PORT) != 0).unwrap();
@@ -150,8 +150,8 @@ fn what_is_no_segment_goes_to_the_first_one() {
 
 #[test]
 fn the_order_of_workers_outlives_a_link_that_goes() {
-    in_namespace(|| {
-        let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING());
+    in_namespace(|driver| {
+        let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING(), driver);
         for end in ["nic0", "peer0"] {
             for state in ["down", "up"] {
                 ip(&format!("link set {end} {state}"));
@@ -168,7 +168,7 @@ fn the_order_of_workers_outlives_a_link_that_goes() {
 /// A group that is not complete would give frames to the wrong worker.
 #[test]
 fn nothing_comes_before_the_group_is_complete() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         let stop = AtomicBool::new(false);
         let us = Interface::find("nic0").unwrap().mac;
         thread::scope(|scope| {
@@ -181,7 +181,8 @@ fn nothing_comes_before_the_group_is_complete() {
                 }
             });
             for _ in 0..20 {
-                let workers = Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING());
+                let workers =
+                    Running::group("nic0", &[Vlan::Tagged(VLAN)], ASLEEP, &STEERING(), driver);
                 for (number, worker) in workers.iter().enumerate() {
                     for _ in 0..10 {
                         let source = source_of(&worker.next_frame().0);
@@ -212,7 +213,7 @@ fn source_of(bytes: &[u8]) -> SocketAddr {
 fn the_kernel_takes_a_share_of_syns_and_no_share_of_all_else() {
     const SYN: u8 = 0x02;
     const SYN_ACK: u8 = 0x12;
-    in_namespace(|| {
+    in_namespace(|driver| {
         let stacked = Vlan::Stacked { outer: 100, inner: VLAN };
         let crowd = crowd();
         for (vlans, tags) in [
@@ -221,7 +222,8 @@ fn the_kernel_takes_a_share_of_syns_and_no_share_of_all_else() {
             (&[stacked], &[(0x88a8, 100), (0x8100, VLAN)]),
             (&crowd, &[(0x88a8, 9), (0x8100, 109)]),
         ] {
-            let worker = Running::group("nic0", vlans, ASLEEP, &Steering::new(1, 0)).remove(0);
+            let worker =
+                Running::group("nic0", vlans, ASLEEP, &Steering::new(1, 0), driver).remove(0);
             let peer = Peer::open("peer0");
             let us = worker.interface.mac;
             // As long a list as there may be, of both families; the sources are the last ones.

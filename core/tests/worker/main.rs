@@ -24,8 +24,8 @@ fn plain(head: Vec<u8>) -> Outgoing {
 
 #[test]
 fn without_a_vlan_only_untagged_and_priority_tagged_frames_come_up() {
-    in_namespace(|| {
-        let worker = Running::start("nic0", Vlan::Untagged, ASLEEP);
+    in_namespace(|driver| {
+        let worker = Running::start("nic0", Vlan::Untagged, ASLEEP, driver);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         peer.send(&note(us, peer.mac, Some(VLAN), "not for you"));
@@ -42,11 +42,11 @@ fn without_a_vlan_only_untagged_and_priority_tagged_frames_come_up() {
 
 #[test]
 fn a_worker_that_ends_sends_its_last_frames() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         ip("link add link nic0 name m0 type macvlan mode bridge");
         ip("link set m0 up");
         run("tc", "qdisc add dev nic0 root tbf rate 400mbit burst 1mb limit 128mb");
-        let worker = Running::start("m0", Vlan::Tagged(VLAN), ASLEEP);
+        let worker = Running::start("m0", Vlan::Tagged(VLAN), ASLEEP, driver);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         worker.order(Order::Send((0..100).map(|i| segment(peer.mac, us, i, 60_000)).collect()));
@@ -65,8 +65,8 @@ fn a_worker_that_ends_sends_its_last_frames() {
 
 #[test]
 fn frames_that_the_kernel_refuses_are_counted_by_their_cause() {
-    in_namespace(|| {
-        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
+    in_namespace(|driver| {
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         let mut too_long = plain(ethernet(peer.mac, us, Some(VLAN), support::EXPERIMENTAL));
@@ -86,9 +86,9 @@ fn frames_that_the_kernel_refuses_are_counted_by_their_cause() {
 
 #[test]
 fn a_sleeping_worker_wakes_for_another_thread_and_for_its_deadline() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         for busy_poll in [ASLEEP, Duration::from_millis(1)] {
-            let worker = Running::start("nic0", Vlan::Tagged(VLAN), busy_poll);
+            let worker = Running::start("nic0", Vlan::Tagged(VLAN), busy_poll, driver);
             for _ in 0..50 {
                 let at = clock::now().after(Duration::from_millis(2));
                 worker.order(Order::Deadline(at));
@@ -112,8 +112,8 @@ fn a_sleeping_worker_wakes_for_another_thread_and_for_its_deadline() {
 fn deadlines_of_microseconds_are_kept_without_spinning() {
     const ROUNDS: u64 = 500;
     const SPAN: Duration = Duration::from_micros(100);
-    in_namespace(|| {
-        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
+    in_namespace(|driver| {
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);
         worker.order(Order::Pace(SPAN, ROUNDS));
         let mut late: Vec<Duration> = (0..ROUNDS)
             .map(|_| match worker.next() {
@@ -138,8 +138,8 @@ fn a_frame_that_had_to_wait_says_since_when() {
     const STALL: Duration = Duration::from_millis(200);
     /// Softirqs may be late on a busy machine.
     const SLACK: Duration = Duration::from_millis(50);
-    in_namespace(|| {
-        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
+    in_namespace(|driver| {
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
         worker.order(Order::Stall(STALL));
@@ -157,11 +157,11 @@ fn a_frame_that_had_to_wait_says_since_when() {
 
 #[test]
 fn jumbo_frames_come_and_go_whole() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         for end in ["nic0", "peer0"] {
             ip(&format!("link set {end} mtu 9000"));
         }
-        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);
         assert_eq!(worker.interface.mtu, 9000);
         let peer = Peer::open("peer0");
         let us = worker.interface.mac;
@@ -189,11 +189,11 @@ fn groups_are_heard_once_they_are_wanted() {
     const SOLICITED: [u8; 6] = [0x33, 0x33, 0xff, 0, 0, 1];
     const OTHER: [u8; 6] = [0x33, 0x33, 0xff, 0, 0, 2];
     const ALL: [u8; 6] = [0xff; 6];
-    in_namespace(|| {
+    in_namespace(|driver| {
         ip("link add link nic0 name m0 type macvlan mode bridge");
         ip("link set m0 addrgenmode none");
         ip("link set m0 up");
-        let worker = Running::start("m0", Vlan::Tagged(VLAN), ASLEEP);
+        let worker = Running::start("m0", Vlan::Tagged(VLAN), ASLEEP, driver);
         let peer = Peer::open("peer0");
         for wanted in [&[][..], &[SOLICITED], &[SOLICITED, OTHER]] {
             worker.order(Order::Groups(wanted.to_vec()));
@@ -224,8 +224,8 @@ fn groups_are_heard_once_they_are_wanted() {
 
 #[test]
 fn a_link_that_returns_receives_and_sends_again() {
-    in_namespace(|| {
-        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP);
+    in_namespace(|driver| {
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);
         let us = worker.interface.mac;
         // The carrier goes with the other end, then the interface itself.
         for end in ["peer0", "nic0"] {
@@ -249,7 +249,7 @@ fn a_link_that_returns_receives_and_sends_again() {
 
 #[test]
 fn what_keeps_a_worker_from_opening_is_named() {
-    in_namespace(|| {
+    in_namespace(|driver| {
         let open = |interface: Interface| {
             let config = WorkerConfig {
                 ring_slots: WorkerConfig::ring_slots(&interface),
@@ -257,7 +257,7 @@ fn what_keeps_a_worker_from_opening_is_named() {
                 vlans: [Vlan::Tagged(VLAN)].into(),
                 busy_poll: ASLEEP,
             };
-            Worker::alone(&config).err()
+            Worker::alone(&config, driver).err()
         };
         // It may not have heard of its carrier yet.
         let interface = Interface::find("nic0").unwrap();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
+use tagwire_core::driver::DriverKind;
 use tagwire_core::nic::Interface;
 use tagwire_core::packet::{
     Groups, Gso, GsoKind, RxFrame, RxMeta, Steering, SynFilter, SynShare, TxChecksum, TxFrame, Vlan,
@@ -28,9 +29,15 @@ pub const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
 /// Segment payload in segmented frames.
 pub const SEGMENT: u16 = 1400;
 
-/// Runs a test in a namespace of its own, with the veth pair of `nic0`, where the worker
-/// lives, and `peer0`; both are up.
-pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
+/// Runs a test for each driver, in a namespace of its own, with the veth pair of `nic0`, where the
+/// worker lives, and `peer0`; both are up.
+pub fn in_namespace(test: impl Fn(DriverKind) + Copy + Send + 'static) {
+    for driver in [DriverKind::Uring, DriverKind::Poll] {
+        in_one(move || test(driver));
+    }
+}
+
+fn in_one(test: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(move || {
         // SAFETY: no pointers; it changes the namespace of this thread only.
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 {
@@ -188,8 +195,8 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(name: &str, vlan: Vlan, busy_poll: Duration) -> Self {
-        let mut group = Self::group(name, &[vlan], busy_poll, &Steering::new(1, 0));
+    pub fn start(name: &str, vlan: Vlan, busy_poll: Duration, driver: DriverKind) -> Self {
+        let mut group = Self::group(name, &[vlan], busy_poll, &Steering::new(1, 0), driver);
         group.remove(0)
     }
 
@@ -199,6 +206,7 @@ impl Running {
         vlans: &[Vlan],
         busy_poll: Duration,
         steering: &Steering,
+        driver: DriverKind,
     ) -> Vec<Self> {
         let interface = Interface::find(name).unwrap();
         let config = WorkerConfig {
@@ -208,15 +216,15 @@ impl Running {
             busy_poll,
         };
         let ports = Port::open(&config, steering).unwrap();
-        ports.into_iter().map(|port| Self::on(port, config.interface.clone())).collect()
+        ports.into_iter().map(|port| Self::on(port, config.interface.clone(), driver)).collect()
     }
 
-    fn on(port: Port, interface: Interface) -> Self {
+    fn on(port: Port, interface: Interface, driver: DriverKind) -> Self {
         let (tell, events) = mpsc::channel();
         let (orders, inbox) = mpsc::channel();
         let (opened, waker) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let worker = Worker::open(port).unwrap();
+            let worker = Worker::open(port, driver).unwrap();
             opened.send(worker.waker()).unwrap();
             let counters = worker.counters();
             let mut machine = Recorder {

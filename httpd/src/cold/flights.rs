@@ -152,6 +152,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_channel::oneshot;
+    use tagwire_core::driver::DriverKind;
 
     use super::*;
     use crate::cache::{Age, Answer, Millis};
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn all_who_come_meanwhile_get_the_one_load() {
-        Runtime::start().unwrap().block_on(async {
+        Runtime::start(DriverKind::default()).unwrap().block_on(async {
             let (flights, loaded) = (Flights::new(), entry());
             let (done, load) = oneshot::channel::<Arc<Entry>>();
             let board = |load: Option<oneshot::Receiver<Arc<Entry>>>| {
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_stalls_delays_no_answer_that_is_known() {
-        Runtime::start().unwrap().block_on(async {
+        Runtime::start(DriverKind::default()).unwrap().block_on(async {
             let (flights, known) = (Flights::new(), entry());
             let (done, load) = oneshot::channel::<()>();
             let board = |load: Option<oneshot::Receiver<()>>| {
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_load_that_dies_lets_its_waiters_go() {
-        Runtime::start().unwrap().block_on(async {
+        Runtime::start(DriverKind::default()).unwrap().block_on(async {
             let (flights, known) = (Flights::new(), entry());
             let (waiter, reply) = waiter(&(Arc::new(|| {}) as _));
             assert!(known.freshness.begin());

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use futures_channel::oneshot::Canceled;
 use percent_encoding::percent_encode;
+use tagwire_core::driver::DriverKind;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -36,8 +37,13 @@ use crate::target::PATH;
 const READ_ATTEMPTS: usize = 3;
 
 /// Takes commands until every sender is gone.
-pub(super) async fn run(cache: Arc<Cache>, watch: Arc<Watch>, mut queue: mpsc::Receiver<Command>) {
-    let loader = Loader::new(cache, watch);
+pub(super) async fn run(
+    cache: Arc<Cache>,
+    watch: Arc<Watch>,
+    driver: DriverKind,
+    mut queue: mpsc::Receiver<Command>,
+) {
+    let loader = Loader::new(cache, watch, driver);
     while let Some(command) = queue.recv().await {
         loader.take(command);
     }
@@ -46,6 +52,8 @@ pub(super) async fn run(cache: Arc<Cache>, watch: Arc<Watch>, mut queue: mpsc::R
 struct Loader {
     cache: Arc<Cache>,
     watch: Arc<Watch>,
+    /// The runtime's.
+    driver: DriverKind,
     flights: Rc<Flights>,
     compressors: Compressors,
     /// Large files in use: a replaced file is sent to its end from the one that was opened.
@@ -81,10 +89,11 @@ impl Draft {
 }
 
 impl Loader {
-    fn new(cache: Arc<Cache>, watch: Arc<Watch>) -> Rc<Self> {
+    fn new(cache: Arc<Cache>, watch: Arc<Watch>, driver: DriverKind) -> Rc<Self> {
         Rc::new(Self {
             cache,
             watch,
+            driver,
             flights: Flights::new(),
             compressors: Compressors::new(),
             open: RefCell::default(),
@@ -415,7 +424,7 @@ impl Loader {
             if id.len > CHUNK as u64 {
                 return Ok((Source { path: path.into(), id, body: None }, settled));
             }
-            let file = ReadFile::new(fd).map_err(|_| Status::Unavailable)?;
+            let file = ReadFile::new(fd, self.driver).map_err(|_| Status::Unavailable)?;
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
                 complain("read", path, &error);
@@ -501,7 +510,7 @@ impl Loader {
         if !id.same_content(&file.id) {
             return Err(LoadError::Changed);
         }
-        let opened = Rc::new(ReadFile::new(fd).map_err(|_| LoadError::Overloaded)?);
+        let opened = Rc::new(ReadFile::new(fd, self.driver).map_err(|_| LoadError::Overloaded)?);
         let mut open = self.open.borrow_mut();
         if open.len() >= OPEN_FILES {
             let oldest = open.iter().min_by_key(|(_, file)| file.used).map(|(id, _)| *id);

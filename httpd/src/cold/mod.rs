@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
+use tagwire_core::driver::DriverKind;
 use tokio::sync::mpsc;
 
 use crate::cache::{Cache, Entry, Millis};
@@ -54,6 +55,8 @@ pub struct ColdConfig {
     pub watch: bool,
     /// Its threads are left what they need of this.
     pub sandbox: Sandbox,
+    /// Read files by io_uring, or without.
+    pub driver: DriverKind,
 }
 
 /// The far end of a [`ColdHandle`].
@@ -82,14 +85,14 @@ impl ColdSide {
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std::sync::mpsc::channel();
         let (running, ended) = std::sync::mpsc::channel::<()>();
-        let ColdConfig { control, appliance, cache, orders: Orders(orders), watch, sandbox } =
-            config;
+        let ColdConfig { control, appliance, cache, orders, watch, sandbox, driver } = config;
+        let Orders(orders) = orders;
         let watch = Watch::new(watch, Arc::clone(&cache));
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
             .spawn(move || {
                 let _running = running;
-                let runtime = runtime::Runtime::start().map_err(ColdError::Runtime);
+                let runtime = runtime::Runtime::start(driver).map_err(ColdError::Runtime);
                 // What the runtime has opened is all that it may.
                 let restricted = |runtime| {
                     sandbox.narrow(Role::Cold).map_err(ColdError::Sandbox).map(|()| runtime)
@@ -109,7 +112,7 @@ impl ColdSide {
                         runtime::spawn(control::serve(listener, appliance, cache, watch))
                     });
                     runtime::spawn(Arc::clone(&watch).run());
-                    runtime::spawn(load::run(cache, watch, orders));
+                    runtime::spawn(load::run(cache, watch, driver, orders));
                     // It ends when it is dropped.
                     let _ = stopped.await;
                     if let Some(served) = served {
@@ -154,7 +157,7 @@ impl Drop for ColdSide {
 pub enum ColdError {
     /// The control socket cannot be made.
     Control(PathBuf, io::Error),
-    /// io_uring is refused.
+    /// No runtime.
     Runtime(io::Error),
     /// No thread.
     Thread(io::Error),
@@ -174,9 +177,8 @@ impl fmt::Display for ColdError {
             ),
             Self::Runtime(error) => write!(
                 f,
-                "io_uring is refused for loading files: {error}; allow io_uring_setup, \
-                 io_uring_enter and io_uring_register in the seccomp profile, and set sysctl \
-                 kernel.io_uring_disabled=0"
+                "files cannot be loaded: {error}; raise the limits of memory and open files, or do \
+                 without io_uring by --driver poll"
             ),
             Self::Thread(error) => {
                 write!(f, "no thread for loading files: {error}; raise the limit of processes")

@@ -36,6 +36,7 @@ fn config(cache_size: u64) -> (ColdHandle, ColdConfig) {
         orders,
         watch: false,
         sandbox: Sandbox::NONE,
+        driver: DriverKind::default(),
     };
     (handle, config)
 }

@@ -10,6 +10,7 @@ use async_executor::LocalExecutor;
 use futures_channel::oneshot;
 use futures_lite::future::block_on;
 use serde_json::Value;
+use tagwire_core::driver::DriverKind;
 use tempfile::TempDir;
 
 use super::*;
@@ -69,6 +70,7 @@ impl Bench {
             appliance: Arc::new(NoAppliance),
             cache: Arc::clone(&cache),
             sandbox: Sandbox::NONE,
+            driver: DriverKind::default(),
         })
         .unwrap();
         // The executor is driven by block_on, which every answer wakes by itself.

@@ -89,6 +89,9 @@ const ALL_THREADS: &[c_long] = &[
 /// Operations of a ring that is there.
 const RINGS: &[c_long] = &[libc::SYS_io_uring_enter];
 
+/// Frames, where there is no ring.
+const SENDS: &[c_long] = &[libc::SYS_sendmmsg, libc::SYS_sendmsg];
+
 /// Files and directories, as far as Landlock leaves any.
 const FILES: &[c_long] = &[
     libc::SYS_fstatfs,
@@ -140,10 +143,10 @@ impl Role {
     fn rules(self) -> Result<Rules, seccompiler::BackendError> {
         let (groups, calls): (&[&[c_long]], _) = match self {
             Self::Any => (
-                &[ALL_THREADS, RINGS, FILES, EVENTS, CLIENTS, THREADS, STARTS],
+                &[ALL_THREADS, RINGS, SENDS, FILES, EVENTS, CLIENTS, THREADS, STARTS],
                 [worker_calls(), cold_calls(), thread_calls(), start_calls()].concat(),
             ),
-            Self::Worker => (&[ALL_THREADS, RINGS], worker_calls()),
+            Self::Worker => (&[ALL_THREADS, RINGS, SENDS], worker_calls()),
             Self::Cold => (
                 &[ALL_THREADS, RINGS, FILES, EVENTS, CLIENTS, THREADS],
                 [cold_calls(), thread_calls()].concat(),
@@ -273,9 +276,9 @@ fn thread_calls() -> Vec<Call> {
     [vec![clone], prctl(&[libc::PR_SET_NAME])].concat()
 }
 
-/// For the next filter.
+/// For the next filter; for the poll driver's deadlines.
 fn start_calls() -> Vec<Call> {
-    prctl(&[libc::PR_SET_NO_NEW_PRIVS])
+    prctl(&[libc::PR_SET_NO_NEW_PRIVS, libc::PR_SET_TIMERSLACK])
 }
 
 /// Leaves the calling thread what `role` needs.

@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rustix::io::Errno;
-use tagwire_core::lab::seccomp::forbid_io_uring;
 use tagwire_lab::{Lab, LabCommand};
 
 use crate::bed::{Bed, said};
@@ -20,7 +18,7 @@ fn good(bed: &Bed) -> Vec<(&'static str, String)> {
 }
 
 /// Runs a command that must fail with one line on standard error that has all of `parts`.
-fn assert_fails(command: LabCommand, code: i32, parts: &[&str]) {
+pub(crate) fn assert_fails(command: LabCommand, code: i32, parts: &[&str]) {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     let what = format!("{parts:?}: {}", said(&output));
@@ -34,7 +32,7 @@ fn assert_fails(command: LabCommand, code: i32, parts: &[&str]) {
 }
 
 /// `tagwire serve` with a working command line and changes to it; ended if it serves.
-fn serve(bed: &Bed, changes: &[(&'static str, &str)]) -> LabCommand {
+pub(crate) fn serve(bed: &Bed, changes: &[(&'static str, &str)]) -> LabCommand {
     let mut options = good(bed);
     for (option, value) in changes {
         match options.iter_mut().find(|(known, _)| known == option) {
@@ -68,6 +66,7 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         ("--gateway", "10.0.0.1", &["10.0.0.1", "192.168.123.150/24"]),
         ("--log-format", "xml", &["xml", "json"]),
         ("--busy-poll", "soon", &["soon", "microseconds"]),
+        ("--driver", "epoll", &["epoll", "io_uring", "poll"]),
         ("--no-such-option", "1", &["--no-such-option", "--help"]),
     ] {
         assert_fails(serve(&bed, &[(option, value)]), 2, parts);
@@ -191,25 +190,4 @@ fn spinning_before_sleeping_serves_the_same() {
         bed.assert_serves();
     }
     bed.finish();
-}
-
-#[test]
-fn a_refused_io_uring_is_one_line() {
-    for refusal in [Errno::PERM, Errno::NOSYS] {
-        // The filter is for a thread and for what it starts, the lab's processes among it; and
-        // for good.
-        let attempt = move || {
-            forbid_io_uring(refusal.raw_os_error()).unwrap();
-            let bed = Bed::down(Lab::builder())?;
-            assert_fails(serve(&bed, &[]), 1, &["io_uring", "seccomp"]);
-            bed.finish();
-            Some(())
-        };
-        // Named as a test's thread is, for what it says when it is skipped.
-        let name = std::thread::current().name().map(str::to_owned);
-        let thread = std::thread::Builder::new().name(name.unwrap_or_default());
-        if thread.spawn(attempt).unwrap().join().unwrap().is_none() {
-            return;
-        }
-    }
 }

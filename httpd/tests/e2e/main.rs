@@ -24,6 +24,7 @@ mod command_line;
 mod conflicts;
 mod detours;
 mod downloads;
+mod drivers;
 mod encodings;
 mod files;
 mod first;

@@ -32,7 +32,7 @@ fn bench() -> (TempDir, Rc<Loader>, Arc<Site>) {
     let cache = Arc::new(Cache::new(1 << 26));
     let watch = Watch::new(false, Arc::clone(&cache));
     let site = site(&root);
-    (root, Loader::new(cache, watch), site)
+    (root, Loader::new(cache, watch, DriverKind::default()), site)
 }
 
 /// How far its compression is, whether it says that it varies, and whether it is sent encoded.
@@ -59,7 +59,7 @@ async fn replaced(loader: &Loader, site: &Site, unfinished: &Arc<Entry>) -> Arc<
 #[test]
 fn a_compression_that_takes_long_is_not_waited_for() {
     let (_root, loader, site) = bench();
-    Runtime::start().unwrap().block_on(async {
+    Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let entry = loader.entry(&site, b"a.txt", None).await;
         assert_eq!(state(&entry), (Progress::UnderWay, true, false));
@@ -81,7 +81,7 @@ fn a_listing_whose_compression_takes_long_is_sent_as_it_is() {
         let fields = [Header { name: "Accept-Encoding", value: b"gzip" }];
         listing.document(None, &fields).body != listing.document(None, &[]).body
     };
-    Runtime::start().unwrap().block_on(async {
+    Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let entry = loader.entry(&site, b"", None).await;
         assert!(!is_encoded(&entry));
@@ -99,7 +99,7 @@ fn a_listing_whose_compression_takes_long_is_sent_as_it_is() {
 #[test]
 fn a_file_that_changes_meanwhile_is_not_replaced() {
     let (root, loader, site) = bench();
-    Runtime::start().unwrap().block_on(async {
+    Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let first = loader.entry(&site, b"a.txt", None).await;
         fs::write(root.path().join("a.txt"), "new").unwrap();
@@ -117,7 +117,7 @@ fn a_file_that_changes_meanwhile_is_not_replaced() {
 #[test]
 fn what_is_too_much_for_now_is_compressed_another_time() {
     let (_root, loader, site) = bench();
-    Runtime::start().unwrap().block_on(async {
+    Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
         let start = || loader.compressors.start(b"", vec![Coding::Gzip], Bytes::from(text()));
         let others: Vec<_> = (0..COMPRESSION_QUEUE).map(|_| start().unwrap()).collect();

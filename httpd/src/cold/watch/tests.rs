@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use tagwire_core::driver::DriverKind;
 use tempfile::TempDir;
 
 use super::*;
@@ -37,7 +38,7 @@ impl Bench {
 
     /// Runs `test` beside the task that takes events.
     fn run(&self, test: impl AsyncFnOnce()) {
-        Runtime::start().unwrap().block_on(async {
+        Runtime::start(DriverKind::default()).unwrap().block_on(async {
             spawn(Arc::clone(&self.watch).run());
             test().await;
         });
