@@ -33,6 +33,8 @@ pub enum Contender {
     Tagwire,
     /// Tagwire with `--busy-poll`.
     TagwireBusyPoll,
+    /// Tagwire as it serves where io_uring is forbidden.
+    TagwirePoll,
     /// nginx on the kernel's TCP.
     Nginx,
     /// The reflector: the limit.
@@ -41,7 +43,8 @@ pub enum Contender {
 
 impl Contender {
     /// All of them; the index is that of the pod.
-    pub const ALL: [Self; 4] = [Self::Tagwire, Self::TagwireBusyPoll, Self::Nginx, Self::Reflector];
+    pub const ALL: [Self; 5] =
+        [Self::Tagwire, Self::TagwireBusyPoll, Self::TagwirePoll, Self::Nginx, Self::Reflector];
     /// A pod beyond theirs, for processes that are started and ended.
     pub const SPARE_POD: usize = Self::ALL.len();
 
@@ -50,6 +53,7 @@ impl Contender {
         match self {
             Self::Tagwire => "tagwire",
             Self::TagwireBusyPoll => "tagwire --busy-poll",
+            Self::TagwirePoll => "tagwire --driver poll",
             Self::Nginx => "nginx",
             Self::Reflector => "reflector",
         }
@@ -149,6 +153,7 @@ impl Programs {
             Contender::TagwireBusyPoll => {
                 self.start_tagwire(lab, pod, &["--busy-poll", BUSY_POLL_US])
             }
+            Contender::TagwirePoll => self.start_tagwire(lab, pod, &["--driver", "poll"]),
             Contender::Nginx => self.start_nginx(lab, pod),
             Contender::Reflector => self.start_reflector(lab, pod),
         }
