@@ -3,8 +3,8 @@
 CARGO ?= cargo
 RELEASE := target/release
 
-.PHONY: help build demo lab test soak bench bench-loss bench-attack fuzz clean tools-lab tools-test \
-	tools-bench tools-soak
+.PHONY: help build demo lab test soak bench bench-loss bench-attack fuzz image deploy undeploy kustomize clean \
+	tools-lab tools-test tools-bench tools-soak tools-image
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -40,6 +40,26 @@ bench-attack: tools-lab tools-bench ## a client under floods and injection, besi
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	fuzz/run
 
+image: tools-image ## the container image, from the local toolchain: localhost/tagwire and target/image/tagwire.tar
+	deploy/image
+
+# Their values come by the command line or the environment and go on as they were typed: make expands nothing in them.
+DEPLOYMENT := MACVLAN_MASTER VLAN_ID IP_ADDRESS IP_ADDRESSES REPLICAS GATEWAY CONTAINER_IMAGE NAMESPACE OVERLAY \
+	COMPONENTS WWW_IMAGE SECCOMP_PROFILE
+define literal
+deploy undeploy kustomize: override export $(1) := $$(value $(1))
+endef
+$(foreach variable,$(DEPLOYMENT),$(eval $(call literal,$(variable))))
+
+deploy: ## onto a cluster: MACVLAN_MASTER=eno1 VLAN_ID=123 IP_ADDRESS=192.168.123.150/24, see deploy/README.md
+	@deploy/manifests apply
+
+undeploy: ## off it again: NAMESPACE= and OVERLAY= as they were
+	@deploy/manifests delete
+
+kustomize: ## print every manifest that deploy would apply, with the same variables
+	@deploy/manifests render
+
 clean: ## remove what was built, and labs whose owners are gone
 	-$(RELEASE)/tagwire-lab clean
 	$(CARGO) clean
@@ -55,3 +75,6 @@ tools-bench:
 
 tools-soak:
 	@deploy/tools soak
+
+tools-image:
+	@deploy/tools image

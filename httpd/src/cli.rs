@@ -25,9 +25,11 @@ use crate::site::SiteSettings;
 use crate::vlan::{VlanConfig, ids};
 
 mod merge;
+mod replica;
 mod usual;
 
 use merge::Settings;
+use replica::ReplicaArgs;
 use usual::UsualArgs;
 
 /// What the connections of one worker in one VLAN need at the least: a few dozen queue as much.
@@ -128,6 +130,8 @@ struct ServeArgs {
     interface: String,
     #[command(flatten)]
     vlan: VlanArgs,
+    #[command(flatten)]
+    replica: ReplicaArgs,
     /// Directory whose files are served; with a configuration file, its first site's
     #[arg(long, env = "WWW_ROOT", value_parser = optional_path)]
     www_root: Option<Maybe<PathBuf>>,
@@ -290,7 +294,12 @@ impl ServeArgs {
     /// `arguments` are what all of it was read from.
     fn check(self, mut settings: Settings, arguments: Vec<OsString>) -> Result<Config, String> {
         if settings.vlans.is_empty() {
-            settings.vlans.push(self.vlan.check()?);
+            let mut vlan = self.vlan;
+            vlan.address.extend(self.replica.own()?.into_iter().map(|one| Maybe(Some(one))));
+            settings.vlans.push(vlan.check()?);
+        } else if self.replica.are_given() {
+            return Err("--addresses is for one VLAN, and there are [[vlan]] tables; give each its                         address there"
+                .to_owned());
         }
         settings.check_sites(&ids(&settings.vlans))?;
         let Settings { vlans, mut sites, .. } = settings;

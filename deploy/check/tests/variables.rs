@@ -1,0 +1,188 @@
+//! `make deploy`: what is missing or malformed is one clear line, and then nothing is applied.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tagwire_deploy::manifests::VARIABLES;
+use tagwire_deploy::{root, skipped_without};
+use tempfile::TempDir;
+
+const GOOD: [(&str, &str); 3] =
+    [("MACVLAN_MASTER", "eno8403np1"), ("VLAN_ID", "123"), ("IP_ADDRESS", "192.168.123.150/24")];
+
+/// Stand-ins for the clients of a cluster: they write down what they are told, and render by the real one.
+struct Clients {
+    folder: TempDir,
+}
+
+impl Clients {
+    fn new(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let real = Command::new("sh").args(["-c", "command -v kubectl"]).output().unwrap();
+        let real = String::from_utf8(real.stdout).unwrap();
+        for name in names {
+            let script = format!(
+                "#!/bin/sh\n[ \"$1\" != kustomize ] || exec {} \"$@\"\necho {name} \"$@\" >> {}\n\
+                 [ \"$1\" != apply ] || cat \"$3\" > {}\n",
+                real.trim(),
+                log.display(),
+                folder.path().join("applied").display()
+            );
+            let path = folder.path().join(name);
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// make, on a PATH with these clients in front; with no variables but those given, as words of its line.
+    fn make(&self, target: &str, variables: &[(&str, &str)]) -> Output {
+        let words = variables.iter().map(|(name, value)| format!("{name}={value}"));
+        self.command(target).args(words).output().unwrap()
+    }
+
+    fn command(&self, target: &str) -> Command {
+        let path = std::env::var("PATH").unwrap();
+        let mut make = Command::new("make");
+        make.current_dir(root()).arg("--no-print-directory").arg(target);
+        make.env("PATH", format!("{}:{path}", self.folder.path().display()));
+        for name in VARIABLES.iter().chain(&["MAKEFLAGS", "MAKELEVEL", "MFLAGS"]) {
+            make.env_remove(name);
+        }
+        make
+    }
+
+    fn said(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.folder.path().join(file)).ok()
+    }
+}
+
+fn with<'a>(changed: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let kept = GOOD.iter().filter(|(name, _)| changed.iter().all(|(other, _)| other != name));
+    kept.copied().chain(changed.iter().copied()).collect()
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    // make says which of its lines failed, too.
+    text.lines().filter(|line| !line.starts_with("make")).map(str::to_owned).collect()
+}
+
+#[test]
+fn mistakes_are_one_line_and_nothing_is_applied() {
+    let clients = Clients::new(&["oc", "kubectl", "podman"]);
+    let wrong: &[(&[(&str, &str)], &str)] = &[
+        (&[("MACVLAN_MASTER", "")], "MACVLAN_MASTER is missing"),
+        (&[("VLAN_ID", "")], "VLAN_ID is missing"),
+        (&[("IP_ADDRESS", "")], "IP_ADDRESS is missing"),
+        (&[("MACVLAN_MASTER", "eth0/1")], "no interface name"),
+        (&[("MACVLAN_MASTER", "eth 0")], "no interface name"),
+        (&[("MACVLAN_MASTER", "a234567890123456")], "no interface name"),
+        (&[("MACVLAN_MASTER", "..")], "no interface name"),
+        (&[("MACVLAN_MASTER", "a\",\"mode\":\"vepa")], "no interface name"),
+        (&[("MACVLAN_MASTER", "a\nb")], "no interface name"),
+        (&[("VLAN_ID", "4095")], "no VLAN ID"),
+        (&[("VLAN_ID", "-1")], "no VLAN ID"),
+        (&[("VLAN_ID", "012")], "no VLAN ID"),
+        (&[("VLAN_ID", "1 2")], "no VLAN ID"),
+        (&[("VLAN_ID", "99999999999999999999")], "no VLAN ID"),
+        (&[("IP_ADDRESS", "192.168.123.150")], "no prefix length"),
+        (&[("IP_ADDRESS", "192.168.123.150/33")], "no prefix length of 1 to 32"),
+        (&[("IP_ADDRESS", "192.168.123.150/0")], "no prefix length of 1 to 32"),
+        (&[("IP_ADDRESS", "192.168.123.256/24")], "no address"),
+        (&[("IP_ADDRESS", "192.168.123/24")], "no address"),
+        (&[("IP_ADDRESS", "fd00::1/129")], "no prefix length of 1 to 128"),
+        (&[("IP_ADDRESS", "fd00::1::2/64")], "no address"),
+        (&[("IP_ADDRESS", "fd00:1:2:3:4:5:6/64")], "no address"),
+        (&[("IP_ADDRESS", "fd00:1:2:3:4:5:6:7:8/64")], "no address"),
+        (&[("IP_ADDRESS", "10.0.0.1/8,")], "empty place"),
+        (&[("IP_ADDRESS", "10.0.0.1/8\"")], "no prefix length"),
+        (&[("IP_ADDRESS", "$(shell touch pwned)/8")], "white space"),
+        (&[("IP_ADDRESS", "$(touch${IFS}pwned)/8")], "no address"),
+        (&[("IP_ADDRESS", "10.0.0.1/8\n- name: X")], "white space"),
+        (&[("IP_ADDRESS", "10.0.0.1-10.0.0.2/8")], "no address"),
+        (&[("IP_ADDRESSES", "10.0.0.1/8")], "both given"),
+        (&[("REPLICAS", "3")], "without IP_ADDRESSES"),
+        (&[("IP_ADDRESS", ""), ("IP_ADDRESSES", "10.0.0.1-10.0.0.x/8")], "no address"),
+        (
+            &[("IP_ADDRESS", ""), ("IP_ADDRESSES", "10.0.0.1/8"), ("REPLICAS", "0")],
+            "number of replicas",
+        ),
+        (
+            &[("IP_ADDRESS", ""), ("IP_ADDRESSES", "10.0.0.1/8"), ("OVERLAY", "podman")],
+            "runs one replica",
+        ),
+        (&[("GATEWAY", "192.168.123.1/24")], "without prefix"),
+        (&[("GATEWAY", "'; id'")], "white space"),
+        (&[("CONTAINER_IMAGE", "Tagwire:1")], "is no image"),
+        (&[("CONTAINER_IMAGE", "a:b:c")], "is no image"),
+        (&[("CONTAINER_IMAGE", "a\"b")], "is no image"),
+        (&[("NAMESPACE", "Web")], "is no namespace"),
+        (&[("NAMESPACE", "web\n")], "is no namespace"),
+        (&[("OVERLAY", "../base")], "none of ours"),
+        (&[("COMPONENTS", "www-nfs")], "none of ours"),
+        (&[("COMPONENTS", "../x")], "none of ours"),
+        (&[("COMPONENTS", "www-pvc www-configmap")], "several sources"),
+        (&[("COMPONENTS", "www-image")], "WWW_IMAGE is missing"),
+        (&[("WWW_IMAGE", "a")], "without COMPONENTS=www-image"),
+        (&[("SECCOMP_PROFILE", "../../etc/x")], "no path below"),
+    ];
+    for (changed, part) in wrong {
+        // By make's line, and by the environment.
+        let by_line = clients.make("deploy", &with(changed));
+        let by_environment = clients.command("deploy").envs(with(changed)).output().unwrap();
+        for output in [by_line, by_environment] {
+            let lines = lines(&output);
+            assert!(!output.status.success(), "{changed:?}");
+            assert!(matches!(&lines[..], [line] if line.contains(part)), "{changed:?}: {lines:?}");
+        }
+    }
+    assert_eq!(clients.said("log"), None, "nothing was asked of a cluster");
+    assert!(!Path::new(&root().join("pwned")).exists());
+}
+
+#[test]
+fn the_client_that_is_there_applies_what_kustomize_prints() {
+    if skipped_without(&["kubectl"]) {
+        return;
+    }
+    // oc goes before kubectl, and brings its overlay.
+    for (names, overlay) in [(&["oc", "kubectl"][..], "openshift"), (&["kubectl"], "kubernetes")] {
+        if names.len() == 1 && Command::new("oc").arg("--help").output().is_ok() {
+            continue;
+        }
+        let clients = Clients::new(names);
+        let output = clients.make("deploy", &GOOD);
+        assert!(output.status.success(), "{:?}", lines(&output));
+        let log = clients.said("log").unwrap();
+        assert!(log.starts_with(&format!("{} apply -f ", names[0])), "{log}");
+        let printed = clients.make("kustomize", &with(&[("OVERLAY", overlay)]));
+        let applied = clients.said("applied").unwrap();
+        assert_eq!(applied, String::from_utf8(printed.stdout).unwrap());
+    }
+}
+
+#[test]
+fn undeploy_takes_what_is_ours_and_leaves_what_others_may_use() {
+    if skipped_without(&["kubectl"]) {
+        return;
+    }
+    let clients = Clients::new(&["oc", "kubectl"]);
+    let output = clients.make("undeploy", &[("NAMESPACE", "web")]);
+    assert!(output.status.success(), "{:?}", lines(&output));
+    let log = clients.said("log").unwrap();
+    let words: Vec<&str> = log.split_whitespace().collect();
+    assert_eq!(words[..4], ["oc", "delete", "--namespace", "web"]);
+    assert!(words.windows(2).any(|pair| pair == ["-l", "app.kubernetes.io/name=tagwire"]), "{log}");
+    let kinds: Vec<&str> = words.last().unwrap().split(',').collect();
+    for kind in ["deployments", "statefulsets", "network-attachment-definitions.k8s.cni.cncf.io"] {
+        assert!(kinds.contains(&kind), "{log}");
+    }
+    for kind in ["namespaces", "persistentvolumeclaims", "securitycontextconstraints"] {
+        assert!(!kinds.contains(&kind), "{log}");
+    }
+}
