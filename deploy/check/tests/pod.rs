@@ -1,0 +1,193 @@
+//! A real pod: the image and the manifest, run by podman on the lab's node, on a macvlan without IPAM.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use common::Store;
+use tagwire_deploy::root;
+use tagwire_lab::{Lab, LabCommand};
+
+const URL: &str = "http://192.168.123.150/";
+/// CAP_NET_RAW in the masks of /proc/PID/status.
+const NET_RAW: u64 = 1 << 13;
+
+/// A pod by `make deploy OVERLAY=podman`, in a lab.
+struct PodmanPod {
+    store: Store,
+    lab: Lab,
+}
+
+impl PodmanPod {
+    fn up(more: &[(&str, &str)]) -> Option<Self> {
+        let programs = ["buildah", "cargo-auditable", "podman", "runc", "kubectl"];
+        let store = Store::open(&programs)?;
+        store.make_image();
+        let pod = Self { store, lab: Lab::up().unwrap() };
+        pod.remove();
+        let variables = [
+            ("OVERLAY", "podman"),
+            ("MACVLAN_MASTER", "nic0"),
+            ("VLAN_ID", "123"),
+            ("IP_ADDRESS", "192.168.123.150/24"),
+        ];
+        let mut deploy = pod.on_node(root().join("deploy/manifests")).arg("apply");
+        for (name, value) in variables.iter().chain(more) {
+            deploy = deploy.env(name, value);
+        }
+        deploy.stdout_string().unwrap();
+        Some(pod)
+    }
+
+    /// A command in the node's namespace, with our store.
+    fn on_node(&self, program: impl AsRef<std::ffi::OsStr>) -> LabCommand {
+        let command = self.lab.node().command(program);
+        self.store
+            .environment()
+            .into_iter()
+            .fold(command, |command, (name, value)| command.env(name, value))
+    }
+
+    fn podman(&self, args: &[&str]) -> String {
+        self.on_node("podman").args(args).stdout_string().unwrap().trim().to_owned()
+    }
+
+    /// The appliance's container, whatever this version of podman makes of the names.
+    fn container(&self) -> String {
+        self.podman(&["ps", "--all", "--filter", "name=-tagwire$", "--format", "{{.Names}}"])
+    }
+
+    fn log(&self) -> String {
+        let output = self.on_node("podman").args(["logs", &self.container()]).output().unwrap();
+        said(&output)
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.log().contains("\"ready\"") {
+            let container = self.container();
+            let state = self.podman(&["inspect", "--format", "{{.State.Status}}", &container]);
+            assert!(state != "exited" && Instant::now() < deadline, "{state}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn client(&self, line: &[&str]) -> Output {
+        self.lab.client().command(line[0]).args(&line[1..]).output().unwrap()
+    }
+
+    fn curl(&self, url: &str) -> Vec<u8> {
+        let output = self.client(&["curl", "-sS", "-m", "10", url]);
+        assert!(output.status.success(), "{}\n{}", said(&output), self.log());
+        output.stdout
+    }
+
+    /// A field of /proc/PID/status of the appliance.
+    fn status(&self, field: &str) -> String {
+        let pid = self.podman(&["inspect", "--format", "{{.State.Pid}}", &self.container()]);
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {field} in {status}")).trim().to_owned()
+    }
+
+    /// Removes all pods of the store, and their volumes.
+    fn remove(&self) {
+        let _ =
+            self.on_node("podman").args(["pod", "rm", "--all", "--force", "--time", "0"]).output();
+        let _ = self.on_node("podman").args(["volume", "prune", "--force"]).output();
+        let _ = self.on_node("podman").args(["network", "prune", "--force"]).output();
+    }
+}
+
+impl Drop for PodmanPod {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let output = self.on_node("podman").args(["ps", "--all"]).output();
+            eprintln!(
+                "{}\n{}",
+                output.map_or_else(|error| error.to_string(), |it| said(&it)),
+                self.log()
+            );
+        }
+        self.remove();
+    }
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("{out}{err}")
+}
+
+#[test]
+fn the_welcome_page_of_a_rootless_pod() {
+    let Some(pod) = PodmanPod::up(&[("SECCOMP_PROFILE", "tagwire.json")]) else { return };
+    pod.wait_until_ready();
+    let ping = pod.client(&["ping", "-c", "2", "-i", "0.1", "-w", "10", "192.168.123.150"]);
+    assert!(ping.status.success(), "{}", said(&ping));
+    assert_eq!(pod.curl(URL), fs::read(root().join("deploy/www/index.html")).unwrap());
+
+    for ids in ["Uid", "Gid"] {
+        assert!(pod.status(ids).split_whitespace().all(|id| id == "10000"), "{}", pod.status(ids));
+    }
+    assert_eq!(pod.status("Seccomp"), "2");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let mask = u64::from_str_radix(&pod.status(set), 16).unwrap();
+        assert_eq!(mask & !NET_RAW, 0, "{set}: {mask:x}");
+    }
+    // What a readiness probe of Kubernetes runs.
+    let status = pod.podman(&["exec", &pod.container(), "/tagwire", "status"]);
+    assert!(status.contains("serving"), "{status}");
+
+    let container = pod.container();
+    pod.podman(&["stop", "--time", "10", &container]);
+    assert_eq!(
+        pod.podman(&["inspect", "--format", "{{.State.ExitCode}}", &container]),
+        "0",
+        "{}",
+        pod.log()
+    );
+}
+
+#[test]
+fn a_download_from_a_volume_is_finished_after_sigterm() {
+    let more = [("SECCOMP_PROFILE", "tagwire.json"), ("COMPONENTS", "www-pvc")];
+    let Some(pod) = PodmanPod::up(&more) else { return };
+    pod.wait_until_ready();
+    let volume = pod.podman(&["volume", "inspect", "--format", "{{.Mountpoint}}", "tagwire-www"]);
+    let content: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(PathBuf::from(volume).join("file"), &content).unwrap();
+
+    let received = pod.lab.scratch().join("received");
+    let url = format!("{URL}file");
+    // It takes four seconds, of which the appliance grants five.
+    let mut download = pod
+        .lab
+        .client()
+        .command("curl")
+        .args(["-sS", "--limit-rate", "2M", "-m", "30", "-o"])
+        .arg(&received)
+        .arg(&url)
+        .capture()
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while fs::metadata(&received).map_or(0, |file| file.len()) == 0 {
+        assert!(Instant::now() < deadline, "no octet: {}\n{}", download.log(), pod.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let container = pod.container();
+    pod.podman(&["stop", "--time", "10", &container]);
+    assert!(download.wait().unwrap().success(), "{}", download.log());
+    assert!(fs::read(&received).unwrap() == content, "other octets");
+    assert_eq!(
+        pod.podman(&["inspect", "--format", "{{.State.ExitCode}}", &container]),
+        "0",
+        "{}",
+        pod.log()
+    );
+}
