@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::iter;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -206,7 +205,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartError::System("signals", error))?;
     // All that needs more is open, and there is one thread.
-    let sandbox = Sandbox::enter(config.sandbox, &paths(config)).map_err(StartError::Sandbox)?;
+    let sandbox = Sandbox::enter(config.sandbox, driver.kind, &paths(config));
+    let sandbox = sandbox.map_err(StartError::Sandbox)?;
     let (cold_handle, orders) = cold::orders();
     let (all, loads) = (crew.clone(), cold_handle.clone());
     let serve = move |sites: &Arc<Sites>, limits| {
@@ -470,7 +470,7 @@ fn identity(
         "www_root": www_roots(config).join(","),
         "io": driver.kind.to_string(),
         "io_reason": driver.reason,
-        "sandbox": sandbox.report(driver.kind),
+        "sandbox": sandbox.report(),
     });
     let Value::Object(mut identity) = identity else { return Map::new() };
     if let [(_, only)] = stacks {
@@ -498,15 +498,13 @@ fn addresses(vlans: &[VlanConfig]) -> Vec<String> {
 /// What of the file system is needed from the start on.
 fn paths(config: &Config) -> Paths {
     let roots = config.sites.iter().map(|site| &site.www_root);
-    let mut paths =
-        Paths { read: roots.chain(&config.sandbox_read).cloned().collect(), remove: Vec::new() };
+    let read = roots.chain(&config.sandbox_read).cloned().collect();
+    let mut paths = Paths { read, ..Paths::default() };
     if let Some(file) = &config.file {
         paths.read_beside(file);
     }
     if let Some(control) = &config.control {
-        // Its socket's file goes with it.
-        let folder = control.parent().filter(|folder| *folder != Path::new(""));
-        paths.remove.push(folder.unwrap_or(Path::new(".")).to_owned());
+        paths.remove_beside(control);
     }
     paths
 }

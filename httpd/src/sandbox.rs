@@ -15,6 +15,7 @@
 //! ([`Sandbox::narrow`]).
 
 use std::fmt;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -66,19 +67,36 @@ impl fmt::Display for SandboxMode {
 pub struct Paths {
     /// Directories whose files are read.
     pub read: Vec<PathBuf>,
+    /// Directories in which files are made and written on, never shortened.
+    pub write: Vec<PathBuf>,
     /// Directories of which files are removed, sockets say.
     pub remove: Vec<PathBuf>,
 }
 
+/// The directory of a file by its name, and where a symlink leads.
+fn beside(file: &Path) -> Vec<PathBuf> {
+    let parent = |file: &Path| match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let led_to = file.canonicalize().ok().map(|file| parent(&file));
+    iter::once(parent(file)).chain(led_to).collect()
+}
+
 impl Paths {
-    /// The directory of a file that is read again, wherever a symlink leads then.
+    /// A file is read again, whatever has its name then.
     pub fn read_beside(&mut self, file: &Path) {
-        let beside = |file: &Path| match file.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        self.read.push(beside(file));
-        self.read.extend(file.canonicalize().ok().map(|file| beside(&file)));
+        self.read.extend(beside(file));
+    }
+
+    /// A file is written on, and made anew where it has gone.
+    pub fn write_beside(&mut self, file: &Path) {
+        self.write.extend(beside(file));
+    }
+
+    /// A file is removed.
+    pub fn remove_beside(&mut self, file: &Path) {
+        self.remove.extend(beside(file));
     }
 }
 
@@ -128,6 +146,7 @@ impl std::error::Error for SandboxError {}
 #[derive(Debug, Clone, Copy)]
 pub struct Sandbox {
     mode: SandboxMode,
+    driver: DriverKind,
     /// Landlock's ABI as far as it is used; 0: nothing is.
     landlock: u8,
     seccomp: bool,
@@ -135,16 +154,22 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// None at all.
-    pub const NONE: Self = Self { mode: SandboxMode::Off, landlock: 0, seccomp: false };
+    pub const fn none(driver: DriverKind) -> Self {
+        Self { mode: SandboxMode::Off, driver, landlock: 0, seccomp: false }
+    }
 
     /// Restricts the calling thread, and those that it starts from now on. It should be the only
     /// one. Says in the log what is missing.
     ///
     /// # Errors
     /// [`SandboxError`]: a layer is missing that there must be, or a path.
-    pub fn enter(mode: SandboxMode, paths: &Paths) -> Result<Self, SandboxError> {
+    pub fn enter(
+        mode: SandboxMode,
+        driver: DriverKind,
+        paths: &Paths,
+    ) -> Result<Self, SandboxError> {
         if mode == SandboxMode::Off {
-            return Ok(Self::NONE);
+            return Ok(Self::none(driver));
         }
         let strict = mode == SandboxMode::Strict;
         let landlock = match files::restrict(paths)? {
@@ -164,7 +189,7 @@ impl Sandbox {
                 0
             }
         };
-        let seccomp = match calls::restrict(Role::Any) {
+        let seccomp = match calls::restrict(Role::Any, driver) {
             Ok(()) => true,
             Err(why) if strict => return Err(SandboxError::Seccomp(why)),
             Err(why) => {
@@ -172,7 +197,7 @@ impl Sandbox {
                 false
             }
         };
-        Ok(Self { mode, landlock, seccomp })
+        Ok(Self { mode, driver, landlock, seccomp })
     }
 
     /// Leaves the calling thread, and those that it starts from now on, what its role needs.
@@ -180,7 +205,11 @@ impl Sandbox {
     /// # Errors
     /// The kernel has no memory for it.
     pub fn narrow(self, role: Role) -> Result<(), SandboxError> {
-        if self.seccomp { calls::restrict(role).map_err(SandboxError::Seccomp) } else { Ok(()) }
+        if self.seccomp {
+            calls::restrict(role, self.driver).map_err(SandboxError::Seccomp)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether files can be read in some directories only.
@@ -189,8 +218,8 @@ impl Sandbox {
     }
 
     /// The state of each layer, for `tagwire status`.
-    pub fn report(self, driver: DriverKind) -> Value {
-        let Self { mode, landlock, seccomp } = self;
+    pub fn report(self) -> Value {
+        let Self { mode, driver, landlock, seccomp } = self;
         let state = |on: bool| match (on, mode) {
             (true, _) => "on",
             (false, SandboxMode::Off) => "off",
@@ -248,14 +277,14 @@ mod tests {
 
     #[test]
     fn the_report_says_what_there_is() {
-        let report =
-            |mode, landlock, seccomp| Sandbox { mode, landlock, seccomp }.report(DriverKind::Uring);
+        let driver = DriverKind::Uring;
+        let report = |mode, landlock, seccomp| Sandbox { mode, driver, landlock, seccomp }.report();
         let full = report(SandboxMode::Strict, 7, true);
         assert_eq!((&full["landlock"], &full["seccomp"]), (&json!("on"), &json!("on")));
         let old = report(SandboxMode::BestEffort, 2, false);
         assert_eq!(old["landlock"], "on, without truncation, TCP, abstract sockets and signals");
         assert_eq!((&old["mode"], &old["seccomp"]), (&json!("best-effort"), &json!("missing")));
-        let none = Sandbox::NONE.report(DriverKind::Poll);
+        let none = Sandbox::none(DriverKind::Poll).report();
         assert_eq!((&none["landlock"], &none["seccomp"]), (&json!("off"), &json!("off")));
         assert_eq!(
             (&full["packet_ring"], &none["packet_ring"]),

@@ -20,11 +20,13 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{getpid, test_kill_process};
 use tagwire::privileges;
 use tagwire::sandbox::{Paths, Role, Sandbox, SandboxMode};
+use tagwire_core::driver::DriverKind;
 use tagwire_core::lab::bpf::VlanShim;
 use tempfile::TempDir;
 
-/// What the child is to try, as which kind of thread, and where it may read.
+/// What the child is to try, as which kind of thread, with which driver, and where it may read.
 const PROBE: &str = "SANDBOX_PROBE";
+const DRIVER: &str = "SANDBOX_DRIVER";
 const ROLE: &str = "SANDBOX_ROLE";
 const WWW: &str = "SANDBOX_WWW";
 
@@ -92,10 +94,12 @@ fn probe() {
         "helper" => Role::Helper,
         other => panic!("{other}?"),
     };
+    let poll = env::var(DRIVER).is_ok_and(|driver| driver == "poll");
+    let driver = if poll { DriverKind::Poll } else { DriverKind::Uring };
     let www = Path::new(&www);
     privileges::give_up().unwrap();
-    let paths = Paths { read: vec![www.to_owned()], remove: Vec::new() };
-    let sandbox = Sandbox::enter(SandboxMode::BestEffort, &paths).unwrap();
+    let paths = Paths { read: vec![www.to_owned()], ..Paths::default() };
+    let sandbox = Sandbox::enter(SandboxMode::BestEffort, driver, &paths).unwrap();
     sandbox.narrow(role).unwrap();
     let done = attempt(&probe, www).is_ok();
     std::process::exit(if done { DONE } else { REFUSED });
@@ -104,11 +108,12 @@ fn probe() {
 const DONE: i32 = 40;
 const REFUSED: i32 = 41;
 
-fn run(probe: &str, role: &str, www: &Path) -> (Outcome, String) {
+fn run(probe: &str, role: &str, driver: DriverKind, www: &Path) -> (Outcome, String) {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "probe", "--nocapture"])
         .env(PROBE, probe)
         .env(ROLE, role)
+        .env(DRIVER, driver.to_string())
         .env(WWW, www)
         .env("RUST_BACKTRACE", "1")
         .stdout(Stdio::null())
@@ -152,10 +157,13 @@ fn what_no_thread_needs_kills_the_process() {
         ("list", &["cold", "helper"], Killed(SIGSYS)),
         ("thread", &["cold", "helper"], Killed(SIGSYS)),
     ] {
-        for role in everyone {
+        for (driver, role) in [DriverKind::Uring, DriverKind::Poll]
+            .into_iter()
+            .flat_map(|driver| everyone.map(|role| (driver, role)))
+        {
             let expected = if may.contains(&role) { Done } else { otherwise };
-            let (found, text) = run(probe, role, www.path());
-            assert_eq!(found, expected, "{probe} by {role}: {text}");
+            let (found, text) = run(probe, role, driver, www.path());
+            assert_eq!(found, expected, "{probe} by {role} ({driver}): {text}");
             if probe == "panic" {
                 assert!(text.contains("a probe") && text.contains("attempt"), "{role}: {text}");
             }
@@ -179,7 +187,7 @@ fn both_layers_keep_writers_away() {
             eprintln!("SKIPPED (this kernel has no Landlock): {probe}");
             continue;
         }
-        let (found, text) = run(probe, role, www.path());
+        let (found, text) = run(probe, role, DriverKind::Uring, www.path());
         assert_eq!(found, expected, "{probe} by {role}: {text}");
     }
 }

@@ -35,7 +35,7 @@ fn config(cache_size: u64) -> (ColdHandle, ColdConfig) {
         cache: Arc::new(Cache::new(cache_size)),
         orders,
         watch: false,
-        sandbox: Sandbox::NONE,
+        sandbox: Sandbox::none(DriverKind::Uring),
         driver: DriverKind::default(),
     };
     (handle, config)

@@ -69,7 +69,7 @@ impl Bench {
             control: None,
             appliance: Arc::new(NoAppliance),
             cache: Arc::clone(&cache),
-            sandbox: Sandbox::NONE,
+            sandbox: Sandbox::none(DriverKind::Uring),
             driver: DriverKind::default(),
         })
         .unwrap();

@@ -13,6 +13,7 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
+use tagwire_core::driver::DriverKind;
 
 /// What a thread is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,32 +124,34 @@ const EVENTS: &[c_long] = &[
 const CLIENTS: &[c_long] =
     &[libc::SYS_accept4, libc::SYS_getpeername, libc::SYS_getsockname, libc::SYS_shutdown];
 
-/// Threads may be started; [`conditional`] says how.
+/// Threads may be started; [`thread_calls`] says how.
 const THREADS: &[c_long] = &[libc::SYS_setpriority, libc::SYS_set_tid_address];
 
 /// What a thread needs until it is what it is for.
-const STARTS: &[c_long] = &[
-    libc::SYS_epoll_create1,
-    libc::SYS_eventfd2,
-    libc::SYS_inotify_init1,
-    libc::SYS_io_uring_register,
-    libc::SYS_io_uring_setup,
-    libc::SYS_seccomp,
-];
+const STARTS: &[c_long] =
+    &[libc::SYS_epoll_create1, libc::SYS_eventfd2, libc::SYS_inotify_init1, libc::SYS_seccomp];
+
+/// The same for rings.
+const RING_STARTS: &[c_long] = &[libc::SYS_io_uring_register, libc::SYS_io_uring_setup];
 
 /// Rules by the number of their call. No rule: whatever the arguments are.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 impl Role {
-    fn rules(self) -> Result<Rules, seccompiler::BackendError> {
+    fn rules(self, driver: DriverKind) -> Result<Rules, seccompiler::BackendError> {
+        // Without a ring the cold side reads by calls that it has anyway.
+        let (frames, reads, rings): (_, &[c_long], &[c_long]) = match driver {
+            DriverKind::Uring => (RINGS, RINGS, RING_STARTS),
+            DriverKind::Poll => (SENDS, &[], &[]),
+        };
         let (groups, calls): (&[&[c_long]], _) = match self {
             Self::Any => (
-                &[ALL_THREADS, RINGS, SENDS, FILES, EVENTS, CLIENTS, THREADS, STARTS],
+                &[ALL_THREADS, frames, FILES, EVENTS, CLIENTS, THREADS, STARTS, rings],
                 [worker_calls(), cold_calls(), thread_calls(), start_calls()].concat(),
             ),
-            Self::Worker => (&[ALL_THREADS, RINGS, SENDS], worker_calls()),
+            Self::Worker => (&[ALL_THREADS, frames], worker_calls()),
             Self::Cold => (
-                &[ALL_THREADS, RINGS, FILES, EVENTS, CLIENTS, THREADS],
+                &[ALL_THREADS, reads, FILES, EVENTS, CLIENTS, THREADS],
                 [cold_calls(), thread_calls()].concat(),
             ),
             Self::Helper => (&[ALL_THREADS, FILES, THREADS], thread_calls()),
@@ -281,16 +284,16 @@ fn start_calls() -> Vec<Call> {
     prctl(&[libc::PR_SET_NO_NEW_PRIVS, libc::PR_SET_TIMERSLACK])
 }
 
-/// Leaves the calling thread what `role` needs.
+/// Leaves the calling thread what `role` needs with this driver.
 ///
 /// # Errors
 /// Why it cannot be.
-pub(super) fn restrict(role: Role) -> Result<(), String> {
+pub(super) fn restrict(role: Role, driver: DriverKind) -> Result<(), String> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(|it| it.to_string())?;
     let compile = |rules, otherwise, then| -> Result<BpfProgram, _> {
         SeccompFilter::new(rules, otherwise, then, architecture)?.try_into()
     };
-    let mut rules = role.rules().map_err(|error| error.to_string())?;
+    let mut rules = role.rules(driver).map_err(|error| error.to_string())?;
     if role == Role::Any {
         let clone3 = Rules::from([(libc::SYS_clone3, Vec::new())]);
         let refusal = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());

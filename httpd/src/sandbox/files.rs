@@ -1,5 +1,5 @@
 //! Files and the network as Landlock leaves them (landlock(7)): some directories to be read, some
-//! of which files may be removed, and nothing else; no TCP of the kernel's, no abstract Unix socket
+//! in which files may be written or removed, and nothing else; no TCP of the kernel's, no abstract Unix socket
 //! and no signal to anybody outside. What is open stays open.
 
 use std::path::Path;
@@ -35,6 +35,9 @@ pub(super) fn restrict(paths: &Paths) -> Result<Result<u8, String>, SandboxError
     let mut rules = Vec::new();
     for path in &paths.read {
         rules.push(rule(path, read)?);
+    }
+    for path in &paths.write {
+        rules.push(rule(path, AccessFs::WriteFile | AccessFs::MakeReg)?);
     }
     for path in &paths.remove {
         rules.push(rule(path, AccessFs::RemoveFile.into())?);
@@ -115,7 +118,11 @@ mod tests {
         let socket = run.join("socket");
         drop(UnixListener::bind(&socket).unwrap());
         fs::write(dir.path().join("beside"), "").unwrap();
-        let paths = Paths { read: vec![www.clone()], remove: vec![run.clone()] };
+        let log = dir.path().join("log");
+        fs::create_dir(&log).unwrap();
+        let mut paths = Paths { read: vec![www.clone()], ..Paths::default() };
+        paths.remove_beside(&socket);
+        paths.write_beside(&log.join("access.log"));
         restricted(&paths, || {
             assert_eq!(fs::read(&page).unwrap(), b"a page");
             assert_eq!(fs::read_dir(&www).unwrap().count(), 1);
@@ -132,6 +139,11 @@ mod tests {
             assert!(denied(File::create(run.join("new"))));
             assert!(denied(UnixListener::bind(run.join("new"))));
             fs::remove_file(&socket).unwrap();
+            let append =
+                || OpenOptions::new().append(true).create(true).open(log.join("access.log"));
+            append().and_then(|_| append()).unwrap();
+            assert!(denied(fs::read(log.join("access.log"))));
+            assert!(denied(fs::remove_file(log.join("access.log"))));
             File::open("/proc/self/exe").unwrap();
         });
     }
