@@ -14,7 +14,9 @@ use bytes::Bytes;
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
-use crate::limits::{CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER};
+use crate::limits::{
+    CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER, WHOLE_SECONDS_SETTLED_AFTER,
+};
 use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::SiteId;
@@ -47,13 +49,20 @@ pub struct FileId {
     pub changed: i64,
     /// Nanoseconds within that second.
     pub changed_ns: u32,
+    /// Hard links, 0 once it has no name any more.
+    pub links: u64,
 }
 
 impl FileId {
-    /// Whether a response that began with `other` may go on with this. A file that was replaced
-    /// meanwhile has lost a link, and so was changed, without another content.
-    pub fn same_content(&self, other: &Self) -> bool {
-        Self { changed: other.changed, changed_ns: other.changed_ns, ..*self } == *other
+    /// Whether a response that has read `before` from an open file may go on with what it is now.
+    /// One that was replaced has lost a link, one that was saved as a backup has got one: that is
+    /// a change without another content. Any other change may be that of a file that was written
+    /// in place and got its old time back, and cannot be told from it: neither can another mode,
+    /// another owner, or another name.
+    pub fn continues(&self, before: &Self) -> bool {
+        let Self { changed, changed_ns, links, .. } = *before;
+        *self == *before
+            || (self.links != links && Self { changed, changed_ns, links, ..*self } == *before)
     }
 
     /// How long it takes from `now` on until the next change is sure to have another time; `None`:
@@ -62,7 +71,10 @@ impl FileId {
         let since = Duration::new(u64::try_from(self.changed).ok()?, self.changed_ns);
         // One that is ahead of our clock is another machine's, or from before the clock was set.
         let age = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(since)?;
-        SETTLED_AFTER.checked_sub(age).filter(|left| !left.is_zero())
+        // A finer clock hardly ever stops at one.
+        let whole_seconds = self.changed_ns == 0;
+        let settled = if whole_seconds { WHOLE_SECONDS_SETTLED_AFTER } else { SETTLED_AFTER };
+        settled.checked_sub(age).filter(|left| !left.is_zero())
     }
 }
 
@@ -362,6 +374,7 @@ mod tests {
             modified_ns: 0,
             changed: 0,
             changed_ns: 0,
+            links: 1,
         }
     }
 
@@ -410,12 +423,39 @@ mod tests {
     fn a_change_of_this_moment_may_hide_the_next_one() {
         let at = |seconds, nanos| SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
         let file = |changed, changed_ns| FileId { changed, changed_ns, ..id(1, 1) };
-        assert_eq!(file(1000, 0).settles_in(at(1000, 0)), Some(SETTLED_AFTER));
+        assert_eq!(file(1000, 1).settles_in(at(1000, 1)), Some(SETTLED_AFTER));
         let left = file(999, 999_000_000).settles_in(at(1000, 9_000_000));
         assert_eq!(left, Some(SETTLED_AFTER - Duration::from_millis(10)));
-        assert_eq!(file(1000, 0).settles_in(at(1000, 20_000_000)), None);
+        assert_eq!(file(1000, 1).settles_in(at(1000, 20_000_001)), None);
+        // It keeps no more of the time than the second, or every other one.
+        assert_eq!(
+            file(1000, 0).settles_in(at(1001, 500_000_000)),
+            Some(Duration::from_millis(500))
+        );
+        assert_eq!(file(1000, 0).settles_in(at(1002, 0)), None);
         assert_eq!(file(2000, 0).settles_in(at(1000, 0)), None, "a clock of its own");
         assert_eq!(file(-1, 0).settles_in(at(1000, 0)), None);
+    }
+
+    #[test]
+    fn only_a_change_of_its_links_leaves_the_content() {
+        let before = FileId { links: 2, changed: 1000, changed_ns: 5, ..id(1, 9) };
+        let later = FileId { changed: 1001, ..before };
+        for (now, continues) in [
+            (before, true),
+            // Unlinked, replaced by a rename, linked.
+            (FileId { links: 1, ..later }, true),
+            (FileId { links: 0, ..later }, true),
+            (FileId { links: 3, ..later }, true),
+            // Another mode or owner, or other octets and the old time.
+            (later, false),
+            (FileId { changed_ns: 6, ..before }, false),
+            (FileId { links: 1, modified_ns: 1, ..later }, false),
+            (FileId { links: 1, len: 10, ..later }, false),
+            (FileId { links: 1, inode: 2, ..later }, false),
+        ] {
+            assert_eq!(now.continues(&before), continues, "{now:?}");
+        }
     }
 
     #[test]

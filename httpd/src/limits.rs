@@ -101,8 +101,12 @@ pub const REWATCH_AFTER: Duration = Duration::from_secs(60);
 pub const COMPARISON_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A file that was changed less than that before it is read may change once more without showing
-/// it: kernels take the times of files from a clock that ticks every 1 to 10 ms.
+/// it: kernels take the times of files from a clock that ticks every 1 to 10 ms. Since Linux 6.13
+/// some file systems give a change after a look at the old time one of its own; most machines and
+/// file systems do not.
 pub const SETTLED_AFTER: Duration = Duration::from_millis(20);
+/// The same where times are kept in whole seconds (ext4 with small inodes), or every other one (FAT).
+pub const WHOLE_SECONDS_SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Answers other than files (404, 403) that are kept: a scan for random names must not grow us.
 pub const MAX_REFUSALS: usize = 1024;

@@ -341,6 +341,7 @@ mod tests {
             modified_ns: 0,
             changed: 0,
             changed_ns: 0,
+            links: 1,
         };
         Listing::new(&Site::open(settings).unwrap(), path, directory, items, more)
     }

@@ -27,7 +27,7 @@ use crate::cache::{
     Answer, Cache, Encodings, Entry, File, FileId, Key, Millis, Progress, Source, Trail,
 };
 use crate::encoding::Coding;
-use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES};
+use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES, SETTLED_AFTER};
 use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::{Site, Sites};
@@ -338,9 +338,7 @@ impl Loader {
         id: FileId,
         old: Option<&Arc<Entry>>,
     ) -> Result<(Listing, bool), Status> {
-        if let Some(time) = id.settles_in(SystemTime::now()) {
-            sleep(time).await;
-        }
+        settle(&id).await;
         let mut listing = look_aside(site, path, list).await?;
         let settled = listing.directory().settles_in(SystemTime::now()).is_none();
         if let Some(Answer::Listing(before)) = old.map(|old| &old.answer) {
@@ -414,9 +412,9 @@ impl Loader {
         while reads > 0 {
             let (fd, id) = self.open(site, path).await?;
             let unsettled = id.settles_in(SystemTime::now());
-            if let Some(time) = unsettled.filter(|_| waits > 0) {
+            if unsettled.is_some() && waits > 0 {
                 waits -= 1;
-                sleep(time).await;
+                settle(&id).await;
                 continue;
             }
             reads -= 1;
@@ -424,7 +422,7 @@ impl Loader {
             if id.len > CHUNK as u64 {
                 return Ok((Source { path: path.into(), id, body: None }, settled));
             }
-            let file = ReadFile::new(fd, self.driver).map_err(|_| Status::Unavailable)?;
+            let file = ReadFile::new(fd, id, self.driver).map_err(|_| Status::Unavailable)?;
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
                 complain("read", path, &error);
@@ -474,6 +472,10 @@ impl Loader {
         file: &File,
         index: u32,
     ) -> Result<Bytes, LoadError> {
+        // From then on each change shows, and so what is read later is of the same content.
+        if let Some(time) = file.id.settles_in(SystemTime::now()) {
+            sleep(time).await;
+        }
         let open = self.opened(site, file).await?;
         self.cache.count_load();
         let offset = u64::from(index) * CHUNK as u64;
@@ -483,7 +485,7 @@ impl Loader {
             complain("read", &file.path, &error);
             LoadError::Unreadable
         })?;
-        let same = identity(site, &open).await.is_some_and(|id| id.same_content(&file.id));
+        let same = identity(site, &open).await.is_some_and(|id| open.continues(id));
         if octets.len() == len && same {
             Ok(Bytes::from(octets))
         } else {
@@ -507,10 +509,11 @@ impl Loader {
             Status::Unavailable => LoadError::Overloaded,
             _ => LoadError::Changed,
         })?;
-        if !id.same_content(&file.id) {
+        if !id.continues(&file.id) {
             return Err(LoadError::Changed);
         }
-        let opened = Rc::new(ReadFile::new(fd, self.driver).map_err(|_| LoadError::Overloaded)?);
+        let opened =
+            Rc::new(ReadFile::new(fd, id, self.driver).map_err(|_| LoadError::Overloaded)?);
         let mut open = self.open.borrow_mut();
         if open.len() >= OPEN_FILES {
             let oldest = open.iter().min_by_key(|(_, file)| file.used).map(|(id, _)| *id);
@@ -535,6 +538,13 @@ impl Loader {
             }
             loader.sweeping.set(false);
         });
+    }
+}
+
+/// Waits until the next change of a file would show, or as long as a request may wait for that.
+async fn settle(id: &FileId) {
+    if let Some(time) = id.settles_in(SystemTime::now()) {
+        sleep(time.min(SETTLED_AFTER)).await;
     }
 }
 

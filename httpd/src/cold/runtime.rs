@@ -5,6 +5,7 @@
 //! of files go through io_uring; without it what the kernel has in memory is read on the spot, and the
 //! rest on threads that may wait for the disk.
 
+use std::cell::Cell;
 use std::fs::File as StdFile;
 use std::future::Future;
 use std::io::{self, IoSliceMut};
@@ -16,6 +17,7 @@ use tagwire_core::driver::DriverKind;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio_uring::buf::BoundedBuf;
 
+use crate::cache::FileId;
 use crate::limits::COLD_LOADS;
 
 /// Submissions that one turn of the ring takes; more wait for the next turn.
@@ -71,21 +73,33 @@ pub(super) struct ReadFile {
     file: Arc<OwnedFd>,
     /// The same open file: tokio-uring lends its descriptor as a bare number only.
     ring: Option<tokio_uring::fs::File>,
+    /// What it was when it was last looked at.
+    seen: Cell<FileId>,
 }
 
 impl ReadFile {
-    /// For the runtime of this driver.
+    /// One that was `seen` as it was opened, for the runtime of this driver.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub(super) fn new(file: OwnedFd, driver: DriverKind) -> io::Result<Self> {
+    pub(super) fn new(file: OwnedFd, seen: FileId, driver: DriverKind) -> io::Result<Self> {
         let ring = match driver {
             DriverKind::Uring => {
                 Some(tokio_uring::fs::File::from_std(StdFile::from(file.try_clone()?)))
             }
             DriverKind::Poll => None,
         };
-        Ok(Self { file: Arc::new(file), ring })
+        Ok(Self { file: Arc::new(file), ring, seen: Cell::new(seen) })
+    }
+
+    /// Whether it has kept its content up to `now`. Each look is compared with the one before: a
+    /// link that is gone explains what was changed at the time, and nothing later.
+    pub(super) fn continues(&self, now: FileId) -> bool {
+        let continues = now.continues(&self.seen.get());
+        if continues {
+            self.seen.set(now);
+        }
+        continues
     }
 
     pub(super) fn descriptor(&self) -> &Arc<OwnedFd> {

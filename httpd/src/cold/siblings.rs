@@ -64,6 +64,7 @@ mod tests {
             modified_ns,
             changed: 0,
             changed_ns: 0,
+            links: 1,
         };
         let file = id(100, 1000, 500);
         for (sibling, fits) in [

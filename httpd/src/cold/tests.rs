@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::cache::Answer;
-use crate::limits::CHUNK;
+use crate::limits::{CHUNK, SETTLED_AFTER};
 use crate::respond::Status;
 use crate::site::SiteSettings;
 
@@ -237,6 +237,31 @@ fn a_changed_file_has_no_more_chunks() {
     let wake: Wake = Arc::new(|| {});
     let chunk = block_on(answer(cold.handle.chunk(&cold.site, &entry, 1, &wake)));
     assert!(matches!(chunk, Err(LoadError::Changed)), "{chunk:?}");
+}
+
+#[test]
+fn a_link_explains_one_change_and_no_later_one() {
+    let dir = TempDir::new().unwrap();
+    let (root, path) = (dir.path().join("www"), dir.path().join("www/big"));
+    fs::create_dir(&root).unwrap();
+    fs::write(&path, vec![1; 2 * CHUNK]).unwrap();
+    let cold = start_with(&root, 0);
+    let entry = load(&cold, "big");
+    let wake: Wake = Arc::new(|| {});
+    let chunk = |index| block_on(answer(cold.handle.chunk(&cold.site, &entry, index, &wake)));
+    assert!(chunk(0).is_ok());
+    fs::hard_link(&path, dir.path().join("backup")).unwrap();
+    assert!(chunk(1).is_ok(), "the same octets under another name");
+    // Past the tick of the kernel's clock in which that was seen.
+    std::thread::sleep(SETTLED_AFTER);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let before = file.metadata().unwrap().modified().unwrap();
+    (&file).write_all(&[2]).unwrap();
+    file.set_modified(before).unwrap();
+    for index in 0..2 {
+        let chunk = chunk(index);
+        assert!(matches!(chunk, Err(LoadError::Changed)), "{chunk:?}");
+    }
 }
 
 #[test]

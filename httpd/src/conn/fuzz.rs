@@ -187,6 +187,7 @@ fn fill(cache: &Cache, site: &Site) {
             modified_ns: 0,
             changed: 0,
             changed_ns: 0,
+            links: 1,
         },
         body: body.map(Bytes::from_static),
     };

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -244,6 +244,29 @@ fn a_file_overwritten_while_it_is_sent_ends_the_connection() {
         let file = fs::File::options().write(true).open(file).unwrap();
         file.write_all_at(b"another", (24 << 20) - 7).unwrap();
     });
+}
+
+#[test]
+fn a_file_overwritten_under_its_old_time_ends_the_connection() {
+    in_the_middle(true, |file| {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        let before = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(b"another", (24 << 20) - 7).unwrap();
+        file.set_modified(before).unwrap();
+    });
+}
+
+#[test]
+fn a_file_of_another_mode_ends_the_connection() {
+    // Nothing tells it from the one before.
+    in_the_middle(true, |file| {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o604)).unwrap();
+    });
+}
+
+#[test]
+fn a_file_that_gets_another_name_is_sent_to_its_end() {
+    in_the_middle(false, |file| fs::hard_link(file, file.with_extension("backup")).unwrap());
 }
 
 #[test]
