@@ -138,14 +138,7 @@ impl Appliance for Controls {
     }
 
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>) {
-        let reloader = Arc::clone(&self.reloader);
-        let reload = move || {
-            // A client that has gone finds it in the log.
-            let _ = reply.send(reloader.reload());
-        };
-        if let Err(error) = thread::Builder::new().name("tagwire-reload".to_owned()).spawn(reload) {
-            tracing::error!(%error, "not reloaded: no thread can be had for it");
-        }
+        self.reloader.request(reply);
     }
 }
 

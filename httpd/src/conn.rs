@@ -26,12 +26,13 @@ use tagwire_core::counters::add;
 use crate::builtin::BuiltIn;
 use crate::cache::{Answer, Entry, File};
 use crate::conditional::{self, Verdict};
-use crate::content::{Content, Lookup, Pipelined};
+use crate::content::{Content, Lookup};
 use crate::document::Document;
 use crate::limits::{CHUNK, Limits, MERGED_RESPONSE, PIPELINE_QUEUE};
 use crate::range::{self, Selection};
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
+use crate::shares::{Client, Share};
 use crate::site::Site;
 use crate::target::{self, Target};
 use crate::transport::{Transport, TransportError};
@@ -228,9 +229,10 @@ async fn catch_up<T: Transport>(session: &mut Session<T>) -> Result<(), End> {
 
 /// Keeps what has come behind the request that is being answered, for as long as the result lives.
 /// `None`: there is no room for it beside that of the others, and it is forgotten.
-fn keep_input<T: Transport>(session: &mut Session<T>) -> Option<Pipelined> {
+fn keep_input<T: Transport>(session: &mut Session<T>) -> Option<Share> {
     shrink(&mut session.input);
-    let kept = Pipelined::keep(&session.content, session.input.len());
+    let client = Client::of(&session.transport);
+    let kept = session.content.keep_pipelined(client, session.input.len());
     if kept.is_none() {
         add(&session.content.tally.pipelines_full, 1);
         session.input = BytesMut::new();
@@ -296,11 +298,17 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             let allowed = if patient { limits.idle_timeout } else { limits.head_timeout };
             session.transport.set_deadline(Some(allowed));
         }
-        if !session.content.keep_unfinished(seen) {
-            return Err(refuse(session, Status::Unavailable));
+        // A connection that rests has nothing to keep; a box has room for what others have.
+        let mut kept = None;
+        if seen > 0 {
+            let client = Client::of(&session.transport);
+            let Some(share) = session.content.keep_unfinished(client, seen) else {
+                return Err(refuse(session, Status::Unavailable));
+            };
+            kept = Some(Box::new(share));
         }
         let read = session.transport.read(&mut session.input).await;
-        session.content.release_unfinished(seen);
+        drop(kept);
         match read {
             // Half a request is none, and nobody waits for its answer.
             Ok(0) | Err(TransportError::Draining) => return Err(End::Close),

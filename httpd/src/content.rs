@@ -17,6 +17,7 @@ use crate::limits::{
     Limits, PIPELINED_REQUESTS, READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES, UNFINISHED_HEADS,
 };
 use crate::respond::Status;
+use crate::shares::{Client, Share, Shares};
 use crate::site::{Site, Sites};
 use crate::tally::Tally;
 
@@ -47,9 +48,9 @@ pub struct Content {
     streams: Cell<usize>,
     limits: Cell<Limits>,
     /// Octets of heads that wait for their end.
-    unfinished: Cell<usize>,
+    unfinished: Rc<Shares>,
     /// Octets of requests that wait for their turn.
-    pipelined: Cell<usize>,
+    pipelined: Rc<Shares>,
     /// What was refused and cut off.
     pub tally: Tally,
     /// What built-in pages show.
@@ -73,30 +74,6 @@ impl Drop for Streaming<'_> {
     }
 }
 
-/// Octets of requests that wait until those before them are answered: its share of
-/// [`PIPELINED_REQUESTS`].
-pub(crate) struct Pipelined {
-    content: Rc<Content>,
-    octets: usize,
-}
-
-impl Pipelined {
-    /// `None`: there is no room for so many.
-    pub(crate) fn keep(content: &Rc<Content>, octets: usize) -> Option<Self> {
-        let kept = content.pipelined.get() + octets;
-        (octets == 0 || kept <= PIPELINED_REQUESTS).then(|| {
-            content.pipelined.set(kept);
-            Self { content: Rc::clone(content), octets }
-        })
-    }
-}
-
-impl Drop for Pipelined {
-    fn drop(&mut self) {
-        self.content.pipelined.set(self.content.pipelined.get() - self.octets);
-    }
-}
-
 impl Content {
     /// A worker's view of `sites` through `cache`, which `cold` fills. Call [`tick`](Self::tick)
     /// on every turn.
@@ -113,8 +90,8 @@ impl Content {
             misses: Cell::default(),
             streams: Cell::default(),
             limits: Cell::new(Limits::DEFAULT),
-            unfinished: Cell::default(),
-            pipelined: Cell::default(),
+            unfinished: Shares::new(UNFINISHED_HEADS),
+            pipelined: Shares::new(PIPELINED_REQUESTS),
             tally: Tally::default(),
             interfaces: Arc::default(),
             shows_interfaces,
@@ -173,19 +150,15 @@ impl Content {
         self.limits.set(limits);
     }
 
-    /// Keeps `octets` of a head that is not whole; false if there is no room for them.
-    pub(crate) fn keep_unfinished(&self, octets: usize) -> bool {
-        let kept = self.unfinished.get() + octets;
-        let room = kept <= UNFINISHED_HEADS;
-        if room {
-            self.unfinished.set(kept);
-        }
-        room
+    /// Room for so many octets of a client's head that is not whole, if there is any.
+    pub(crate) fn keep_unfinished(&self, client: Client, octets: usize) -> Option<Share> {
+        self.unfinished.take(client, octets)
     }
 
-    /// They have found their end, or their connection has.
-    pub(crate) fn release_unfinished(&self, octets: usize) {
-        self.unfinished.set(self.unfinished.get() - octets);
+    /// Room for so many octets of requests that wait until those before them are answered, if there
+    /// is any.
+    pub(crate) fn keep_pipelined(&self, client: Client, octets: usize) -> Option<Share> {
+        self.pipelined.take(client, octets)
     }
 
     /// The hot path. An entry that was not compared with its file for a while is served, and

@@ -46,6 +46,7 @@ pub mod reload;
 pub mod request;
 pub mod respond;
 pub mod sandbox;
+mod shares;
 pub mod site;
 pub mod status;
 pub mod tally;

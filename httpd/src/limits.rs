@@ -22,13 +22,13 @@ pub const MAX_RANGES: usize = 64;
 /// Sites of a configuration: each has a directory open, and is looked at for each request.
 pub const MAX_SITES: usize = 64;
 
-/// Octets of unfinished heads that a worker keeps for all of its connections together; one that
-/// needs more is answered 503. A crowd of slow senders would hold gigabytes otherwise, as long as
-/// [`Limits::head_timeout`].
+/// Octets of unfinished heads that a worker keeps for all of its connections together, and for each
+/// client as many as are left for the others; one that needs more is answered 503. A crowd of slow
+/// senders would hold gigabytes otherwise, as long as [`Limits::head_timeout`].
 pub const UNFINISHED_HEADS: usize = 64 * 1024 * 1024;
 
 /// Connections above [`Limits::max_connections`] or [`Limits::max_per_address`] that a worker tells
-/// so at a time. More of them are reset.
+/// so at a time, and to each client as many as are left for the others. More of them are reset.
 pub const MAX_TURNED_AWAY: usize = 1024;
 
 /// How long a discarded request body may take as a whole.
@@ -45,8 +45,8 @@ pub const LINGER_OCTETS: usize = 256 * 1024;
 pub const PIPELINE_QUEUE: usize = 256 * 1024;
 
 /// Octets of requests that a worker keeps for all of its connections together while their clients
-/// take the answers to those before them. A connection that has more ends behind the answer that it
-/// has got, as one may at any time (RFC 9112 9.3.2): each may have sent a receive window full of them.
+/// take the answers to those before them, and for each client as many as are left for the others. A
+/// connection that has more ends behind the answer that it has got, as one may at any time (RFC 9112 9.3.2): each may have sent a receive window full of them.
 pub const PIPELINED_REQUESTS: usize = 64 * 1024 * 1024;
 
 /// A large file's next chunk is queued when this much is still unacknowledged. A path of 100 Mbit/s

@@ -4,7 +4,7 @@
 //! an object: a connection is one future of a known, small size.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,9 @@ use tagwire_netstack::VlanStack;
 pub trait Transport {
     /// Where the peer has connected to.
     fn local(&self) -> Local;
+
+    /// The peer's address and port.
+    fn peer(&self) -> SocketAddr;
 
     /// Waits for data and appends at least one octet to `into`; the count is returned. `Ok(0)`:
     /// the peer has closed its side, and what it asked for may still be answered. Works after

@@ -509,7 +509,8 @@ impl Loader {
             Status::Unavailable => LoadError::Overloaded,
             _ => LoadError::Changed,
         })?;
-        if !id.continues(&file.id) {
+        // What has happened to its links since it was closed could hide anything else.
+        if id != file.id {
             return Err(LoadError::Changed);
         }
         let opened =

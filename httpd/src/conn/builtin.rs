@@ -9,6 +9,7 @@ use crate::content::Content;
 use crate::limits::BODY_TIMEOUT;
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Status};
+use crate::shares::Client;
 use crate::transport::Transport;
 
 /// Decides about a request for a page; `input` begins with its head.
@@ -58,13 +59,11 @@ pub(super) async fn gather<T: Transport>(
 ) -> Result<(), End> {
     session.transport.set_deadline(Some(BODY_TIMEOUT));
     while session.input.len() < octets {
-        let held = session.input.len();
-        if !session.content.keep_unfinished(held) {
+        let client = Client::of(&session.transport);
+        let Some(_kept) = session.content.keep_unfinished(client, session.input.len()) else {
             return Err(super::refuse(session, Status::Unavailable));
-        }
-        let read = read_more(session).await;
-        session.content.release_unfinished(held);
-        read?;
+        };
+        read_more(session).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -235,6 +235,10 @@ struct Script {
 impl Transport for Script {
     fn local(&self) -> Local {
         Local { vlan: VlanStack::UNTAGGED, address: Ipv4Addr::LOCALHOST.into() }
+    }
+
+    fn peer(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 40_000).into()
     }
 
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {

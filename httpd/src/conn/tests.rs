@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::sandbox::Sandbox;
 use crate::site::{SiteSettings, Sites};
-use crate::transport::memory::{Client, Memory, pair};
+use crate::transport::memory::{Client, Memory, pair, pair_from};
 
 mod bodies;
 mod builtin;

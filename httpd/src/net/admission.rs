@@ -1,15 +1,10 @@
 //! Who is served: so many connections in all, and so many of one client, whatever worker they
 //! come to.
 //!
-//! A client is an IPv4 address, or the 64 bits of an IPv6 address that tell networks apart, as a
-//! host may take any address behind them; on the link itself, where all share these, the other 64.
-//! The same address in two VLANs is two clients, as it may be two hosts.
-//!
 //! A connection above a limit is accepted all the same, and its first request answered with 503 or
 //! 429, as a reset would tell its client nothing; but [`MAX_TURNED_AWAY`] of them at a time and no
-//! more.
+//! more, of one client as many as are left for the others.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
@@ -22,37 +17,10 @@ use tagwire_netstack::VlanStack;
 
 use crate::limits::{Limits, MAX_TURNED_AWAY};
 use crate::respond::Status;
+use crate::shares::{Client, Share, Shares};
 
 /// Parts of the table, so that workers seldom want the same one at a time.
 const PARTS: usize = 16;
-
-/// What is counted as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Client {
-    vlan: VlanStack,
-    kind: Kind,
-    /// All of an IPv4 address, half of an IPv6 address.
-    number: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    V4,
-    Network,
-    /// fe80::/10: by the interface identifier.
-    Neighbor,
-}
-
-impl Client {
-    fn new(vlan: VlanStack, address: IpAddr) -> Self {
-        let (kind, number) = match address {
-            IpAddr::V4(v4) => (Kind::V4, v4.to_bits().into()),
-            IpAddr::V6(v6) if v6.is_unicast_link_local() => (Kind::Neighbor, v6.to_bits() as u64),
-            IpAddr::V6(v6) => (Kind::Network, (v6.to_bits() >> 64) as u64),
-        };
-        Self { vlan, kind, number }
-    }
-}
 
 /// What all workers count together.
 #[derive(Debug, Default)]
@@ -101,29 +69,20 @@ impl Drop for Place {
     }
 }
 
-/// A connection that is being turned away, as long as it lasts.
-#[derive(Debug)]
-pub struct TurnedAway(Rc<Cell<usize>>);
-
-impl Drop for TurnedAway {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 /// A worker's door.
 #[derive(Debug)]
 pub struct Door {
     census: Arc<Census>,
     /// Of this worker's streams: those that the census counts.
     counted: usize,
-    turned_away: Rc<Cell<usize>>,
+    /// Those that are being turned away.
+    turned_away: Rc<Shares>,
 }
 
 impl Door {
     /// One of those that count together.
     pub fn new(census: Arc<Census>) -> Self {
-        Self { census, counted: 0, turned_away: Rc::default() }
+        Self { census, counted: 0, turned_away: Shares::new(MAX_TURNED_AWAY) }
     }
 
     /// Lets a connection from `peer`, in `vlan`, in; where the limit of its client counts, with the
@@ -156,18 +115,14 @@ impl Door {
         Ok(place)
     }
 
-    /// Room to turn one more away with a word; `None`: too many are being told.
-    pub fn turn_away(&self) -> Option<TurnedAway> {
-        let now = self.turned_away.get();
-        (now < MAX_TURNED_AWAY).then(|| {
-            self.turned_away.set(now + 1);
-            TurnedAway(Rc::clone(&self.turned_away))
-        })
+    /// Room to turn away one more of `peer`, in `vlan`, with a word; `None`: too many are being told.
+    pub(crate) fn turn_away(&self, vlan: VlanStack, peer: IpAddr) -> Option<Share> {
+        self.turned_away.take(Client::new(vlan, peer), 1)
     }
 
     /// There are so many streams now: those that are gone make room.
     pub fn settle(&mut self, streams: usize) {
-        let served = streams.saturating_sub(self.turned_away.get());
+        let served = streams.saturating_sub(self.turned_away.taken());
         let gone = self.counted.saturating_sub(served);
         if gone > 0 {
             self.counted -= gone;
@@ -207,7 +162,7 @@ mod tests {
         assert_eq!(one.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
         assert_eq!(other.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
         // One that is being told is no connection that is served.
-        let told = one.turn_away().unwrap();
+        let told = one.turn_away(VLAN, peer).unwrap();
         one.settle(3);
         assert_eq!(other.admit(VLAN, peer, &limits).unwrap_err(), Status::Unavailable);
         one.settle(2);
@@ -256,26 +211,16 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_client_is_its_network() {
-        for (one, other, same) in [
-            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
-            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
-            ("fe80::1", "fe80::2", false),
-            ("fe80::1", "fe80::1", true),
-            ("10.0.0.1", "10.0.0.2", false),
-            ("::10.0.0.1", "10.0.0.1", false),
-        ] {
-            let client = |text| Client::new(VLAN, address(text));
-            assert_eq!(client(one) == client(other), same, "{one} {other}");
-        }
-    }
-
-    #[test]
-    fn only_so_many_are_told() {
+    fn one_that_is_told_a_lot_leaves_room_for_others_to_be_told() {
         let [door] = doors();
-        let told: Vec<_> = (0..MAX_TURNED_AWAY).map(|_| door.turn_away().unwrap()).collect();
-        assert!(door.turn_away().is_none());
-        drop(told);
-        assert!(door.turn_away().is_some());
+        let fill = |text: &str| {
+            let peer = address(text);
+            std::iter::from_fn(|| door.turn_away(VLAN, peer)).collect::<Vec<_>>()
+        };
+        let hostile = fill("10.0.0.1");
+        assert_eq!(hostile.len(), MAX_TURNED_AWAY / 2);
+        assert_eq!(fill("10.0.0.2").len(), MAX_TURNED_AWAY / 4);
+        drop(hostile);
+        assert_eq!(fill("10.0.0.2").len(), MAX_TURNED_AWAY / 2);
     }
 }

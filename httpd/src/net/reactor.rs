@@ -143,6 +143,12 @@ impl Reactor {
         Local { vlan: self.stack.vlan(), address }
     }
 
+    /// The peer of a connection; known as long as its stream lives.
+    pub(super) fn peer(&self, id: ConnId) -> SocketAddr {
+        let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        self.stack.addresses(id).map_or(nobody, |tuple| tuple.remote.into())
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ impl Stream {
 impl Transport for Stream {
     fn local(&self) -> Local {
         self.reactor.borrow().local(self.id)
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.reactor.borrow().peer(self.id)
     }
 
     fn read(&mut self, into: &mut BytesMut) -> impl Future<Output = Result<usize, TransportError>> {

@@ -301,7 +301,8 @@ impl HttpWorker {
     fn let_in(&mut self, stream: Stream, peer: IpAddr) {
         let content = Rc::clone(&self.content);
         let tally = &content.tally;
-        let task = match self.door.admit(stream.local().vlan, peer, &content.limits()) {
+        let vlan = stream.local().vlan;
+        let task = match self.door.admit(vlan, peer, &content.limits()) {
             Ok(None) => self.executor.spawn(conn::serve(stream, content)),
             Ok(Some(place)) => self.executor.spawn(async move {
                 conn::serve(stream, content).await;
@@ -313,7 +314,7 @@ impl HttpWorker {
                     _ => &tally.over_max_connections,
                 };
                 add(counter, 1);
-                let Some(told) = self.door.turn_away() else {
+                let Some(told) = self.door.turn_away(vlan, peer) else {
                     // The stream goes, and resets it.
                     add(&tally.reset_unanswered, 1);
                     return;

@@ -3,7 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -33,6 +33,8 @@ struct Wire {
     draining: bool,
     server: Option<Waker>,
     client: Option<Waker>,
+    /// Where the client is, if not on this host.
+    peer: Option<Ipv4Addr>,
 }
 
 impl Wire {
@@ -72,9 +74,20 @@ pub(crate) fn pair() -> (Memory, Client) {
     (Memory(Rc::clone(&wire)), Client(wire))
 }
 
+/// With a client at another address.
+pub(crate) fn pair_from(peer: Ipv4Addr) -> (Memory, Client) {
+    let (memory, client) = pair();
+    client.0.borrow_mut().peer = Some(peer);
+    (memory, client)
+}
+
 impl Transport for Memory {
     fn local(&self) -> Local {
         Local { vlan: VlanStack::UNTAGGED, address: Ipv4Addr::LOCALHOST.into() }
+    }
+
+    fn peer(&self) -> SocketAddr {
+        (self.0.borrow().peer.unwrap_or(Ipv4Addr::LOCALHOST), 40_000).into()
     }
 
     async fn read(&mut self, into: &mut BytesMut) -> Result<usize, TransportError> {

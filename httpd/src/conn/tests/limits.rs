@@ -1,5 +1,7 @@
 //! What peers may take, and what happens to those that take more.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::limits::{PIPELINED_REQUESTS, UNFINISHED_HEADS};
 
@@ -13,6 +15,13 @@ impl Bench {
     /// The counters that are not zero.
     fn counted(&self) -> Vec<(&'static str, u64)> {
         self.content.tally.iter().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// A connection from another address.
+    fn connect_from(&self, peer: Ipv4Addr) -> Client {
+        let (server, client) = pair_from(peer);
+        self.executor.spawn(serve(server, Rc::clone(&self.content))).detach();
+        client
     }
 
     /// A connection that is one too many.
@@ -94,24 +103,36 @@ fn a_head_that_trickles_in_has_its_time() {
     assert_eq!(bench.counted(), [("head_timeout", 1)]);
 }
 
+const HOSTILE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 66);
+const LEGITIMATE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
 #[test]
-fn heads_without_end_have_a_bound_together() {
+fn heads_without_end_of_one_address_leave_room_for_those_of_others() {
     const HEAD: usize = 60_000;
     let bench = Bench::limited(Limits { max_head: 64 * 1024, ..Limits::DEFAULT });
-    let head = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(HEAD - 19));
-    let fit = UNFINISHED_HEADS / HEAD;
-    let clients: Vec<_> = (0..=fit).map(|_| bench.connect()).collect();
+    bench.file("a", "hello");
+    let head = format!("GET /a HTTP/1.1\r\nHost: x\r\nA: {}", "a".repeat(HEAD - 29));
+    // Half of the room is left for others.
+    let fit = UNFINISHED_HEADS / 2 / HEAD;
+    let clients: Vec<_> = (0..=fit).map(|_| bench.connect_from(HOSTILE)).collect();
     bench.run(async {
         for client in &clients {
             client.write(&head);
             client.resting().await;
         }
+        assert!(clients[fit - 1].received().is_empty());
         assert!(clients[fit].received().starts_with(b"HTTP/1.1 503 "));
+        // One whose head comes in two pieces meanwhile is served.
+        let other = bench.connect_from(LEGITIMATE);
+        other.write(&head);
+        other.resting().await;
+        other.write("\r\n\r\n");
+        other.resting().await;
+        assert!(other.received().ends_with(b"\r\n\r\nhello"));
         // Those that go make room.
-        clients[..2].iter().for_each(Client::reset);
+        clients[0].reset();
         clients[0].dropped().await;
-        clients[1].dropped().await;
-        let next = bench.connect();
+        let next = bench.connect_from(HOSTILE);
         next.write(&head);
         next.resting().await;
         assert!(next.received().is_empty());
@@ -145,24 +166,25 @@ fn empty_lines_in_pieces_are_no_reason_to_wait_longer() {
 }
 
 #[test]
-fn requests_sent_ahead_have_a_bound_together() {
+fn requests_sent_ahead_from_one_address_leave_room_for_those_of_others() {
     // Small files by pipelining, large ones part by part.
     for size in [PIPELINE_QUEUE + 1, CHUNK + PIPELINE_QUEUE] {
         let bench = Bench::new(1 << 26);
         bench.file("a", vec![b'x'; size]);
         bench.file("b", "hello");
-        let ahead = get("/b").repeat(60_000 / get("/b").len());
-        let fit = PIPELINED_REQUESTS / ahead.len();
-        let clients: Vec<_> = (0..=fit).map(|_| bench.connect()).collect();
+        let more = 60_000 / get("/b").len();
+        let ahead = get("/b").repeat(more);
+        let fit = PIPELINED_REQUESTS / 2 / ahead.len();
+        let mut clients: Vec<_> = (0..=fit).map(|_| bench.connect_from(HOSTILE)).collect();
+        clients.push(bench.connect_from(LEGITIMATE));
         bench.run(async {
             for client in &clients {
                 client.take_only(0);
                 client.write(get("/a") + &ahead);
                 client.resting().await;
             }
-            for (client, answers) in
-                [(&clients[0], 1 + 60_000 / get("/b").len()), (&clients[fit], 1)]
-            {
+            for (at, answers) in [(0, 1 + more), (fit, 1), (fit + 1, 1 + more)] {
+                let client = &clients[at];
                 client.take_all();
                 client.half_close();
                 assert!(client.ended().await, "all that was answered arrives");
