@@ -85,6 +85,8 @@ pub(crate) enum Key {
     Path(SiteId, Box<[u8]>),
     /// A chunk of a large file.
     Chunk(FileId, u32),
+    /// Less than a chunk, from this octet on: on its way to who asked for it, and never kept.
+    Part(FileId, u64, u32),
 }
 
 /// [`Key`] without owning the path: a lookup allocates nothing.
@@ -92,6 +94,7 @@ pub(crate) enum Key {
 enum KeyRef<'a> {
     Path(SiteId, &'a [u8]),
     Chunk(FileId, u32),
+    Part(FileId, u64, u32),
 }
 
 impl Key {
@@ -99,6 +102,7 @@ impl Key {
         match self {
             Self::Path(site, path) => KeyRef::Path(*site, path),
             &Self::Chunk(id, index) => KeyRef::Chunk(id, index),
+            &Self::Part(id, at, len) => KeyRef::Part(id, at, len),
         }
     }
 }
@@ -167,8 +171,9 @@ impl Entry {
     }
 }
 
-/// Key, value, list and hash slots of the cache, and the allocator's share.
-const SLOT_OVERHEAD: u64 = 160;
+/// Key, value, list and hash slots of the cache, and the allocator's share: by so much more than
+/// entries hold a process grows that caches 20,000 empty files.
+const SLOT_OVERHEAD: u64 = 288;
 
 #[derive(Debug, Clone)]
 struct ByOctets;
@@ -177,7 +182,7 @@ impl Weighter<Key, Cached> for ByOctets {
     fn weight(&self, key: &Key, value: &Cached) -> u64 {
         let key = match key {
             Key::Path(_, path) => path.len() as u64,
-            Key::Chunk(..) => 0,
+            Key::Chunk(..) | Key::Part(..) => 0,
         };
         let value = match value {
             Cached::Entry(entry) => entry.weight() as u64,
@@ -198,6 +203,7 @@ pub struct Cache {
     hits: AtomicU64,
     misses: AtomicU64,
     loads: AtomicU64,
+    octets_read: AtomicU64,
     compressions: AtomicU64,
     compressions_put_off: AtomicU64,
 }
@@ -215,8 +221,10 @@ pub struct CacheStats {
     pub hits: u64,
     /// Lookups that were not.
     pub misses: u64,
-    /// Files and chunks read from disk.
+    /// Files, chunks and parts of them read from disk.
     pub loads: u64,
+    /// Octets of these.
+    pub octets_read: u64,
     /// Files compressed.
     pub compressions: u64,
     /// Files that were left as they are for a while, as too many were being compressed.
@@ -250,6 +258,7 @@ impl Cache {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             loads: AtomicU64::new(0),
+            octets_read: AtomicU64::new(0),
             compressions: AtomicU64::new(0),
             compressions_put_off: AtomicU64::new(0),
         }
@@ -316,7 +325,7 @@ impl Cache {
         let keep = |key: &Key| match key {
             Key::Path(site, _) => keep(*site),
             // Several sites may have the same file.
-            Key::Chunk(..) => true,
+            Key::Chunk(..) | Key::Part(..) => true,
         };
         self.content.retain(|key, _| keep(key));
         self.refusals.retain(|key, _| keep(key));
@@ -331,6 +340,11 @@ impl Cache {
     /// Counts one read of a file or chunk.
     pub(crate) fn count_load(&self) {
         self.loads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts so many octets that came from the disk.
+    pub(crate) fn count_read(&self, octets: usize) {
+        self.octets_read.fetch_add(octets as u64, Ordering::Relaxed);
     }
 
     /// Counts one file that was compressed.
@@ -352,6 +366,7 @@ impl Cache {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             loads: self.loads.load(Ordering::Relaxed),
+            octets_read: self.octets_read.load(Ordering::Relaxed),
             compressions: self.compressions.load(Ordering::Relaxed),
             compressions_put_off: self.compressions_put_off.load(Ordering::Relaxed),
         }
@@ -399,6 +414,78 @@ mod tests {
             assert!(cache.stats().bytes <= 10 * CHUNK as u64);
         }
         assert!(cache.stats().entries > 8);
+    }
+
+    /// What a plain LRU of so many octets would have had of a trace of paths, and of their lengths.
+    struct Lru {
+        capacity: usize,
+        held: usize,
+        /// The latest one last.
+        order: std::collections::VecDeque<(u32, usize)>,
+    }
+
+    impl Lru {
+        fn get(&mut self, name: u32, len: usize) -> bool {
+            let at = self.order.iter().position(|(known, _)| *known == name);
+            if let Some(at) = at {
+                let _ = self.order.remove(at);
+            } else {
+                self.held += len;
+            }
+            self.order.push_back((name, len));
+            while self.held > self.capacity {
+                self.held -= self.order.pop_front().map_or(0, |(_, len)| len);
+            }
+            at.is_some()
+        }
+    }
+
+    #[test]
+    fn a_scan_of_files_that_nobody_asks_for_again_leaves_those_that_are_in_use() {
+        const LEN: usize = 8 * 1024;
+        const HOT: u32 = 200;
+        let capacity = 4 << 20;
+        let cache = Cache::new(capacity);
+        let mut lru = Lru { capacity: capacity as usize, held: 0, order: Default::default() };
+        // Whether ours had it, and whether an LRU would have had it.
+        let mut get = |name: u32| {
+            let path = name.to_be_bytes();
+            let had = cache.entry(SITE, &path).is_some();
+            if !had {
+                cache.put_entry(SITE, &path, &file(&path, LEN));
+            }
+            (had, lru.get(name, LEN))
+        };
+        for name in (0..3).flat_map(|_| 0..HOT) {
+            get(name);
+        }
+        // A crawler goes through a hundred times as much, and others go on.
+        let (mut ours, mut theirs) = (0, 0);
+        for cold in 0..100 * HOT {
+            get(HOT + cold);
+            if cold % 10 == 0 {
+                let (had, lru_had) = get(cold / 10 % HOT);
+                ours += u32::from(had);
+                theirs += u32::from(lru_had);
+            }
+            assert!(cache.stats().bytes <= capacity);
+        }
+        let asked = 10 * HOT;
+        assert!(ours * 100 >= asked * 95, "{ours} of {asked}");
+        assert!(theirs * 100 <= asked * 5, "an LRU would have had {theirs} of {asked}");
+    }
+
+    #[test]
+    fn empty_files_count_what_they_take() {
+        let cache = Cache::new(4 << 20);
+        for name in 0..20_000u32 {
+            let path = name.to_be_bytes();
+            cache.put_entry(SITE, &path, &file(&path, 0));
+        }
+        let CacheStats { bytes, entries, .. } = cache.stats();
+        assert!(bytes <= 4 << 20 && entries < 20_000 && entries > 1000, "{entries} in {bytes}");
+        // Head lines, which cannot be shared, and more.
+        assert!(bytes / entries > size_of::<Entry>() as u64 + 200, "{entries} in {bytes}");
     }
 
     #[test]

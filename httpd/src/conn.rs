@@ -28,7 +28,7 @@ use crate::cache::{Answer, Entry, File};
 use crate::conditional::{self, Verdict};
 use crate::content::{Content, Lookup};
 use crate::document::Document;
-use crate::limits::{CHUNK, Limits, MERGED_RESPONSE, PIPELINE_QUEUE};
+use crate::limits::{Limits, MERGED_RESPONSE, PIPELINE_QUEUE};
 use crate::range::{self, Selection};
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
@@ -433,9 +433,21 @@ fn plan<T: Transport>(
         Ok(None) => return Plan::More,
         Err(status) => return Plan::Refuse(status),
     };
+    // RFC 9112 3.2.4: the server as a whole is asked.
+    let all = head.method == Method::Options && head.target == b"*";
+    let target = if all { Ok(Target::default()) } else { target::resolve(head.target) };
+    let sites = content.sites();
+    // RFC 9112 3.2.2: the host in the target goes before the field.
+    let host = target.as_ref().ok().and_then(|target| target.host).or(head.host);
+    let site = sites.pick(|| transport.local(), host);
+    let page = match &target {
+        Ok(target) if site.settings.builtin_json == Some(true) => BuiltIn::at(&target.path),
+        _ => None,
+    };
     // A client that waits for 100 sends its body or not after any other answer (RFC 9110 10.1.1):
     // what follows that cannot be told apart, so the connection ends.
-    let called_for = matches!(head.method, Method::Get | Method::Head);
+    let called_for = matches!(head.method, Method::Get | Method::Head)
+        || page.is_some_and(|page| builtin::reads(page, &head));
     let ambiguous = head.expects && !head.body.is_none() && !called_for;
     let last = limits.is_last(*served) || turned_away.is_some();
     let keeps = head.keep_alive && !transport.is_draining() && !ambiguous && !last;
@@ -444,21 +456,10 @@ fn plan<T: Transport>(
         (true, false) => Persistence::Keep,
         (true, true) => Persistence::KeepOld,
     };
-    // RFC 9112 3.2.4: the server as a whole is asked.
-    let all = head.method == Method::Options && head.target == b"*";
-    let target = if all { Ok(Target::default()) } else { target::resolve(head.target) };
-    let sites = content.sites();
-    // RFC 9112 3.2.2: the host in the target goes before the field.
-    let host = target.as_ref().ok().and_then(|target| target.host).or(head.host);
-    let site = sites.pick(|| transport.local(), host);
     let cors = site.cors.as_ref();
     let date = content.date_line();
     let lines = cors.map_or(&[][..], |cors| cors.answer(head.fields));
     let common = Common { date: &date, persistence, site: lines };
-    let page = match &target {
-        Ok(target) if site.settings.builtin_json == Some(true) => BuiltIn::at(&target.path),
-        _ => None,
-    };
     let takes_post = page.is_some_and(BuiltIn::takes_post);
     let refused = turned_away.or(match head.method {
         Method::Get | Method::Head | Method::Options => None,
@@ -706,7 +707,7 @@ fn refuse<T: Transport>(session: &mut Session<T>, status: Status) -> End {
 async fn stream<T: Transport>(session: &mut Session<T>, parts: Parts) -> Result<(), End> {
     let Answer::File(file) = &parts.entry.answer else { return Err(End::Abort) };
     let content = Rc::clone(&session.content);
-    let streaming = content.streaming();
+    let (streaming, several) = (content.streaming(), parts.list.len() > 1);
     for (lead, part) in parts.list {
         if !lead.is_empty() {
             session.transport.send(lead).map_err(|_| End::Abort)?;
@@ -716,16 +717,13 @@ async fn stream<T: Transport>(session: &mut Session<T>, parts: Parts) -> Result<
             drain(session, streaming.low_water()).await?;
             continue;
         }
-        let mut at = part.start;
-        while at < part.end {
+        let mut left = part;
+        while !left.is_empty() {
             // A file that changes under way ends in a connection cut short, never in a mixture.
-            let index = u32::try_from(at / CHUNK as u64).map_err(|_| End::Abort)?;
-            let chunk =
-                content.chunk(&parts.site, &parts.entry, index).await.map_err(|_| End::Abort)?;
-            let first = at % CHUNK as u64;
-            let last = (first + (part.end - at)).min(chunk.len() as u64);
-            session.transport.send(slice(&chunk, &(first..last))).map_err(|_| End::Abort)?;
-            at += last - first;
+            let octets = content.octets(&parts.site, &parts.entry, left.clone(), several);
+            let octets = octets.await.map_err(|_| End::Abort)?;
+            left.start += octets.len() as u64;
+            session.transport.send(octets).map_err(|_| End::Abort)?;
             drain(session, streaming.low_water()).await?;
         }
     }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -14,7 +15,8 @@ use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
 use crate::interfaces::Interfaces;
 use crate::limits::{
-    Limits, PIPELINED_REQUESTS, READ_AHEAD, STREAM_LOW_WATER, STREAM_QUEUES, UNFINISHED_HEADS,
+    CHUNK, Limits, PIPELINED_REQUESTS, READ_AHEAD, SMALL_RANGE, STREAM_LOW_WATER, STREAM_QUEUES,
+    UNFINISHED_HEADS,
 };
 use crate::respond::Status;
 use crate::shares::{Client, Share, Shares};
@@ -209,37 +211,56 @@ impl Content {
         Streaming(self)
     }
 
-    /// Chunk `index` of a file that comes in chunks, from the cache or through it.
+    /// The next octets of `part` of a file that comes in chunks, from the cache or through it; at
+    /// least one, and at most to where a chunk ends. What is one of `several` parts and small is read
+    /// by itself.
     ///
     /// # Errors
     /// The file is not what it was, or cannot be read: what has been sent cannot be completed.
-    pub async fn chunk(
+    pub async fn octets(
         &self,
         site: &Arc<Site>,
         entry: &Arc<Entry>,
-        index: u32,
+        part: Range<u64>,
+        several: bool,
     ) -> Result<Bytes, LoadError> {
         let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-        if let Some(octets) = self.cache.chunk(file.id, index) {
+        let index = u32::try_from(part.start / CHUNK as u64).map_err(|_| LoadError::Changed)?;
+        let first = part.start % CHUNK as u64;
+        let last = (first + (part.end - part.start)).min(CHUNK as u64);
+        // Within a chunk, so they fit.
+        let within = |chunk: &Bytes| {
+            let last = chunk.len().min(last as usize);
+            chunk.slice((first as usize).min(last)..last)
+        };
+        if let Some(chunk) = self.cache.chunk(file.id, index) {
             self.hits.set(self.hits.get() + 1);
-            self.read_ahead(site, entry, file, index);
-            return Ok(octets);
+            self.read_ahead(site, entry, file, index, part.end);
+            return Ok(within(&chunk));
         }
         self.misses.set(self.misses.get() + 1);
-        let asked = self.cold.chunk(site, entry, index, &self.wake);
-        self.read_ahead(site, entry, file, index);
+        let small = several && last - first <= SMALL_RANGE;
+        let asked = if small {
+            self.cold.part(site, entry, part.start, (last - first) as u32, &self.wake)
+        } else {
+            self.cold.chunk(site, entry, index, &self.wake)
+        };
+        self.read_ahead(site, entry, file, index, part.end);
         match cold::answer(asked).await? {
-            Loaded::Chunk(octets) => Ok(octets),
+            Loaded::Chunk(octets) if small => Ok(octets),
+            Loaded::Chunk(chunk) => Ok(within(&chunk)),
             Loaded::Entry(_) => Err(LoadError::Changed),
         }
     }
 
-    fn read_ahead(&self, site: &Arc<Site>, entry: &Arc<Entry>, file: &File, index: u32) {
+    /// Has the chunks behind `index` loaded, as far as the part that is sent goes, which ends at `end`.
+    fn read_ahead(&self, site: &Arc<Site>, entry: &Arc<Entry>, file: &File, index: u32, end: u64) {
         if !self.cache.reads_ahead() {
             return;
         }
         let first = index + 1;
-        for next in first..first.saturating_add(READ_AHEAD).min(file.chunks()) {
+        let chunks = u32::try_from(end.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX);
+        for next in first..first.saturating_add(READ_AHEAD).min(chunks) {
             if !self.cache.has_chunk(file.id, next) {
                 self.cold.read_ahead(site, entry, next);
             }

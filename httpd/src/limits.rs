@@ -67,6 +67,11 @@ pub const MERGED_RESPONSE: usize = 1400;
 /// Octets of a chunk of a large file. A file of at most one chunk is cached whole.
 pub const CHUNK: usize = 1024 * 1024;
 
+/// One of several ranges that asks for at most so many octets of a chunk has these read and no
+/// more, where the chunk is not cached: a list of [`MAX_RANGES`] single octets would read 64 MiB
+/// otherwise. So no list has more than 16 times read what it asks for.
+pub const SMALL_RANGE: u64 = CHUNK as u64 / 16;
+
 /// Chunks that are loaded ahead of the one that is sent, to hide the disk's latency.
 pub const READ_AHEAD: u32 = 2;
 

@@ -64,7 +64,7 @@ impl Flights {
         };
         // As in the queue before it, a download's next chunk has places of its own.
         let places = match (&key, &waiter) {
-            (Key::Chunk(..), Some(_)) => COLD_QUEUE,
+            (Key::Chunk(..) | Key::Part(..), Some(_)) => COLD_QUEUE,
             (Key::Path(..), Some(_)) => COLD_QUEUE - COLD_QUEUE_FOR_CHUNKS,
             (_, None) => COLD_QUEUE - COLD_QUEUE_FOR_WAITERS,
         };

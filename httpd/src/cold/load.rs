@@ -110,6 +110,9 @@ impl Loader {
             Command::Chunk { site, entry, index, waiter } => {
                 self.load_chunk(site, entry, index, waiter);
             }
+            Command::Part { site, entry, at, len, waiter } => {
+                self.load_part(site, entry, at, len, waiter);
+            }
             Command::Sites(sites) => self.serve(&sites),
         }
     }
@@ -428,6 +431,7 @@ impl Loader {
                 complain("read", path, &error);
                 Status::Internal
             })?;
+            self.cache.count_read(octets.len());
             // Half an old and half a new file would pass for whole otherwise.
             if octets.len() as u64 == id.len && identity(site, &file).await == Some(id) {
                 let body = Some(Bytes::from(octets));
@@ -457,20 +461,49 @@ impl Loader {
         }
         let loader = Rc::clone(self);
         self.flights.board(Key::Chunk(id, index), None, waiter, async move {
-            let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-            let octets = loader.chunk(&site, file, index).await;
-            // Who comes next shall not be cut off as well.
-            let octets = octets.inspect_err(|_| entry.freshness.expire())?;
+            let at = u64::from(index) * CHUNK as u64;
+            // At most a chunk, so it fits.
+            let len = id.len.saturating_sub(at).min(CHUNK as u64) as usize;
+            let octets = loader.octets(&site, &entry, at, len).await?;
             loader.cache.put_chunk(id, index, octets.clone());
             Ok(Loaded::Chunk(octets))
         });
     }
 
-    async fn chunk(
+    fn load_part(
+        self: &Rc<Self>,
+        site: Arc<Site>,
+        entry: Arc<Entry>,
+        at: u64,
+        len: u32,
+        waiter: Waiter,
+    ) {
+        let Answer::File(file) = &entry.answer else { return };
+        let loader = Rc::clone(self);
+        self.flights.board(Key::Part(file.id, at, len), None, Some(waiter), async move {
+            loader.octets(&site, &entry, at, len as usize).await.map(Loaded::Chunk)
+        });
+    }
+
+    /// Octets of a large file, as it was when its entry was made.
+    async fn octets(
+        self: &Rc<Self>,
+        site: &Arc<Site>,
+        entry: &Entry,
+        at: u64,
+        len: usize,
+    ) -> Result<Bytes, LoadError> {
+        let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
+        // Who comes next shall not be cut off as well.
+        self.read_part(site, file, at, len).await.inspect_err(|_| entry.freshness.expire())
+    }
+
+    async fn read_part(
         self: &Rc<Self>,
         site: &Arc<Site>,
         file: &File,
-        index: u32,
+        at: u64,
+        len: usize,
     ) -> Result<Bytes, LoadError> {
         // From then on each change shows, and so what is read later is of the same content.
         if let Some(time) = file.id.settles_in(SystemTime::now()) {
@@ -478,13 +511,11 @@ impl Loader {
         }
         let open = self.opened(site, file).await?;
         self.cache.count_load();
-        let offset = u64::from(index) * CHUNK as u64;
-        // At most a chunk, so it fits.
-        let len = file.id.len.saturating_sub(offset).min(CHUNK as u64) as usize;
-        let octets = open.read(offset, len).await.map_err(|error| {
+        let octets = open.read(at, len).await.map_err(|error| {
             complain("read", &file.path, &error);
             LoadError::Unreadable
         })?;
+        self.cache.count_read(octets.len());
         let same = identity(site, &open).await.is_some_and(|id| open.continues(id));
         if octets.len() == len && same {
             Ok(Bytes::from(octets))

@@ -229,6 +229,8 @@ pub(crate) enum Command {
     Revalidate { site: Arc<Site>, path: Box<[u8]>, entry: Arc<Entry> },
     /// A chunk of the file of `entry`; without a waiter it is read ahead.
     Chunk { site: Arc<Site>, entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
+    /// So many octets of it from this one on, which are sent and not kept.
+    Part { site: Arc<Site>, entry: Arc<Entry>, at: u64, len: u32, waiter: Waiter },
     /// These are served from now on, and no others.
     Sites(Arc<Sites>),
 }
@@ -303,6 +305,21 @@ impl ColdHandle {
         let (waiter, reply) = waiter(wake);
         let (site, entry, waiter) = (Arc::clone(site), Arc::clone(entry), Some(waiter));
         self.commands.try_send(Command::Chunk { site, entry, index, waiter }).ok()?;
+        Some(reply)
+    }
+
+    /// `len` octets from `at` on of the file of `entry`, within a chunk.
+    pub(crate) fn part(
+        &self,
+        site: &Arc<Site>,
+        entry: &Arc<Entry>,
+        at: u64,
+        len: u32,
+        wake: &Wake,
+    ) -> Asked {
+        let (waiter, reply) = waiter(wake);
+        let (site, entry) = (Arc::clone(site), Arc::clone(entry));
+        self.commands.try_send(Command::Part { site, entry, at, len, waiter }).ok()?;
         Some(reply)
     }
 

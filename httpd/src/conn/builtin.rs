@@ -52,6 +52,12 @@ pub(super) fn plan(
     })
 }
 
+/// Whether the page has the body of this request read before it answers.
+pub(super) fn reads(page: BuiltIn, head: &Head<'_, '_>) -> bool {
+    let short = matches!(head.body, request::Body::Length(..=MAX_NAME));
+    page.takes_post() && head.method == Method::Post && short
+}
+
 /// Reads until the input has so many octets: a head and a short body.
 pub(super) async fn gather<T: Transport>(
     session: &mut Session<T>,

@@ -102,6 +102,42 @@ fn text_is_compressed_once_for_all_who_ask() {
 }
 
 #[test]
+fn a_listing_is_compressed_in_each_form() {
+    let Some(mut bed) = Bed::down(Lab::builder()) else { return };
+    let name = |n: u32| format!("dir/one-of-many-files-{n}.txt");
+    (0..200).for_each(|n| bed.put(&name(n), b"x"));
+    bed.start(&["--listing", "auto", "--compress", "gzip,br,zstd"]);
+    for form in ["Accept: text/html\r\n", "Accept: application/json\r\n"] {
+        let plain = ask(&bed, "GET", "/dir/", form);
+        assert_eq!((plain.status, plain.field("Content-Encoding")), (200, None));
+        for coding in CODINGS {
+            let lines = format!("{form}Accept-Encoding: {coding}\r\n");
+            let listed = || ask(&bed, "GET", "/dir/", &lines);
+            wait_until("a compressed listing", SEEN, || {
+                listed().field("Content-Encoding") == Some(coding)
+            });
+            let answer = listed();
+            assert!(answer.body.len() < plain.body.len() / 2, "{coding}");
+            assert!(decoded(&answer) == plain.body, "{coding}");
+            assert_eq!(answer.field("Vary"), Some("Accept, Accept-Encoding"));
+            assert_eq!(answer.field("Content-Type"), plain.field("Content-Type"));
+            let etag = answer.field("ETag").unwrap();
+            assert_ne!(plain.field("ETag"), Some(etag));
+            let known = format!("{lines}If-None-Match: {etag}\r\n");
+            assert_eq!(ask(&bed, "GET", "/dir/", &known).status, 304);
+        }
+    }
+    // As a client does it, of the directory as it is by then.
+    bed.put(&name(200), b"x");
+    wait_until("the new file in a compressed listing", SEEN, || {
+        let url = bed.url("/dir/");
+        let page = bed.client(&["curl", "-gsS", "-m", "10", "--compressed", &url]);
+        String::from_utf8_lossy(&page.stdout).contains("one-of-many-files-200.txt")
+    });
+    bed.finish();
+}
+
+#[test]
 fn siblings_are_sent_as_they_are_deployed() {
     let Some(bed) = Bed::up() else { return };
     let (first, second) = (text(3), text(4));

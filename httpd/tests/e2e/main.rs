@@ -36,6 +36,7 @@ mod ipv6;
 mod kernel_options;
 mod limits;
 mod link;
+mod many;
 mod privileges;
 mod rest;
 mod sandbox;

@@ -100,11 +100,21 @@ fn a_body_that_comes_in_pieces_is_waited_for() {
             client.write("eth0");
             while bench.executor.try_tick() {}
             client.write(".123");
+            // What follows the body is the next request for sure.
+            client.write(get("/none"));
             client.half_close();
             assert!(client.ended().await);
         });
-        let answer = String::from_utf8(client.received()).unwrap();
-        assert_eq!(names(split_answers(&answer)[0].1), ["eth0.123"]);
+        let answers = String::from_utf8(client.received()).unwrap();
+        let [(head, body), (next, _)] = split_answers(&answers)[..] else { panic!("{answers}") };
+        assert_eq!((field(head, "Connection"), names(body)), (None, vec!["eth0.123".to_owned()]));
+        assert_eq!(status_line(next), "HTTP/1.1 404 Not Found");
+    }
+    // One that is refused may be sent all the same, or not.
+    for lines in ["Content-Length: 257\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let answer = bench.text(post(&format!("{lines}Expect: 100-continue\r\n"), ""));
+        let [(head, _)] = split_answers(&answer)[..] else { panic!("{answer}") };
+        assert_eq!(field(head, "Connection"), Some("close"), "{lines}");
     }
     // Half of it is none.
     let client = bench.connect();

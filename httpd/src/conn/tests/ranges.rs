@@ -1,6 +1,7 @@
 //! Parts of files, and the conditions before them.
 
 use super::*;
+use crate::limits::SMALL_RANGE;
 
 #[test]
 fn every_range_is_the_slice_it_names() {
@@ -64,6 +65,47 @@ fn several_ranges_come_as_parts() {
         expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         assert!(body == expected, "{path}");
     }
+}
+
+#[test]
+fn what_is_read_is_bounded_by_what_is_asked_for() {
+    const CHUNKS: usize = 40;
+    let octets: Vec<u8> = (0..CHUNKS * CHUNK).map(|at| (at / 7) as u8).collect();
+    let list = |len: usize| {
+        let ranges = (0..CHUNKS).map(|at| (at * CHUNK + 5, at * CHUNK + 4 + len));
+        let ranges: Vec<_> = ranges.map(|(first, last)| format!("{first}-{last}")).collect();
+        format!("Range: bytes={}\r\n", ranges.join(","))
+    };
+    for (lines, most) in [
+        (list(1), CHUNKS),
+        (list(SMALL_RANGE as usize), CHUNKS * SMALL_RANGE as usize),
+        // More than that is worth a chunk, and is kept.
+        (list(SMALL_RANGE as usize + 1), CHUNKS * CHUNK),
+        // Nothing is read ahead beyond what is asked for.
+        (format!("Range: bytes=0-{CHUNK}\r\n"), 2 * CHUNK),
+        ("Range: bytes=5-5\r\n".to_owned(), CHUNK),
+    ] {
+        let bench = Bench::new(1 << 26);
+        bench.file("large", &octets);
+        let (head, body) = ask(&bench, "/large", &lines);
+        assert_eq!(status_line(&head), "HTTP/1.1 206 Partial Content");
+        assert!(body.len() < octets.len());
+        let read = bench.cache.stats().octets_read;
+        assert!(read <= most as u64, "{read} for {lines}");
+    }
+    // What is in the cache is not read once more.
+    let bench = Bench::new(1 << 26);
+    bench.file("large", &octets);
+    assert!(ask(&bench, "/large", "").1 == octets);
+    let read = bench.cache.stats().octets_read;
+    assert_eq!(read, octets.len() as u64);
+    let (_, body) = ask(&bench, "/large", &list(1));
+    for at in 0..CHUNKS {
+        let line = format!("bytes {}-{0}/{}\r\n\r\n", at * CHUNK + 5, octets.len());
+        let from = body.windows(line.len()).position(|it| it == line.as_bytes()).unwrap();
+        assert_eq!(body[from + line.len()], octets[at * CHUNK + 5]);
+    }
+    assert_eq!(bench.cache.stats().octets_read, read);
 }
 
 #[test]
