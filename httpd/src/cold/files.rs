@@ -244,7 +244,7 @@ fn identity(stat: &Stat) -> FileId {
         modified_ns: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
         changed: stat.st_ctime,
         changed_ns: u32::try_from(stat.st_ctime_nsec).unwrap_or(0),
-        // Of another width on other machines.
+        #[allow(clippy::unnecessary_cast, reason = "it has 32 bits on other machines")]
         links: stat.st_nlink as u64,
     }
 }
