@@ -182,8 +182,10 @@ fn fill(
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::fd::AsFd;
 
     use super::*;
+    use crate::cold::files::identity_of;
 
     const DRIVERS: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Poll];
 
@@ -193,12 +195,17 @@ mod tests {
         file.into()
     }
 
+    fn opened(file: OwnedFd, driver: DriverKind) -> ReadFile {
+        let seen = identity_of(file.as_fd()).unwrap();
+        ReadFile::new(file, seen, driver).unwrap()
+    }
+
     #[test]
     fn a_file_is_read_at_offsets_and_to_its_end() {
         let content: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
         for driver in DRIVERS {
             Runtime::start(driver).unwrap().block_on(async {
-                let file = ReadFile::new(file(&content), driver).unwrap();
+                let file = opened(file(&content), driver);
                 for (offset, len) in [(0, 300_000), (70_000, 100_000), (299_999, 10), (300_000, 10)]
                 {
                     let end = content.len().min(offset + len);
@@ -215,7 +222,7 @@ mod tests {
         for driver in DRIVERS {
             Runtime::start(driver).unwrap().block_on(async {
                 let directory = StdFile::open(std::env::temp_dir()).unwrap();
-                let file = ReadFile::new(directory.into(), driver).unwrap();
+                let file = opened(directory.into(), driver);
                 let error = file.read(0, 10).await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::IsADirectory, "{driver}");
             });
