@@ -14,7 +14,7 @@ use std::thread;
 use futures_channel::oneshot;
 use rustix::io::Errno;
 use serde_json::{Map, Value, json};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tagwire_core::clock;
 use tagwire_core::driver::DriverKind;
@@ -26,6 +26,7 @@ use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Port, Worker, WorkerConfig};
 use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, VlanStack};
 
+use crate::access_log::{AccessLog, AccessLogError, Log, Reopener, Target};
 use crate::cache::Cache;
 use crate::cold::{self, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
@@ -62,6 +63,8 @@ pub enum StartError {
     Site(SiteError),
     /// Control socket or the cold side's runtime.
     Cold(ColdError),
+    /// The access log.
+    AccessLog(AccessLogError),
     /// The interface's MTU is smaller than what is needed.
     Mtu(String, u16, u16),
     /// The system's random numbers, signals or threads.
@@ -86,6 +89,7 @@ impl fmt::Display for StartError {
             Self::Sandbox(error) => error.fmt(f),
             Self::Site(error) => error.fmt(f),
             Self::Cold(error) => error.fmt(f),
+            Self::AccessLog(error) => error.fmt(f),
             Self::Mtu(name, mtu, needed) => write!(
                 f,
                 "interface {name} has an MTU of {mtu} and needs {needed}; raise it with \
@@ -193,9 +197,10 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let cache = Arc::new(Cache::new(config.cache_size));
     let census = Arc::new(Census::default());
     let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
+    let access_log = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;
     let control = config.control.as_deref().map(cold::Listener::bind).transpose();
     let control = control.map_err(StartError::Cold)?;
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ])
         .map_err(|error| StartError::System("signals", error))?;
     // All that needs more is open, and there is one thread.
     let sandbox = Sandbox::enter(config.sandbox, driver.kind, &paths(config));
@@ -218,7 +223,10 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         driver: driver.kind,
     })
     .map_err(StartError::Cold)?;
-    let signals = watch_signals(signals, controls, sandbox)?;
+    let access_log = access_log.map(|log| log.start(config.workers, sandbox)).transpose();
+    let access_log = access_log.map_err(StartError::AccessLog)?;
+    let reopener = access_log.as_ref().map(AccessLog::reopener);
+    let signals = watch_signals(signals, controls, reopener, sandbox)?;
 
     let stacks = networks
         .iter()
@@ -255,6 +263,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
                 limits: config.limits,
                 census: Arc::clone(&census),
                 identity: identity.clone(),
+                log: access_log.as_ref().map(|access_log| access_log.log(index)),
                 listen: config.port,
                 driver: driver.kind,
                 sandbox,
@@ -294,8 +303,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         served.and(thread.join().unwrap_or_else(|_| died()))
     });
     signals.close();
-    // Workers' tasks go before the cold side that they may wait for.
+    // Workers' tasks go before the cold side that they may wait for, and have noted all.
     cold.stop();
+    drop(access_log);
     served?;
     tracing::info!("stopped");
     Ok(())
@@ -332,6 +342,7 @@ struct Berth {
     limits: Limits,
     census: Arc<Census>,
     identity: Map<String, Value>,
+    log: Option<Log>,
     listen: u16,
     driver: DriverKind,
     sandbox: Sandbox,
@@ -344,9 +355,12 @@ impl Berth {
         let waker = worker.waker();
         let now = Instant::from_nanos(clock::now().0);
         let wake = Arc::new(move || waker.wake());
-        let content =
+        let mut content =
             Content::new(self.sites, self.cache, self.cold, wake).with_interfaces(self.interfaces);
         content.set_limits(self.limits);
+        if let Some(log) = self.log {
+            content.log_to(log);
+        }
         let parts = Parts {
             stacks: self
                 .stacks
@@ -496,6 +510,9 @@ fn paths(config: &Config) -> Paths {
     if let Some(file) = &config.file {
         paths.read_beside(file);
     }
+    if let Target::File(log) = &config.access_log.target {
+        paths.write_beside(log);
+    }
     if let Some(control) = &config.control {
         paths.remove_beside(control);
     }
@@ -507,11 +524,12 @@ fn www_roots(config: &Config) -> Vec<String> {
     config.sites.iter().map(|site| site.www_root.display().to_string()).collect()
 }
 
-/// Starts the thread that turns SIGTERM and SIGINT into an orderly end, and SIGHUP into the sites
-/// and limits that the configuration file has by then.
+/// Starts the thread that turns SIGTERM and SIGINT into an orderly end, SIGHUP into the sites and
+/// limits that the configuration file has by then, and SIGUSR1 into a new file of the access log.
 fn watch_signals(
     mut signals: Signals,
     controls: Arc<Controls>,
+    access_log: Option<Reopener>,
     sandbox: Sandbox,
 ) -> Result<signal_hook::iterator::Handle, StartError> {
     let handle = signals.handle();
@@ -523,13 +541,19 @@ fn watch_signals(
                 tracing::warn!(%error, "the thread for signals is not restricted further");
             }
             for signal in signals.forever() {
-                if signal == SIGHUP {
+                match (signal, &access_log) {
                     // What comes of it is in the log. A disk that takes its time does not keep
                     // the end waiting.
-                    controls.reload(oneshot::channel().0);
-                } else {
-                    tracing::info!(signal, "shutting down: finishing what is being sent");
-                    controls.crew.tell(iter::repeat_with(|| Message::Drain));
+                    (SIGHUP, _) => controls.reload(oneshot::channel().0),
+                    (SIGUSR1, Some(access_log)) => access_log.reopen(),
+                    (SIGUSR1, None) => tracing::info!("SIGUSR1: there is no access log"),
+                    // Its default is the end of the process. So it is an error of who writes (EFBIG): the
+                    // access log, which counts it as it does a full disk.
+                    (SIGXFSZ, _) => {}
+                    _ => {
+                        tracing::info!(signal, "shutting down: finishing what is being sent");
+                        controls.crew.tell(iter::repeat_with(|| Message::Drain));
+                    }
                 }
             }
         })

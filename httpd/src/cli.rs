@@ -15,6 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
+use crate::access_log::{AccessLogConfig, Format, Target};
 use crate::config::{
     Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, parse_address, parse_size, parse_vlan,
 };
@@ -173,6 +174,12 @@ struct ServeArgs {
     /// Unix socket to make for `tagwire status` and `tagwire reload`
     #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = optional_path)]
     control: Option<Maybe<PathBuf>>,
+    /// Log of requests: a file, which SIGUSR1 opens anew, - for standard output, or off
+    #[arg(long, env = "ACCESS_LOG", value_name = "PATH", value_parser = trimmed::<Target>, default_value = "off")]
+    access_log: Target,
+    /// Shape of its lines: combined, as nginx and Apache have it, or json
+    #[arg(long, env = "ACCESS_LOG_FORMAT", value_parser = trimmed::<Format>, default_value = "combined")]
+    access_log_format: Format,
     /// What the process takes from itself once it has started (Landlock, seccomp): strict for all or
     /// no start, best-effort for what the kernel has, or off
     #[arg(long, env = "SANDBOX", value_parser = trimmed::<SandboxMode>, default_value = "best-effort")]
@@ -281,6 +288,7 @@ where
             if let Some(served) = settings.served() {
                 settings.check_sites(&served).map_err(CliError::Usage)?;
             }
+            settings.check_log().map_err(CliError::Usage)?;
             let Settings { options, vlans, sites, .. } = settings;
             Ok(Command::Check { file, found: (options.len(), vlans.len(), sites.len()) })
         }
@@ -345,6 +353,7 @@ impl ServeArgs {
             memory_budget: self.memory_budget,
             rto_min: self.rto_min,
             control: self.control.and_then(|control| control.0),
+            access_log: AccessLogConfig { target: self.access_log, format: self.access_log_format },
             sandbox: self.sandbox,
             sandbox_read: self.sandbox_read.into_iter().filter_map(|path| path.0).collect(),
             file: self.config,
@@ -611,6 +620,7 @@ mod tests {
                 memory_budget: 256 << 20,
                 rto_min: Duration::from_millis(200),
                 control: None,
+                access_log: AccessLogConfig { target: Target::Off, format: Format::Combined },
                 sandbox: SandboxMode::BestEffort,
                 sandbox_read: Vec::new(),
                 file: None,
@@ -663,6 +673,10 @@ mod tests {
             "--builtin-json",
             "--control",
             "/run/c\n",
+            "--access-log",
+            "/var/log/access\n",
+            "--access-log-format",
+            "json\n",
             "--log-format",
             "json\n",
             "--log-level",
@@ -685,6 +699,8 @@ mod tests {
         assert_eq!(config.driver, DriverChoice::Poll);
         assert_eq!(config.control, Some("/run/c".into()));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Json, "debug".to_owned()));
+        let target = Target::File("/var/log/access".into());
+        assert_eq!(config.access_log, AccessLogConfig { target, format: Format::Json });
         let good = [
             "tagwire",
             "serve",
@@ -734,6 +750,7 @@ mod tests {
             (&["--address", "fd00::1"], "has no prefix length; write it as fd00::1/64"),
             (&["--gateway", "fe80::1,fe80::2"], "a second one"),
             (&["--log-format", "xml"], "use text or json"),
+            (&["--access-log-format", "xml"], "use combined or json"),
             (&["--busy-poll", "1h"], "microseconds"),
             (&["--driver", "epoll"], "use auto, io_uring or poll"),
             (&["--wrokers", "1"], "--wrokers"),

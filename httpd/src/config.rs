@@ -9,6 +9,7 @@ use std::time::Duration;
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
 
+use crate::access_log::AccessLogConfig;
 use crate::driver::DriverChoice;
 use crate::limits::Limits;
 use crate::sandbox::SandboxMode;
@@ -59,6 +60,8 @@ pub struct Config {
     pub rto_min: Duration,
     /// Where the control socket is made.
     pub control: Option<PathBuf>,
+    /// Where requests are logged.
+    pub access_log: AccessLogConfig,
     /// How much the process takes from itself once it has started.
     pub sandbox: SandboxMode,
     /// Directories beneath which a reload may find what it serves, beside those that are served.

@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use httparse::Header;
+use tagwire_core::clock::Nanos;
 use tagwire_core::counters::add;
 
+use crate::access_log::{Log, Unfinished};
 use crate::builtin::BuiltIn;
 use crate::cache::{Answer, Entry, File};
 use crate::conditional::{self, Verdict};
@@ -34,12 +36,15 @@ use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
 use crate::shares::{Client, Share};
 use crate::site::Site;
-use crate::target::{self, Target};
+use crate::target::{self, Target, TargetError};
 use crate::transport::{Transport, TransportError};
 
 mod builtin;
 mod discard;
 mod fuzz;
+mod noting;
+
+use noting::Noted;
 
 use discard::{linger, throw_away};
 pub use fuzz::fuzz_connection;
@@ -150,12 +155,22 @@ enum Page {
 
 /// What is left to do for a request.
 struct Sent {
-    /// What follows the head part by part.
-    parts: Option<Box<Parts>>,
+    /// What is more than a moment's work.
+    rest: Option<Box<Rest>>,
     /// The request's body, which is thrown away.
     discard: request::Body,
     /// Another request may follow.
     keeps: bool,
+}
+
+/// The rest of an answer. In a box, as it would make every connection's future larger.
+struct Rest {
+    /// What follows the head part by part.
+    parts: Option<Box<Parts>>,
+    /// Octets of the body that are queued already.
+    octets: u64,
+    /// What the access log is to be told in the end.
+    unfinished: Option<Box<Unfinished>>,
 }
 
 /// What to do about the input.
@@ -182,6 +197,9 @@ struct Reply {
     /// The body comes only when it is called for.
     expects: bool,
     keeps: bool,
+    /// The cache was asked for it.
+    looked_up: bool,
+    noted: Noted,
 }
 
 enum Body {
@@ -203,7 +221,7 @@ struct Parts {
 async fn requests<T: Transport>(session: &mut Session<T>) -> End {
     loop {
         match next_answer(session).await {
-            Ok(Sent { parts: None, discard: request::Body::Length(0), keeps: true }) => {}
+            Ok(Sent { rest: None, discard: request::Body::Length(0), keeps: true }) => {}
             Ok(sent) => {
                 if let Err(end) = Box::pin(finish(session, sent)).await {
                     return end;
@@ -249,19 +267,38 @@ fn shrink(input: &mut BytesMut) {
 
 /// What is left to do for a request that was answered, if anything is.
 async fn finish<T: Transport>(session: &mut Session<T>, sent: Sent) -> Result<(), End> {
-    let mut keeps = sent.keeps;
-    if let Some(parts) = sent.parts {
+    let Sent { rest, discard, mut keeps } = sent;
+    if let Some(rest) = rest {
         let kept = keep_input(session);
-        stream(session, *parts).await?;
+        let Rest { parts, mut octets, unfinished } = *rest;
+        let outcome = see_through(session, parts, &mut octets, unfinished.is_some()).await;
+        if let (Some(unfinished), Some(log)) = (unfinished, session.content.log()) {
+            // What is queued has not arrived, and is the end of this answer.
+            log.finish(*unfinished, octets.saturating_sub(session.transport.queued() as u64));
+        }
+        outcome?;
         keeps &= kept.is_some();
     }
     if !keeps {
         return Err(End::Linger);
     }
-    if !sent.discard.is_none() {
-        throw_away(session, sent.discard).await?;
+    if !discard.is_none() {
+        throw_away(session, discard).await?;
     }
     Ok(())
+}
+
+/// Sends the rest of an answer, and waits until it has arrived where somebody wants to know.
+async fn see_through<T: Transport>(
+    session: &mut Session<T>,
+    parts: Option<Box<Parts>>,
+    octets: &mut u64,
+    to_the_end: bool,
+) -> Result<(), End> {
+    if let Some(parts) = parts {
+        stream(session, *parts, octets).await?;
+    }
+    if to_the_end { drain(session, 0).await } else { Ok(()) }
 }
 
 /// Reads until the input has a whole head, or one that cannot become any, and answers it.
@@ -277,7 +314,7 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             || session.input.len() > session.content.limits().max_head
             || !request::may_begin(&session.input)
         {
-            match answer(session, None) {
+            match answer(session, None, None) {
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
                 Step::End(end) => return Err(end),
@@ -330,6 +367,7 @@ async fn wait_and_answer<T: Transport>(
     session: &mut Session<T>,
     mut wait: Wait,
 ) -> Result<Sent, End> {
+    let started = session.content.log().map(Log::turn);
     loop {
         let known = match wait {
             Wait::Load(miss) => {
@@ -341,12 +379,15 @@ async fn wait_and_answer<T: Transport>(
             }
             Wait::Body(mut reply) => {
                 // So that what follows is a request for sure.
-                throw_away(session, reply.discard).await?;
+                if let Err(end) = throw_away(session, reply.discard).await {
+                    reply.noted.none_sent(&session.content);
+                    return Err(end);
+                }
                 reply.discard = request::Body::Length(0);
-                return send(&mut session.transport, *reply);
+                return send(session, *reply);
             }
         };
-        match answer(session, known) {
+        match answer(session, known, started) {
             Step::Sent(sent) => return Ok(sent),
             Step::End(end) => return Err(end),
             // Each page leads to a later kind only, see `find`; a body is read once.
@@ -358,10 +399,14 @@ async fn wait_and_answer<T: Transport>(
 }
 
 /// Plans and carries out what needs no waiting, so that neither plan nor answer is kept in the
-/// connection's future.
-fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Page)>) -> Step {
+/// connection's future. A head that has waited for something was there at `started`.
+fn answer<T: Transport>(
+    session: &mut Session<T>,
+    known: Option<(Arc<Entry>, Page)>,
+    started: Option<Nanos>,
+) -> Step {
     let limits = session.content.limits();
-    let reply = match plan(session, &limits, known) {
+    let reply = match plan(session, &limits, known, started) {
         Plan::More => return Step::More,
         Plan::Load(miss) => return Step::Wait(Wait::Load(miss)),
         Plan::Read(octets, tell) => {
@@ -371,12 +416,12 @@ fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Pag
             };
         }
         Plan::Refuse(Status::VersionNotSupported) if request::lower_version(&mut session.input) => {
-            return answer(session, None);
+            return answer(session, None, None);
         }
         Plan::Refuse(status) => return Step::End(refuse(session, status)),
         Plan::Reply(reply) => reply,
     };
-    let Session { transport, input, content, served, .. } = session;
+    let Session { input, content, served, .. } = session;
     if limits.is_last(*served) {
         add(&content.tally.last_request, 1);
     }
@@ -384,24 +429,36 @@ fn answer<T: Transport>(session: &mut Session<T>, known: Option<(Arc<Entry>, Pag
     consume(input, reply.head_len);
     // Who has begun to send the body does not wait (RFC 9110 10.1.1).
     if reply.expects && input.is_empty() && !reply.discard.is_none() {
-        return match transport.send(respond::CONTINUE) {
+        return match session.transport.send(respond::CONTINUE) {
             Ok(()) => Step::Wait(Wait::Body(Box::new(reply))),
-            Err(_) => Step::End(End::Abort),
+            Err(_) => {
+                reply.noted.none_sent(&session.content);
+                Step::End(End::Abort)
+            }
         };
     }
-    send(transport, reply).map_or_else(Step::End, Step::Sent)
+    send(session, reply).map_or_else(Step::End, Step::Sent)
 }
 
-fn send<T: Transport>(transport: &mut T, reply: Reply) -> Result<Sent, End> {
-    let mut sent = Sent { parts: None, discard: reply.discard, keeps: reply.keeps };
-    let mut queued = transport.send(reply.head);
-    match reply.body {
+fn send<T: Transport>(session: &mut Session<T>, reply: Reply) -> Result<Sent, End> {
+    let Reply { head, body, discard, keeps, noted, .. } = reply;
+    let transport = &mut session.transport;
+    let waits = matches!(noted, Noted::Later(_));
+    let octets = if waits { noting::queued_octets(&head, &body) } else { 0 };
+    let mut parts = None;
+    let mut queued = transport.send(head);
+    match body {
         Body::Sent => {}
         Body::Whole(body) => queued = queued.and_then(|()| transport.send(body)),
-        Body::Parts(parts) => sent.parts = Some(parts),
+        Body::Parts(more) => parts = Some(more),
     }
-    queued.map_err(|_| End::Abort)?;
-    Ok(sent)
+    if queued.is_err() {
+        noted.none_sent(&session.content);
+        return Err(End::Abort);
+    }
+    let more = parts.is_some() || waits;
+    let rest = more.then(|| Box::new(Rest { parts, octets, unfinished: noted.later() }));
+    Ok(Sent { rest, discard, keeps })
 }
 
 /// RFC 9112 2.2: empty lines before a request line are ignored.
@@ -425,8 +482,9 @@ fn plan<T: Transport>(
     session: &Session<T>,
     limits: &Limits,
     known: Option<(Arc<Entry>, Page)>,
+    started: Option<Nanos>,
 ) -> Plan {
-    let Session { transport, input, content, served, turned_away } = session;
+    let Session { transport, input, content, .. } = session;
     let mut slots = request::slots();
     let head = match request::parse(input, &mut slots, limits) {
         Ok(Some(head)) => head,
@@ -440,6 +498,26 @@ fn plan<T: Transport>(
     // RFC 9112 3.2.2: the host in the target goes before the field.
     let host = target.as_ref().ok().and_then(|target| target.host).or(head.host);
     let site = sites.pick(|| transport.local(), host);
+    let hit = known.is_none();
+    let mut plan = decide(session, limits, &head, target, site, known);
+    if let (Plan::Reply(reply), Some(log)) = (&mut plan, content.log()) {
+        let hit = reply.looked_up.then_some(hit);
+        let started = started.unwrap_or_else(|| log.turn());
+        reply.noted = noting::answered(session, log, &head, site, reply, hit, started);
+    }
+    plan
+}
+
+/// Decides about a whole head.
+fn decide<T: Transport>(
+    session: &Session<T>,
+    limits: &Limits,
+    head: &Head<'_, '_>,
+    target: Result<Target<'_>, TargetError>,
+    site: &Arc<Site>,
+    known: Option<(Arc<Entry>, Page)>,
+) -> Plan {
+    let Session { transport, input, content, served, turned_away } = session;
     let page = match &target {
         Ok(target) if site.settings.builtin_json == Some(true) => BuiltIn::at(&target.path),
         _ => None,
@@ -447,7 +525,7 @@ fn plan<T: Transport>(
     // A client that waits for 100 sends its body or not after any other answer (RFC 9110 10.1.1):
     // what follows that cannot be told apart, so the connection ends.
     let called_for = matches!(head.method, Method::Get | Method::Head)
-        || page.is_some_and(|page| builtin::reads(page, &head));
+        || page.is_some_and(|page| builtin::reads(page, head));
     let ambiguous = head.expects && !head.body.is_none() && !called_for;
     let last = limits.is_last(*served) || turned_away.is_some();
     let keeps = head.keep_alive && !transport.is_draining() && !ambiguous && !last;
@@ -472,7 +550,7 @@ fn plan<T: Transport>(
             Status::MethodNotAllowed if takes_post => respond::not_allowed_but_post(common),
             status => respond::refusal(status, common, head.method != Method::Head),
         };
-        Plan::Reply(Reply::new(&head, common, answer, Body::Sent))
+        Plan::Reply(Reply::new(head, common, answer, Body::Sent))
     };
     if let Some(status) = refused {
         return refusal(status, common);
@@ -485,18 +563,17 @@ fn plan<T: Transport>(
     if head.method == Method::Options {
         let preflight = cors.and_then(|cors| cors.preflight(head.fields));
         let common = Common { site: preflight.unwrap_or(lines), ..common };
-        return Plan::Reply(Reply::new(
-            &head,
-            common,
-            respond::options(takes_post, common),
-            Body::Sent,
-        ));
+        let options = respond::options(takes_post, common);
+        return Plan::Reply(Reply::new(head, common, options, Body::Sent));
     }
     if let Some(page) = page {
-        return builtin::plan(page, input, &head, target.query, common, content);
+        return builtin::plan(page, input, head, target.query, common, content);
     }
     match find(content, site, &target.path, known) {
-        Ok(found) => Plan::Reply(reply_to(&head, &target, site, found, common, content)),
+        Ok(found) => {
+            let reply = reply_to(head, &target, site, found, common, content);
+            Plan::Reply(Reply { looked_up: true, ..reply })
+        }
         Err(miss) => Plan::Load(miss),
     }
 }
@@ -686,52 +763,62 @@ impl Reply {
             // A body that is not kept for is not called for either.
             expects: request.expects && keeps,
             keeps,
+            looked_up: false,
+            noted: Noted::Done,
         }
     }
 }
 
 /// Answers what could not be framed; what follows it cannot be understood either.
 fn refuse<T: Transport>(session: &mut Session<T>, status: Status) -> End {
-    let Session { transport, content, .. } = session;
-    content.tally.refused(status);
-    let date = content.date_line();
+    session.content.tally.refused(status);
+    let date = session.content.date_line();
     // Whose request it was is not known either.
     let common = Common { date: &date, persistence: Persistence::Close, site: b"" };
-    match transport.send(respond::refusal(status, common, true)) {
+    let answer = respond::refusal(status, common, true);
+    let noted = noting::refused(session, &answer);
+    match session.transport.send(answer) {
         Ok(()) => End::Linger,
-        Err(_) => End::Abort,
+        Err(_) => {
+            noted.none_sent(&session.content);
+            End::Abort
+        }
     }
 }
 
-/// Sends parts of a file, a bounded piece at a time.
-async fn stream<T: Transport>(session: &mut Session<T>, parts: Parts) -> Result<(), End> {
+/// Sends parts of a file, a bounded piece at a time; adds to `octets` what is queued.
+async fn stream<T: Transport>(
+    session: &mut Session<T>,
+    parts: Parts,
+    octets: &mut u64,
+) -> Result<(), End> {
+    let mut send = |transport: &mut T, data: Bytes| {
+        let len = data.len() as u64;
+        transport.send(data).map(|()| *octets += len).map_err(|_| End::Abort)
+    };
     let Answer::File(file) = &parts.entry.answer else { return Err(End::Abort) };
     let content = Rc::clone(&session.content);
     let (streaming, several) = (content.streaming(), parts.list.len() > 1);
     for (lead, part) in parts.list {
         if !lead.is_empty() {
-            session.transport.send(lead).map_err(|_| End::Abort)?;
+            send(&mut session.transport, lead)?;
         }
         if let Some(body) = &file.body {
-            session.transport.send(slice(body, &part)).map_err(|_| End::Abort)?;
+            send(&mut session.transport, slice(body, &part))?;
             drain(session, streaming.low_water()).await?;
             continue;
         }
         let mut left = part;
         while !left.is_empty() {
             // A file that changes under way ends in a connection cut short, never in a mixture.
-            let octets = content.octets(&parts.site, &parts.entry, left.clone(), several);
-            let octets = octets.await.map_err(|_| End::Abort)?;
-            left.start += octets.len() as u64;
-            session.transport.send(octets).map_err(|_| End::Abort)?;
+            let piece = content.octets(&parts.site, &parts.entry, left.clone(), several);
+            let piece = piece.await.map_err(|_| End::Abort)?;
+            left.start += piece.len() as u64;
+            send(&mut session.transport, piece)?;
             drain(session, streaming.low_water()).await?;
         }
     }
-    if parts.end.is_empty() {
-        Ok(())
-    } else {
-        session.transport.send(parts.end).map_err(|_| End::Abort)
-    }
+    if parts.end.is_empty() { Ok(()) } else { send(&mut session.transport, parts.end) }
 }
 
 /// Waits until the queue is short, as long as the peer takes as much of it as it must.

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use crate::access_log::Log;
 use crate::cache::{Age, Answer, Cache, Entry, File, Millis};
 use crate::cold::{self, ColdHandle, LoadError, Loaded};
 use crate::date::{DATE_LINE, DateLine};
@@ -58,6 +59,7 @@ pub struct Content {
     /// What built-in pages show.
     interfaces: Arc<Interfaces>,
     shows_interfaces: Cell<bool>,
+    log: Option<Log>,
 }
 
 /// A response in chunks under way: its share of [`STREAM_QUEUES`].
@@ -97,6 +99,7 @@ impl Content {
             tally: Tally::default(),
             interfaces: Arc::default(),
             shows_interfaces,
+            log: None,
         }
     }
 
@@ -140,6 +143,16 @@ impl Content {
     pub fn replace_sites(&self, sites: Arc<Sites>) {
         self.shows_interfaces.set(sites.have_builtin());
         self.sites.replace(sites);
+    }
+
+    /// Has each answer noted from now on.
+    pub(crate) fn log_to(&mut self, log: Log) {
+        self.log = Some(log);
+    }
+
+    /// Where answers are noted, if they are.
+    pub(crate) fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
     }
 
     /// What peers may take.

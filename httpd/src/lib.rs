@@ -11,12 +11,14 @@
 //! 6. [`encoding`]: in which form the client is sent it; [`conditional`] and [`range`]: 304 where it has
 //!    that already, 206 where it wants a part.
 //! 7. [`respond`]: prebuilt head lines, [`date`], [`cors`], and the cached body go to the send queue.
+//! 8. [`access_log`]: what was answered is noted, where that is asked for.
 //!
 //! Around it: [`appliance`] starts and ends all of it, with [`privileges`] and a [`sandbox`], [`net`] joins packet loop, TCP and tasks; [`cli`], [`config`]
 //! and [`vlan`] for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod access_log;
 pub mod appliance;
 mod builtin;
 pub mod cache;

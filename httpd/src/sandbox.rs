@@ -4,7 +4,7 @@
 //! | layer | what is left | where |
 //! |---|---|---|
 //! | capabilities | none, and no program could get any | [`privileges`](crate::privileges) |
-//! | files, network | the directories that are served, read only; no TCP of the kernel's | [`files`] (Landlock) |
+//! | files, network | the directories that are served, read only, and the access log's; no TCP of the kernel's | [`files`] (Landlock) |
 //! | system calls | those that a thread of its [`Role`] makes; any other kills the process | [`calls`] (seccomp) |
 //! | io_uring | the operations of the packet loop, where it is that which carries them | `core/src/uring.rs` |
 //! | packet sockets | the sending one never receives | `core/src/packet/socket.rs` |
@@ -67,7 +67,7 @@ impl fmt::Display for SandboxMode {
 pub struct Paths {
     /// Directories whose files are read.
     pub read: Vec<PathBuf>,
-    /// Directories in which files are made and written on, never shortened.
+    /// Directories in which files are made and written on, never shortened; and pipes and devices.
     pub write: Vec<PathBuf>,
     /// Directories of which files are removed, sockets say.
     pub remove: Vec<PathBuf>,
@@ -89,9 +89,13 @@ impl Paths {
         self.read.extend(beside(file));
     }
 
-    /// A file is written on, and made anew where it has gone.
+    /// A file is written on, and made anew where it has gone. A pipe or a device is not.
     pub fn write_beside(&mut self, file: &Path) {
-        self.write.extend(beside(file));
+        if file.is_file() || !file.exists() {
+            self.write.extend(beside(file));
+        } else {
+            self.write.push(file.to_owned());
+        }
     }
 
     /// A file is removed.
@@ -257,6 +261,13 @@ mod tests {
         let mut paths = Paths::default();
         paths.read_beside(&link);
         assert_eq!(paths.read, [dir.path().to_owned(), real]);
+        let mut paths = Paths::default();
+        paths.write_beside(&link);
+        paths.write_beside(Path::new("/dev/full"));
+        assert_eq!(
+            paths.write,
+            [dir.path(), &dir.path().canonicalize().unwrap().join("real"), Path::new("/dev/full")]
+        );
         let mut paths = Paths::default();
         paths.read_beside(Path::new("nowhere.toml"));
         assert_eq!(paths.read, [PathBuf::from(".")]);

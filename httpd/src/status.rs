@@ -27,6 +27,7 @@ fn table(status: &Value) -> String {
     report.cache();
     report.counters("watch");
     report.counters("http");
+    report.counters("access_log");
     report.counters("stack");
     report.counters("driver");
     report.rest();
@@ -358,6 +359,7 @@ mod tests {
             },
             "http": { "slow_reader": 3, "head_timeout": 0 },
             "watch": { "directories": 3, "events": 1200, "overflows": 1, "unwatched": 0 },
+            "access_log": { "written": 5, "dropped": 0 },
             "stack": { "tcp_accepted": 1_234_567, "frames_in": 365, "drop_vlan": 0 },
             "driver": { "rx_frames": 365, "rx_kernel_drops": 0 },
             "workers": [
@@ -399,6 +401,8 @@ watched             3 directories, 1,200 events
 watch.overflows     1
 
 http.slow_reader    3
+
+access_log.written  5
 
 stack.frames_in     365
 stack.tcp_accepted  1,234,567

@@ -32,7 +32,8 @@ pub trait Transport {
     /// Queues `data` behind what is queued already, without a copy.
     fn send(&mut self, data: Bytes) -> Result<(), TransportError>;
 
-    /// Octets in the queue that are not sent, or sent and not acknowledged.
+    /// Octets in the queue that are not sent, or sent and not acknowledged; of a connection that is
+    /// over, those that never were.
     fn queued(&self) -> usize;
 
     /// Waits until [`queued`](Self::queued) is at most `low_water` octets.

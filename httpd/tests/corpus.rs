@@ -73,6 +73,11 @@ fn http_connection() {
 }
 
 #[test]
+fn access_log() {
+    replay("access_log", tagwire::access_log::fuzz_access_log);
+}
+
+#[test]
 fn config_file() {
     replay("config_file", tagwire::file::fuzz_file);
 }

@@ -92,6 +92,7 @@ fn probe() {
         "worker" => Role::Worker,
         "cold" => Role::Cold,
         "helper" => Role::Helper,
+        "log" => Role::Log,
         other => panic!("{other}?"),
     };
     let poll = env::var(DRIVER).is_ok_and(|driver| driver == "poll");
@@ -137,7 +138,7 @@ fn outcome(status: ExitStatus, text: &str) -> Outcome {
 fn what_no_thread_needs_kills_the_process() {
     let www = TempDir::new().unwrap();
     fs::write(www.path().join("page"), "").unwrap();
-    let everyone = ["worker", "cold", "helper"];
+    let everyone = ["worker", "cold", "helper", "log"];
     let (all, none): (&[&str], &[&str]) = (&everyone, &[]);
     for (probe, may, otherwise) in [
         ("socket", none, Killed(SIGSYS)),
@@ -179,9 +180,11 @@ fn both_layers_keep_writers_away() {
         ("passwd", "worker", Refused),
         ("passwd", "cold", Refused),
         ("passwd", "helper", Refused),
+        ("passwd", "log", Refused),
         ("write", "worker", Killed(SIGSYS)),
         ("write", "cold", Refused),
         ("write", "helper", Refused),
+        ("write", "log", Killed(SIGSYS)),
     ] {
         if landlock.as_ref().is_ok_and(|modules| !modules.contains("landlock")) {
             eprintln!("SKIPPED (this kernel has no Landlock): {probe}");

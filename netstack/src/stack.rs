@@ -544,7 +544,7 @@ impl Stack {
         self.tcp.send(id, data)
     }
 
-    /// Octets queued and not acknowledged.
+    /// Octets queued and not acknowledged; of a connection that is over, those that never were.
     pub fn queued(&self, id: ConnId) -> usize {
         self.tcp.connection(id).map_or(0, |connection| connection.queued())
     }

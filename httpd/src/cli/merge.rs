@@ -11,6 +11,7 @@ use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use tagwire_netstack::VlanStack;
 
 use super::{Cli, CliError, VlanArgs, one_line};
+use crate::access_log::Target;
 use crate::config::parse_vlan;
 use crate::file::{self, File, Given, Table};
 use crate::limits::HEADING;
@@ -29,6 +30,8 @@ pub(super) struct Settings {
     /// Line of the first VLAN.
     vlans_at: usize,
     site_lines: Vec<usize>,
+    /// The access log, and its line.
+    log: Option<(Target, usize)>,
     path: PathBuf,
 }
 
@@ -57,6 +60,16 @@ impl Settings {
             format!("{}: {line}{message}", self.path.display())
         })
     }
+
+    /// Checks that the access log can be written; only where it is asked: the command line may name
+    /// another.
+    ///
+    /// # Errors
+    /// One line that names the file and the line.
+    pub(super) fn check_log(&self) -> Result<(), String> {
+        let Some((target, line)) = &self.log else { return Ok(()) };
+        target.check().map_err(|error| format!("{}: line {line}: {error}", self.path.display()))
+    }
 }
 
 /// Reads a configuration file, and checks each of its options by itself, and its VLANs.
@@ -78,6 +91,7 @@ fn settings(text: &str) -> Result<Settings, String> {
     let command = without_environment(cli.find_subcommand("serve").cloned().unwrap_or(cli));
     let of_a_vlan = vlan_command();
     let mut options = Vec::new();
+    let mut log = None;
     let serve = serve.into_iter().map(|given| (given, "option"));
     let limits = limits.into_iter().map(|given| (given, "limit"));
     for (Given { name, values, line }, kind) in serve.chain(limits) {
@@ -95,6 +109,9 @@ fn settings(text: &str) -> Result<Settings, String> {
             )));
         }
         let arguments = as_arguments(&command, known, &values).map_err(at_line)?;
+        if name == "access-log" {
+            log = values.concat().trim().parse().ok().map(|target| (target, line));
+        }
         options.push((name, arguments));
     }
     let vlans_at = vlans.first().map_or(0, |table| table.line);
@@ -104,7 +121,8 @@ fn settings(text: &str) -> Result<Settings, String> {
         config.check_beside(&configs).map_err(|message| format!("line {line}: {message}"))?;
         configs.push(config);
     }
-    Ok(Settings { options, vlans: configs, sites, vlans_at, site_lines, path: PathBuf::new() })
+    let path = PathBuf::new();
+    Ok(Settings { options, vlans: configs, sites, vlans_at, site_lines, log, path })
 }
 
 /// A VLAN by the options of its table, which begins at `line`.

@@ -31,6 +31,7 @@ mod builtin;
 mod encodings;
 mod limits;
 mod listings;
+mod noting;
 mod pieces;
 mod ranges;
 mod sites;

@@ -28,6 +28,7 @@ use super::reactor::Reactor;
 use super::stream::Stream;
 use super::syn_flood::{SynFlood, Syns};
 use super::vlans::Vlans;
+use crate::access_log::Log;
 use crate::conn;
 use crate::content::Content;
 use crate::interfaces::{self, Meter};
@@ -45,6 +46,9 @@ const SETTLE_CHECK: Duration = Duration::from_millis(5);
 /// The site's clock: `Date` needs seconds, revalidation tenths of one; reading the wall clock
 /// on every turn would cost more than it gives.
 const TICK: Duration = Duration::from_millis(10);
+
+/// When notes for the access log are offered again that it did not take, as it was taking others.
+const LOG_RETRY: Duration = Duration::from_millis(1);
 
 /// What other threads ask of a worker.
 #[derive(Debug)]
@@ -140,6 +144,8 @@ pub struct HttpWorker {
     port: u16,
     started: Instant,
     next_tick: Instant,
+    /// What the access log did not take is offered to it again then.
+    log_again: Option<Instant>,
     drain: Option<Drain>,
     driver: Rc<Counters>,
     /// What `status` says that does not change.
@@ -187,6 +193,7 @@ impl HttpWorker {
             port,
             started: now,
             next_tick: now + TICK,
+            log_again: None,
             drain: None,
             driver,
             identity,
@@ -359,6 +366,8 @@ impl HttpWorker {
             if open > 0 {
                 tracing::warn!(connections = open, "shutdown: out of time, resetting");
             }
+            // Their tasks hear of it in the next turn, and note what has become of their answers.
+            return;
         }
         drain.settled = drain.aborted || self.vlans.iter().all(|it| it.borrow().has_settled());
         if drain.settled {
@@ -377,6 +386,7 @@ impl HttpWorker {
             "draining": self.drain.is_some(),
             "ready": self.link_up && self.drain.is_none() && self.vlans.have_all_addresses(),
             "http": figures(self.content.tally.iter()),
+            "access_log": self.content.log().map(Log::status),
             "driver": figures(driver),
         });
         if let Some(status) = status.as_object_mut() {
@@ -410,6 +420,9 @@ impl Machine for HttpWorker {
     }
 
     fn advance(&mut self, now: Nanos) {
+        if let Some(log) = self.content.log() {
+            log.begin_turn(now);
+        }
         let now = instant(now);
         self.take_notes(now);
         self.redirect_strays(now);
@@ -437,6 +450,10 @@ impl Machine for HttpWorker {
         while self.executor.try_tick() {}
         self.door.settle(self.vlans.iter().map(|it| it.borrow().streams()).sum());
         self.check_drain(now);
+        if let Some(log) = self.content.log() {
+            let later = now + LOG_RETRY;
+            self.log_again = (!log.hand_over()).then_some(later);
+        }
     }
 
     fn transmit(
@@ -468,7 +485,8 @@ impl Machine for HttpWorker {
         // What is let up must go on to change when nothing comes.
         let look = self.syn_flood.is_on() || self.unpublished && self.content.shows_interfaces();
         let look = look.then_some(self.next_tick);
-        let deadline = [self.vlans.deadline(), check, look].into_iter().flatten().min();
+        let deadline =
+            [self.vlans.deadline(), check, look, self.log_again].into_iter().flatten().min();
         deadline.map(|at| Nanos(at.as_nanos()))
     }
 

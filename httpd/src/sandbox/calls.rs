@@ -26,6 +26,8 @@ pub enum Role {
     Cold,
     /// Signals, and a reload.
     Helper,
+    /// The access log.
+    Log,
 }
 
 /// Memory, time, waiting for each other, writing to the log, ending; what is open may be read,
@@ -155,6 +157,7 @@ impl Role {
                 [cold_calls(), thread_calls()].concat(),
             ),
             Self::Helper => (&[ALL_THREADS, FILES, THREADS], thread_calls()),
+            Self::Log => (&[ALL_THREADS], log_calls()),
         };
         let mut rules = Rules::new();
         for Call(number, conditions) in [calls, calls_of_all()].concat() {
@@ -270,6 +273,19 @@ fn worker_calls() -> Vec<Call> {
 
 fn cold_calls() -> Vec<Call> {
     requests(&[libc::FIONBIO, libc::FIONREAD])
+}
+
+/// A file that is written behind its end, or made for that.
+fn log_calls() -> Vec<Call> {
+    const APPENDING: i32 = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT;
+    let call = |number, at| {
+        Call(number, vec![Condition::With(at, APPENDING), Condition::Without(at, libc::O_TRUNC)])
+    };
+    vec![
+        call(libc::SYS_openat, 2),
+        #[cfg(target_arch = "x86_64")]
+        call(libc::SYS_open, 1),
+    ]
 }
 
 /// Threads of this process, but no process; `clone3`, whose arguments no filter sees, is refused, and

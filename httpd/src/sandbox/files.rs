@@ -36,11 +36,12 @@ pub(super) fn restrict(paths: &Paths) -> Result<Result<u8, String>, SandboxError
     for path in &paths.read {
         rules.push(rule(path, read)?);
     }
-    for path in &paths.write {
-        rules.push(rule(path, AccessFs::WriteFile | AccessFs::MakeReg)?);
-    }
     for path in &paths.remove {
         rules.push(rule(path, AccessFs::RemoveFile.into())?);
+    }
+    for path in &paths.write {
+        let make = if path.is_dir() { AccessFs::MakeReg.into() } else { BitFlags::EMPTY };
+        rules.push(rule(path, BitFlags::from(AccessFs::WriteFile) | make)?);
     }
     // A backtrace reads the names of functions out of the program's own file.
     rules.extend(rule(Path::new("/proc/self/exe"), AccessFs::ReadFile.into()).ok());
@@ -145,6 +146,28 @@ mod tests {
             assert!(denied(fs::read(log.join("access.log"))));
             assert!(denied(fs::remove_file(log.join("access.log"))));
             File::open("/proc/self/exe").unwrap();
+        });
+    }
+
+    #[test]
+    fn where_a_log_is_written_files_are_made_and_not_read() {
+        let dir = TempDir::new().unwrap();
+        let (log, beside) = (dir.path().join("log"), dir.path().join("beside"));
+        for folder in [&log, &beside] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("old"), "old").unwrap();
+        }
+        let append = |path: &Path| OpenOptions::new().append(true).create(true).open(path);
+        let paths = Paths { write: vec![log.clone(), "/dev/full".into()], ..Paths::default() };
+        restricted(&paths, || {
+            append(&log.join("new")).unwrap();
+            append(&log.join("old")).unwrap();
+            append(Path::new("/dev/full")).unwrap();
+            assert!(denied(fs::read(log.join("old"))));
+            assert!(denied(fs::remove_file(log.join("old"))));
+            assert!(denied(fs::create_dir(log.join("folder"))));
+            assert!(denied(append(&beside.join("old"))) && denied(append(&beside.join("new"))));
+            assert!(denied(append(Path::new("/dev/null"))));
         });
     }
 

@@ -255,6 +255,11 @@ impl Client {
         std::mem::take(&mut self.0.borrow_mut().received)
     }
 
+    /// What the server has queued first.
+    pub(crate) fn peek(&self) -> Bytes {
+        self.0.borrow().queue.front().cloned().unwrap_or_default()
+    }
+
     pub(crate) fn most_queued(&self) -> usize {
         self.0.borrow().most_queued
     }

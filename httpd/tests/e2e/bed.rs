@@ -189,6 +189,11 @@ impl Bed {
         self.appliance.as_mut().expect("it was started")
     }
 
+    /// Sends the appliance a signal.
+    pub(crate) fn signal(&self, signal: tagwire_lab::Signal) {
+        self.appliance.as_ref().expect("it was started").signal(signal).unwrap();
+    }
+
     /// Ends the appliance by SIGTERM; it must end well.
     pub(crate) fn stop(&mut self) {
         self.appliance().signal(tagwire_lab::Signal::TERM).unwrap();

@@ -16,6 +16,7 @@ mod client;
 mod packet;
 mod raw;
 
+mod access_log;
 mod builtin_json;
 mod changes;
 mod churn;

@@ -380,7 +380,7 @@ impl Connection {
         self.reason = Some(reason);
         self.events.closed = true;
         self.timers.stop_all();
-        self.send.clear();
+        self.send.abandon();
         self.own_queued = 0;
         self.sent.clear();
         self.assembler = Assembler::default();

@@ -157,8 +157,9 @@ impl SendBuffer {
         gathered
     }
 
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+    /// Lets go of the slices; [`len`](Self::len) goes on to say how much has never arrived.
+    pub(crate) fn abandon(&mut self) {
+        *self = Self { len: self.len, ..Self::default() };
     }
 }
 

@@ -33,6 +33,28 @@ fn we_close_first() {
 }
 
 #[test]
+fn what_never_arrived_is_known_after_the_end() {
+    for reset in [true, false] {
+        let (mut t, id) = Fixture::established(config());
+        t.app_send(id, b"hello");
+        t.expect(seg("P.", 1, 1).data(b"hello"));
+        t.send(seg(".", 1, 4));
+        t.app_send(id, b" world");
+        assert_eq!(t.stack.queued(id), 8);
+        if reset {
+            t.send(seg("R", 1, 0));
+        } else {
+            t.abort(id);
+        }
+        assert!(t.stack.closed(id).is_some());
+        assert_eq!(t.stack.queued(id), 8);
+        assert_eq!(t.stack.counts().memory, 0, "nothing of it is kept");
+        t.release(id);
+        assert_eq!(t.stack.queued(id), 0);
+    }
+}
+
+#[test]
 fn a_fin_travels_with_the_last_data() {
     let (mut t, id) = Fixture::established(config());
     t.stack.send(id, Bytes::from_static(b"bye")).unwrap();

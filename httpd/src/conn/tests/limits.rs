@@ -25,7 +25,7 @@ impl Bench {
     }
 
     /// A connection that is one too many.
-    fn connect_turned_away(&self, status: Status) -> Client {
+    pub(super) fn connect_turned_away(&self, status: Status) -> Client {
         let (server, client) = pair();
         self.executor.spawn(turn_away(server, Rc::clone(&self.content), status)).detach();
         client
