@@ -5,14 +5,17 @@ use std::cell::Cell;
 /// Declares a struct of counters of one thread, each with what it counts.
 #[macro_export]
 macro_rules! counters {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])* $field:ident,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Default)]
         pub struct $name {
-            $($(#[$doc])* pub $field: std::cell::Cell<u64>,)*
+            $($(#[doc = $doc])* pub $field: std::cell::Cell<u64>,)*
         }
 
         impl $name {
+            /// The name of every counter and what it counts, in the order of declaration.
+            pub const HELP: &[(&str, &str)] = &[$((stringify!($field), concat!($($doc),*)),)*];
+
             /// Every counter with its name, in the order of declaration.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($field), self.$field.get()),)*].into_iter()

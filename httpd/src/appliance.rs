@@ -8,8 +8,9 @@ use std::fmt;
 use std::io;
 use std::iter;
 use std::net::IpAddr;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use rustix::io::Errno;
@@ -28,10 +29,13 @@ use tagwire_netstack::{Instant, IpCidr, MacAddr, Offload, Stack, TcpConfig, Vlan
 
 use crate::access_log::{AccessLog, AccessLogError, Log, Reopener, Target};
 use crate::cache::Cache;
-use crate::cold::{self, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide};
+use crate::cold::{
+    self, AdminListener, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide, Supervisor,
+};
 use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 use crate::content::Content;
 use crate::driver::Driver;
+use crate::health::{Health, Notice};
 use crate::interfaces::{Interfaces, Meter};
 use crate::limits::{Limits, MAX_TURNED_AWAY};
 use crate::net::admission::{Census, Door};
@@ -134,6 +138,22 @@ impl Crew {
 struct Controls {
     crew: Crew,
     reloader: Arc<Reloader>,
+    health: Arc<Health>,
+    served: Arc<Mutex<Arc<Sites>>>,
+    drain: Duration,
+}
+
+impl Controls {
+    /// Ends what is served: in order at the first time, at once at the second.
+    fn end(&self, signal: i32) {
+        if self.health.drain() {
+            tracing::warn!(signal, "ending at once: what is being sent is cut off");
+            self.crew.tell(iter::repeat_with(|| Message::End));
+        } else {
+            tracing::info!(signal, "shutting down: finishing what is being sent");
+            self.crew.tell(iter::repeat_with(|| Message::Drain(self.drain)));
+        }
+    }
 }
 
 impl Appliance for Controls {
@@ -143,6 +163,20 @@ impl Appliance for Controls {
 
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>) {
         self.reloader.request(reply);
+    }
+
+    fn sites(&self) -> Arc<Sites> {
+        Arc::clone(&self.served.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn beat(&self) {
+        for ((inbox, waker), beat) in self.crew.workers.iter().zip(self.health.beats()) {
+            if let Some(beat) = beat {
+                // A worker that has ended is not asked whether it turns.
+                let _ = inbox.send(Message::Beat(beat));
+                waker.wake();
+            }
+        }
     }
 }
 
@@ -200,21 +234,35 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let access_log = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;
     let control = config.control.as_deref().map(cold::Listener::bind).transpose();
     let control = control.map_err(StartError::Cold)?;
+    let admin = config.admin.map(AdminListener::bind).transpose().map_err(StartError::Cold)?;
+    let (health, notices) = Health::new(config.workers);
+    let supervisor = Supervisor::connect(notices);
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ])
         .map_err(|error| StartError::System("signals", error))?;
     // All that needs more is open, and there is one thread.
     let sandbox = Sandbox::enter(config.sandbox, driver.kind, &paths(config));
     let sandbox = sandbox.map_err(StartError::Sandbox)?;
     let (cold_handle, orders) = cold::orders();
-    let (all, loads) = (crew.clone(), cold_handle.clone());
+    let served = Arc::new(Mutex::new(Arc::clone(&sites)));
+    let (all, loads, now_served) = (crew.clone(), cold_handle.clone(), Arc::clone(&served));
     let serve = move |sites: &Arc<Sites>, limits| {
         all.tell(iter::repeat_with(|| Message::Settings(Arc::clone(sites), limits)));
         loads.serve(sites);
+        *now_served.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(sites);
     };
-    let reloader = Reloader::new(config.clone(), Arc::clone(&sites), sandbox, serve);
-    let controls = Arc::new(Controls { crew: crew.clone(), reloader: Arc::new(reloader) });
+    let reloader =
+        Reloader::new(config.clone(), Arc::clone(&sites), sandbox, Arc::clone(&health), serve);
+    let controls = Arc::new(Controls {
+        crew: crew.clone(),
+        reloader: Arc::new(reloader),
+        health: Arc::clone(&health),
+        served,
+        drain: config.drain,
+    });
     let cold = ColdSide::start(ColdConfig {
         control,
+        admin,
+        health: (Arc::clone(&health), supervisor),
         appliance: Arc::clone(&controls) as _,
         cache: Arc::clone(&cache),
         orders,
@@ -294,7 +342,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let served = first.serve(|machine| {
         // One that cannot start ends the rest, so nobody waits for ever.
         if starts.iter().take(others).count() == others {
-            machine.when_ready(move || log_ready(&ready.0, &ready.1, ready.2));
+            health.started();
+            machine.when_ready(move || {
+                log_ready(&ready.0, &ready.1, ready.2);
+                health.tell(Notice::Ready);
+            });
         }
     });
     drop(EndsAll(crew));
@@ -550,10 +602,7 @@ fn watch_signals(
                     // Its default is the end of the process. So it is an error of who writes (EFBIG): the
                     // access log, which counts it as it does a full disk.
                     (SIGXFSZ, _) => {}
-                    _ => {
-                        tracing::info!(signal, "shutting down: finishing what is being sent");
-                        controls.crew.tell(iter::repeat_with(|| Message::Drain));
-                    }
+                    _ => controls.end(signal),
                 }
             }
         })

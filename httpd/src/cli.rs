@@ -1,7 +1,7 @@
 //! The command line (clap): options, environment variables, and one clear line for a mistake.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -188,6 +188,12 @@ struct ServeArgs {
     /// with commas
     #[arg(long, env = "SANDBOX_READ", value_name = "DIRECTORY", value_parser = optional_path, value_delimiter = ',')]
     sandbox_read: Vec<Maybe<PathBuf>>,
+    /// Address and port of /livez, /readyz and /metrics over the kernel's TCP, 0.0.0.0:9090 say
+    #[arg(long, env = "ADMIN", value_name = "ADDRESS:PORT", value_parser = optional_socket)]
+    admin: Option<Maybe<SocketAddr>>,
+    /// Seconds, 0 to 3600, in which answers that are under way at SIGTERM may be finished
+    #[arg(long, env = "DRAIN", value_name = "S", value_parser = drain, default_value = "10s")]
+    drain: Duration,
     /// Shape of the log on stderr: text or json
     #[arg(long, env = "LOG_FORMAT", value_parser = trimmed::<LogFormat>, default_value = "text")]
     log_format: LogFormat,
@@ -357,6 +363,8 @@ impl ServeArgs {
             sandbox: self.sandbox,
             sandbox_read: self.sandbox_read.into_iter().filter_map(|path| path.0).collect(),
             file: self.config,
+            admin: self.admin.and_then(|admin| admin.0),
+            drain: self.drain,
             log_format: self.log_format,
             log_level: self.log_level,
             arguments,
@@ -418,6 +426,26 @@ fn interface(text: &str) -> Result<String, String> {
     } else {
         Err(format!("{name:?} is no interface name; `ip link` lists them"))
     }
+}
+
+fn optional_socket(text: &str) -> Result<Maybe<SocketAddr>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(Maybe(None));
+    }
+    let socket = text.parse().ok().filter(|socket: &SocketAddr| socket.port() != 0);
+    socket.map(|socket| Maybe(Some(socket))).ok_or_else(|| {
+        format!("{text:?} is no address with a port; write it as 0.0.0.0:9090 or [::]:9090")
+    })
+}
+
+fn drain(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    let seconds = seconds.filter(|seconds| (0..=3600).contains(seconds));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is no time to drain; use seconds from 0 to 3600"))
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {
@@ -624,6 +652,8 @@ mod tests {
                 sandbox: SandboxMode::BestEffort,
                 sandbox_read: Vec::new(),
                 file: None,
+                admin: None,
+                drain: Duration::from_secs(10),
                 log_format: LogFormat::Text,
                 log_level: "info".to_owned(),
                 arguments: GOOD.map(OsString::from).to_vec(),

@@ -1,7 +1,7 @@
 //! What `tagwire serve` was told, checked and in types.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -68,6 +68,10 @@ pub struct Config {
     pub sandbox_read: Vec<PathBuf>,
     /// The configuration file.
     pub file: Option<PathBuf>,
+    /// Where the admin endpoint is.
+    pub admin: Option<SocketAddr>,
+    /// How long the end waits for what is being sent.
+    pub drain: Duration,
     /// How the log is written.
     pub log_format: LogFormat,
     /// What is logged: a level, or directives as `tracing_subscriber::EnvFilter` takes them.

@@ -15,10 +15,13 @@
 //!
 //! Around it: [`appliance`] starts and ends all of it, with [`privileges`] and a [`sandbox`], [`net`] joins packet loop, TCP and tasks; [`cli`], [`config`]
 //! and [`vlan`] for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
+//! [`health`] is what
+//! probes and supervisors are told, [`admin`] how the admin endpoint says it.
 #![forbid(unsafe_code)]
 
 pub mod accept;
 pub mod access_log;
+pub mod admin;
 pub mod appliance;
 mod builtin;
 pub mod cache;
@@ -37,6 +40,7 @@ pub mod document;
 pub mod driver;
 pub mod encoding;
 pub mod file;
+pub mod health;
 pub mod interfaces;
 pub mod limits;
 pub mod listing;

@@ -11,6 +11,7 @@ use futures_channel::oneshot;
 
 use crate::cli;
 use crate::config::Config;
+use crate::health::{Health, Notice};
 use crate::limits::Limits;
 use crate::sandbox::Sandbox;
 use crate::site::{SiteError, Sites, check_vlans};
@@ -25,22 +26,25 @@ pub struct Reloader {
     /// What is served.
     sites: Mutex<Arc<Sites>>,
     sandbox: Sandbox,
+    health: Arc<Health>,
     serve: Box<Serve>,
     errands: Arc<Errands<Result<usize, String>>>,
 }
 
 impl Reloader {
-    /// For an appliance that was started with `config` and serves `sites`.
+    /// For an appliance that was started with `config` and serves `sites`; its supervisor is told.
     pub fn new(
         config: Config,
         sites: Arc<Sites>,
         sandbox: Sandbox,
+        health: Arc<Health>,
         serve: impl Fn(&Arc<Sites>, Limits) + Send + Sync + 'static,
     ) -> Self {
         Self {
             config,
             sites: Mutex::new(sites),
             sandbox,
+            health,
             serve: Box::new(serve),
             errands: Arc::default(),
         }
@@ -62,6 +66,13 @@ impl Reloader {
     /// One line that says what is wrong, with the file and the line of a mistake; all is served as
     /// before.
     pub fn reload(&self) -> Result<usize, String> {
+        self.health.tell(Notice::Reloading);
+        let reloaded = self.replace();
+        self.health.tell(Notice::Ready);
+        reloaded
+    }
+
+    fn replace(&self) -> Result<usize, String> {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         match self.read(&sites) {
             Ok((new, limits)) => {

@@ -22,8 +22,9 @@ use super::ColdError;
 use super::runtime::spawn;
 use super::watch::Watch;
 use crate::cache::Cache;
+use crate::site::Sites;
 
-/// The rest of the appliance, as commands reach it. Neither may block: the cold side calls them;
+/// The rest of the appliance, as commands reach it. None may block: the cold side calls them;
 /// the answer comes from any thread, at any time soon.
 pub trait Appliance: Send + Sync {
     /// Gathers a JSON object. Its members stand beside `version`, `cache` and `watch` in `status`.
@@ -32,6 +33,12 @@ pub trait Appliance: Send + Sync {
     /// Reads sites and limits again and serves by them: how many sites there are, or in one line
     /// why not.
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>);
+
+    /// What is served.
+    fn sites(&self) -> Arc<Sites>;
+
+    /// Asks the workers whether they turn, see [`Health`](crate::health::Health).
+    fn beat(&self);
 }
 
 /// How long the status may take to gather, and a client to send its line and to take the answer.
@@ -190,7 +197,7 @@ async fn reload(appliance: &dyn Appliance) -> Value {
     }
 }
 
-async fn gather(appliance: &dyn Appliance, cache: &Cache, watch: &Watch) -> Value {
+pub(super) async fn gather(appliance: &dyn Appliance, cache: &Cache, watch: &Watch) -> Value {
     let (reply, answered) = oneshot::channel();
     appliance.status(reply);
     let mut object = match tokio::time::timeout(PATIENCE, answered).await {

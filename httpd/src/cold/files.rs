@@ -124,6 +124,18 @@ impl Root {
         }
     }
 
+    /// Whether names in it can be looked up still.
+    ///
+    /// # Errors
+    /// They cannot: why.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.open_beneath(b".", OFlags::PATH, Walk::Any)?;
+        if fstat(&self.directory)?.st_nlink == 0 {
+            return Err(io::Error::other("the directory was removed; make it again, then reload"));
+        }
+        Ok(())
+    }
+
     /// Whether both are the same directory.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let place = |root: &Self| fstat(&root.directory).map(|stat| (stat.st_dev, stat.st_ino));

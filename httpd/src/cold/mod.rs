@@ -2,8 +2,10 @@
 //!
 //! Workers send commands over a bounded queue that never blocks them; answers come back through
 //! a oneshot, followed by the worker's wake callback. One load per file or chunk runs however
-//! many wait for it. It also serves the control socket.
+//! many wait for it. It also serves the control socket and the admin
+//! endpoint, and talks to a supervisor.
 
+mod admin;
 mod compress;
 mod control;
 mod directory;
@@ -13,10 +15,12 @@ mod load;
 mod resolve;
 mod runtime;
 mod siblings;
+pub(crate) mod supervisor;
 mod watch;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -26,16 +30,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use tagwire_core::driver::DriverKind;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::cache::{Cache, Entry, Millis};
 use crate::content::Wake;
+use crate::health::Health;
 use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
 use crate::sandbox::{Role, Sandbox, SandboxError};
 use crate::site::{Site, Sites};
 
+use admin::Admin;
+pub use admin::AdminListener;
 pub use control::{Appliance, Listener};
 pub(crate) use files::Root;
+pub use supervisor::Supervisor;
 use watch::Watch;
 
 /// How long its end may take.
@@ -45,6 +53,10 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 pub struct ColdConfig {
     /// The control socket, if there is one.
     pub control: Option<Listener>,
+    /// The admin endpoint's socket, if there is one.
+    pub admin: Option<AdminListener>,
+    /// How the process fares, and who is told.
+    pub health: (Arc<Health>, Supervisor),
     /// Whom the control socket's commands are for.
     pub appliance: Arc<dyn Appliance>,
     /// The cache that it fills.
@@ -85,8 +97,8 @@ impl ColdSide {
         let (stop, stopped) = oneshot::channel();
         let (started, start) = std::sync::mpsc::channel();
         let (running, ended) = std::sync::mpsc::channel::<()>();
-        let ColdConfig { control, appliance, cache, orders, watch, sandbox, driver } = config;
-        let Orders(orders) = orders;
+        let ColdConfig { control, admin, health: (health, supervisor), appliance, .. } = config;
+        let ColdConfig { cache, orders: Orders(orders), watch, sandbox, driver, .. } = config;
         let watch = Watch::new(watch, Arc::clone(&cache));
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
@@ -107,6 +119,19 @@ impl ColdSide {
                 };
                 let _ = started.send(Ok(()));
                 runtime.block_on(async move {
+                    let (asked, probed) = (Arc::clone(&appliance), admin.is_some());
+                    runtime::spawn(supervisor.run(asked, Arc::clone(&health), probed));
+                    if let Some(listener) = admin {
+                        let admin = Admin {
+                            appliance: Arc::clone(&appliance),
+                            health,
+                            cache: Arc::clone(&cache),
+                            watch: Arc::clone(&watch),
+                            gathered: Mutex::new(None),
+                            disk: Arc::new(Semaphore::new(1)),
+                        };
+                        runtime::spawn(admin::serve(listener, Arc::new(admin)));
+                    }
                     let served = control.map(|listener| {
                         let (cache, watch) = (Arc::clone(&cache), Arc::clone(&watch));
                         runtime::spawn(control::serve(listener, appliance, cache, watch))
@@ -157,6 +182,8 @@ impl Drop for ColdSide {
 pub enum ColdError {
     /// The control socket cannot be made.
     Control(PathBuf, io::Error),
+    /// The admin endpoint cannot be had.
+    Admin(SocketAddr, io::Error),
     /// No runtime.
     Runtime(io::Error),
     /// No thread.
@@ -174,6 +201,16 @@ impl fmt::Display for ColdError {
                  in a directory that user {} may write",
                 path.display(),
                 rustix::process::geteuid().as_raw()
+            ),
+            Self::Admin(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "the admin endpoint {address} cannot be had: another process listens there; give \
+                 another port with --admin, or end that process (ss -ltnp shows it)"
+            ),
+            Self::Admin(address, error) => write!(
+                f,
+                "the admin endpoint {address} cannot be had: {error}; give an address of this host \
+                 and a port above 1023 with --admin, 0.0.0.0:9090 say"
             ),
             Self::Runtime(error) => write!(
                 f,

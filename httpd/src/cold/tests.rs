@@ -13,7 +13,7 @@ use super::*;
 use crate::cache::Answer;
 use crate::limits::{CHUNK, SETTLED_AFTER};
 use crate::respond::Status;
-use crate::site::SiteSettings;
+use crate::site::{SiteSettings, Sites};
 
 struct Answers;
 
@@ -25,12 +25,20 @@ impl Appliance for Answers {
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>) {
         reply.send(Err("line 7: nonsense".to_owned())).unwrap();
     }
+
+    fn sites(&self) -> Arc<Sites> {
+        Arc::new(Sites::open(&[SiteSettings::new("/".into())], None).unwrap())
+    }
+
+    fn beat(&self) {}
 }
 
 fn config(cache_size: u64) -> (ColdHandle, ColdConfig) {
     let (handle, orders) = orders();
     let config = ColdConfig {
         control: None,
+        admin: None,
+        health: supervisor::none(),
         appliance: Arc::new(Answers),
         cache: Arc::new(Cache::new(cache_size)),
         orders,
@@ -365,6 +373,12 @@ impl Appliance for Stuck {
     }
 
     fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
+
+    fn sites(&self) -> Arc<Sites> {
+        unreachable!("nobody asks for them")
+    }
+
+    fn beat(&self) {}
 }
 
 #[test]

@@ -41,6 +41,10 @@ struct NoAppliance;
 impl Appliance for NoAppliance {
     fn status(&self, _: oneshot::Sender<Value>) {}
     fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
+    fn sites(&self) -> Arc<Sites> {
+        unreachable!("nobody asks for them")
+    }
+    fn beat(&self) {}
 }
 
 /// A site on a directory of its own, a worker's executor, and a clock that tests move.
@@ -68,6 +72,8 @@ impl Bench {
             orders,
             watch: false,
             control: None,
+            admin: None,
+            health: cold::supervisor::none(),
             appliance: Arc::new(NoAppliance),
             cache: Arc::clone(&cache),
             sandbox: Sandbox::none(DriverKind::Uring),

@@ -31,15 +31,13 @@ use super::vlans::Vlans;
 use crate::access_log::Log;
 use crate::conn;
 use crate::content::Content;
+use crate::health::Beat;
 use crate::interfaces::{self, Meter};
 use crate::limits::Limits;
 use crate::respond::Status;
 use crate::site::Sites;
 use crate::transport::Transport;
 
-/// How long a shutdown waits for responses in progress. Kubernetes gives a pod 30 s; a
-/// download that needs longer is resumed by its client elsewhere.
-pub const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Between two looks whether every connection has settled while draining: a look visits
 /// all of them.
 const SETTLE_CHECK: Duration = Duration::from_millis(5);
@@ -53,12 +51,14 @@ const LOG_RETRY: Duration = Duration::from_millis(1);
 /// What other threads ask of a worker.
 #[derive(Debug)]
 pub enum Message {
-    /// Finish what is being sent, close, and end.
-    Drain,
+    /// Finish what is being sent within that time, close, and end.
+    Drain(Duration),
     /// End at once: another worker has failed.
     End,
     /// Say how you are.
     Status(Part),
+    /// Say that you are: it is dropped.
+    Beat(Beat),
     /// Serve these from now on, within these limits.
     Settings(Arc<Sites>, Limits),
 }
@@ -133,6 +133,8 @@ pub struct HttpWorker {
     groups: Groups,
     /// A frame to a group came: it may have changed which groups are wanted.
     heard_group: bool,
+    /// The interface did not join all of them the last time.
+    groups_refused: bool,
     syn_flood: SynFlood,
     door: Door,
     meter: Meter,
@@ -184,6 +186,7 @@ impl HttpWorker {
             when_ready: None,
             groups,
             heard_group: true,
+            groups_refused: false,
             syn_flood,
             door,
             meter,
@@ -245,7 +248,10 @@ impl HttpWorker {
             |reactor: &Rc<RefCell<Reactor>>| reactor.borrow_mut().stack().multicast_macs();
         let groups = self.vlans.iter().flat_map(of_each);
         let groups: Vec<_> = groups.map(|MacAddr(group)| group).collect();
-        if let Err(error) = self.groups.set(&groups) {
+        let set = self.groups.set(&groups);
+        let refused = std::mem::replace(&mut self.groups_refused, set.is_err());
+        // It is tried again and again; each frame to a group may bring that on.
+        if let (Err(error), false) = (set, refused) {
             tracing::warn!(%error, "the interface joins no group: neighbours may not find us");
         }
     }
@@ -293,9 +299,10 @@ impl HttpWorker {
     fn take_messages(&mut self) {
         while let Ok(message) = self.messages.try_recv() {
             match message {
-                Message::Drain => self.begin_drain(),
+                Message::Drain(time) => self.begin_drain(time),
                 Message::End => self.ended = true,
                 Message::Status(part) => part.answer(self.status()),
+                Message::Beat(beat) => drop(beat),
                 Message::Settings(sites, limits) => {
                     self.content.replace_sites(sites);
                     self.content.set_limits(limits);
@@ -335,7 +342,7 @@ impl HttpWorker {
         task.detach();
     }
 
-    fn begin_drain(&mut self) {
+    fn begin_drain(&mut self, time: Duration) {
         if self.drain.is_some() {
             return;
         }
@@ -345,12 +352,8 @@ impl HttpWorker {
             reactor.drain();
         }
         let now = self.vlans.at(0).now();
-        self.drain = Some(Drain {
-            until: now + DRAIN_TIME,
-            next_check: now,
-            settled: false,
-            aborted: false,
-        });
+        self.drain =
+            Some(Drain { until: now + time, next_check: now, settled: false, aborted: false });
     }
 
     /// Looks whether everything sent has been acknowledged; at the end of its time, aborts.
@@ -364,7 +367,10 @@ impl HttpWorker {
             drain.aborted = true;
             let open: usize = self.vlans.iter().map(|it| it.borrow_mut().abort_all(now)).sum();
             if open > 0 {
-                tracing::warn!(connections = open, "shutdown: out of time, resetting");
+                tracing::warn!(
+                    connections = open,
+                    "shutdown: out of time, what is still being sent is cut off"
+                );
             }
             // Their tasks hear of it in the next turn, and note what has become of their answers.
             return;

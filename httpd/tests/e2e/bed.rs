@@ -22,8 +22,8 @@ pub(crate) const INDEX: &[u8] = b"<!doctype html>\n<title>Tagwire</title>\n";
 /// How long a start may take. It takes milliseconds, with probes (`--acd strict`) eight seconds;
 /// the machine may be busy.
 const START: Duration = Duration::from_secs(20);
-/// How long an end may take: the appliance drains for five seconds at most.
-const END: Duration = Duration::from_secs(8);
+/// How long an end may take: the appliance drains for ten seconds at most.
+const END: Duration = Duration::from_secs(13);
 
 /// Taken by tests that fill both cores, or would notice if another did.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {

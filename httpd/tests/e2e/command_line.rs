@@ -1,6 +1,7 @@
 //! The command line: what is wrong is said in one line, before anything is served.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use tagwire_lab::{Lab, LabCommand};
@@ -67,6 +68,8 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         ("--log-format", "xml", &["xml", "json"]),
         ("--busy-poll", "soon", &["soon", "microseconds"]),
         ("--driver", "epoll", &["epoll", "io_uring", "poll"]),
+        ("--admin", "9090", &["9090", "0.0.0.0:9090"]),
+        ("--drain", "soon", &["soon", "seconds"]),
         ("--no-such-option", "1", &["--no-such-option", "--help"]),
     ] {
         assert_fails(serve(&bed, &[(option, value)]), 2, parts);
@@ -103,6 +106,14 @@ fn a_start_that_cannot_be_is_one_line_and_exit_code_1() {
     let control = |path: &str| serve(&bed, &[("--control", path)]);
     assert_fails(control("/no/such/folder/control"), 1, &["/no/such/folder/control"]);
     assert_fails(control(&page), 1, &[&page]);
+
+    bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
+    let taken =
+        bed.lab().pod(0).namespace().run(|| TcpListener::bind("127.0.0.1:9090").unwrap()).unwrap();
+    let admin = |address: &str| serve(&bed, &[("--admin", address)]);
+    assert_fails(admin("127.0.0.1:9090"), 1, &["127.0.0.1:9090", "another process", "--admin"]);
+    drop(taken);
+    assert_fails(admin("10.9.9.9:9090"), 1, &["10.9.9.9:9090", "address of this host"]);
 
     let without = bed.lab().pod(0).namespace().command_without_capabilities("timeout");
     let line = good(&bed);

@@ -17,6 +17,7 @@ mod packet;
 mod raw;
 
 mod access_log;
+mod admin;
 mod builtin_json;
 mod changes;
 mod churn;

@@ -67,9 +67,10 @@ pub(crate) fn a_download_is_finished_first() {
 
 #[test]
 fn a_client_that_takes_nothing_is_reset_in_the_end() {
-    let Some(mut bed) = Bed::up() else { return };
+    let Some(mut bed) = Bed::down(Lab::builder()) else { return };
     let file = content(16, 20 << 20);
     bed.put("file.bin", &file);
+    bed.start(&["--drain", "5s"]);
     let mut stuck = Client::connect_small(&bed, 8192);
     stuck.ask("GET", "/file.bin");
     assert_eq!(stuck.head().status, 200);
@@ -85,8 +86,9 @@ fn a_client_that_takes_nothing_is_reset_in_the_end() {
 
 #[test]
 fn a_link_that_is_down_does_not_hold_it_up_longer() {
-    let Some(mut bed) = Bed::up() else { return };
+    let Some(mut bed) = Bed::down(Lab::builder()) else { return };
     bed.put("file.bin", &content(17, 20 << 20));
+    bed.start(&["--drain", "5s"]);
     let mut client = Client::connect_small(&bed, 8192);
     client.ask("GET", "/file.bin");
     assert_eq!(client.head().status, 200);

@@ -1,0 +1,223 @@
+//! The admin endpoint: `/livez`, `/readyz` and `/metrics` over HTTP on the kernel's TCP, for probes
+//! and for Prometheus.
+//!
+//! It knows no user and is for a network of its own, the pod's eth0 say. What a client can take is
+//! bounded all the same: connections, octets of a head, and time, each of which is for one
+//! request. Whoever asks while the status is being gathered has the same answer, so that no number
+//! of clients asks more of the workers than one that asks again and again.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::ColdError;
+use super::control::{Appliance, gather};
+use super::runtime::{aside, spawn};
+use super::watch::Watch;
+use crate::admin::{metrics, ready};
+use crate::cache::Cache;
+use crate::health::Health;
+
+/// Connections at one time: probes and scrapers are few.
+const CLIENTS: usize = 64;
+/// Octets of a request's head, of which hyper takes no less.
+const MAX_HEAD: usize = 8 * 1024;
+/// Header fields of a request.
+const MAX_FIELDS: usize = 64;
+/// How long a head may take.
+const HEAD_TIME: Duration = Duration::from_secs(3);
+/// How long a connection may take in all: that, the gathering, and the answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// How long a disk may take to say whether www-root can be read.
+const DISK_TIME: Duration = Duration::from_secs(1);
+/// Between two tries when the kernel gives no connection.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The socket, listening.
+pub struct AdminListener(StdListener);
+
+impl AdminListener {
+    /// Binds it.
+    ///
+    /// # Errors
+    /// The address is not here, or the port is another's.
+    pub fn bind(address: SocketAddr) -> Result<Self, ColdError> {
+        let bind = || {
+            let socket = StdListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok(Self(socket))
+        };
+        bind().map_err(|error| ColdError::Admin(address, error))
+    }
+}
+
+/// What the pages are made of.
+pub(super) struct Admin {
+    pub(super) appliance: Arc<dyn Appliance>,
+    pub(super) health: Arc<Health>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) gathered: Mutex<Option<Gathered>>,
+    /// Taken while a disk is asked for www-root: a disk that does not answer is asked once.
+    pub(super) disk: Arc<Semaphore>,
+}
+
+/// A status, and when it began to be gathered.
+pub(super) struct Gathered {
+    since: Instant,
+    status: Arc<Value>,
+}
+
+impl Admin {
+    /// The status as it is after this is called; who else waits for it gets the same.
+    async fn status(&self) -> Arc<Value> {
+        let asked = Instant::now();
+        let mut gathered = self.gathered.lock().await;
+        if let Some(Gathered { since, status }) = &*gathered
+            && *since >= asked
+        {
+            return Arc::clone(status);
+        }
+        let since = Instant::now();
+        let status = gather(self.appliance.as_ref(), &self.cache, &self.watch).await;
+        let status = Arc::new(status);
+        *gathered = Some(Gathered { since, status: Arc::clone(&status) });
+        status
+    }
+
+    /// What keeps requests away from here, one line each.
+    async fn missing(&self) -> Vec<String> {
+        if let Some(missing) = ready::missing_by_phase(self.health.phase()) {
+            return vec![missing.to_owned()];
+        }
+        let mut missing = ready::missing(&*self.status().await);
+        missing.extend(self.unreadable().await);
+        missing
+    }
+
+    /// The www-root that cannot be read, if there is one.
+    async fn unreadable(&self) -> Option<String> {
+        let unanswered = || Some("the disk of www-root does not answer".to_owned());
+        let Ok(turn) = Arc::clone(&self.disk).try_acquire_owned() else {
+            // Another probe waits for it, or a disk that has not answered one before.
+            tokio::time::sleep(DISK_TIME).await;
+            return if self.disk.available_permits() == 0 { unanswered() } else { None };
+        };
+        let sites = self.appliance.sites();
+        let look = aside(move || {
+            let unreadable = sites.iter().find_map(|site| {
+                let error = site.root.check().err()?;
+                Some(format!("www-root {}: {error}", site.settings.www_root.display()))
+            });
+            drop(turn);
+            unreadable
+        });
+        match tokio::time::timeout(DISK_TIME, look).await {
+            Ok(found) => found.flatten(),
+            Err(_) => unanswered(),
+        }
+    }
+}
+
+/// Answers clients until it is dropped.
+pub(super) async fn serve(listener: AdminListener, admin: Arc<Admin>) {
+    let listener = match TcpListener::from_std(listener.0) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the admin endpoint does not work");
+            return;
+        }
+    };
+    let pages = Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_page))
+        .with_state(admin);
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((client, _)) => {
+                let pages = pages.clone();
+                spawn(async move {
+                    answer(client, pages).await;
+                    drop(place);
+                });
+            }
+            // The client has gone again.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "the admin endpoint takes no client");
+                // Out of descriptors, most likely: not in a busy loop.
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn answer(client: TcpStream, pages: Router) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(client), TowerToHyperService::new(pages));
+    match tokio::time::timeout(CONNECTION_TIME, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client of the admin endpoint went away"),
+        Err(_) => tracing::debug!("a client of the admin endpoint took too long"),
+    }
+}
+
+async fn livez(State(admin): State<Arc<Admin>>) -> Response {
+    let stuck = admin.health.stuck();
+    if stuck.is_empty() {
+        return page(StatusCode::OK, &json!({ "live": true }));
+    }
+    let say = |(worker, time): &(usize, Duration)| {
+        format!("worker {worker} has not turned for {} s", time.as_secs())
+    };
+    let stuck: Vec<String> = stuck.iter().map(say).collect();
+    page(StatusCode::SERVICE_UNAVAILABLE, &json!({ "live": false, "stuck": stuck }))
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    let missing = admin.missing().await;
+    if missing.is_empty() {
+        return page(StatusCode::OK, &json!({ "ready": true }));
+    }
+    page(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ready": false, "missing": missing }))
+}
+
+async fn metrics_page(State(admin): State<Arc<Admin>>) -> Response {
+    let text = metrics::text(&*admin.status().await);
+    let fields = [
+        (CONTENT_TYPE, HeaderValue::from_static(metrics::MEDIA_TYPE)),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (fields, text).into_response()
+}
+
+fn page(status: StatusCode, value: &Value) -> Response {
+    let fields = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, fields, format!("{value}\n")).into_response()
+}
