@@ -18,8 +18,9 @@ use crate::lone;
 use crate::machine;
 
 /// All cases, in their order; what `--only` takes.
-pub const CASES: [&str; 10] = [
+pub const CASES: [&str; 11] = [
     "generator",
+    "syn-to-nobody",
     "syn",
     "syn-on-link",
     "syn-max",
@@ -113,6 +114,7 @@ impl<'a> Cases<'a> {
         let paced = Pace { rate: Some(self.scale.rate), frames: None };
         match case {
             "generator" => self.syn(case, Attack::Nobody, Pace::default())?,
+            "syn-to-nobody" => self.syn(case, Attack::Nobody, paced)?,
             "syn" => self.syn(case, Attack::SynOffLink, paced)?,
             "syn-on-link" => self.syn(case, Attack::SynOnLink, paced)?,
             "syn-max" => self.syn(case, Attack::SynOffLink, self.highest_pace()?)?,

@@ -4,9 +4,9 @@
 //!
 //! As in `make bench`, CPU 1 is the server's and CPU 0 the client's; the generator ([`flood`]) shares
 //! CPU 0 with the client, wrk, at the same priority, so that the scheduler gives each its half when
-//! both want all. So the client asks for less while the generator runs, whoever serves; the case
-//! `generator`, a flood that no server hears, shows how much less. Targets that are the cost for a
-//! client include it; the comparison with nginx is of two shares under the same flood.
+//! both want all. So the client asks for less while the generator runs, whoever serves; the cases
+//! `generator` and `syn-to-nobody`, floods that no server hears, show how much less. Targets that are
+//! the cost for a client include it; the comparison with nginx is of two shares under the same flood.
 //!
 //! The frames ([`frames`]) are forged with their VLAN tag and checksums before a flood begins and
 //! sent by sendmmsg past the queueing discipline. A flood of SYNs comes from off-link sources, to
@@ -16,6 +16,7 @@
 //!
 //! | case | what | figure |
 //! |---|---|---|
+//! | `syn-to-nobody` | 50,000 SYNs/s to a station that is not there | the generator's own part of the next |
 //! | `syn`, `syn-on-link` | 50,000 SYNs/s | requests/s under it over those without, old and new connections |
 //! | `syn-max` | as many as the generator makes on every contender | the same, over nginx's |
 //! | `blind` | segments that pretend to be of the client's connections | downloads that were reset or corrupted |

@@ -131,7 +131,8 @@ impl Results {
         for one in self.series.iter().filter(|one| one.server != Server::Kernel) {
             let what = |figure: &str| format!("{}, {}: {figure}", one.case, one.load.name());
             match one.case.as_str() {
-                "generator" => continue,
+                // What the generator costs the client by itself, whoever serves.
+                "generator" | "syn-to-nobody" => continue,
                 "syn-max" => {
                     let same = |other: &&Series| {
                         other.server == Server::Kernel
