@@ -37,7 +37,7 @@ use crate::content::Content;
 use crate::driver::Driver;
 use crate::health::{Health, Notice};
 use crate::interfaces::{Interfaces, Meter};
-use crate::limits::{Limits, MAX_TURNED_AWAY};
+use crate::limits::{COMPARISON_PATIENCE, Limits, MAX_TURNED_AWAY};
 use crate::net::admission::{Census, Door};
 use crate::net::gather::Part;
 use crate::net::post::Post;
@@ -269,6 +269,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         watch: config.watch,
         sandbox,
         driver: driver.kind,
+        patience: COMPARISON_PATIENCE,
     })
     .map_err(StartError::Cold)?;
     let access_log = access_log.map(|log| log.start(config.workers, sandbox)).transpose();

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -14,14 +15,14 @@ use tokio::time::timeout;
 use super::runtime::spawn;
 use super::{LoadError, Loaded, Waiter};
 use crate::cache::{Entry, Key};
-use crate::limits::{
-    COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS, COMPARISON_PATIENCE,
-};
+use crate::limits::{COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
 
 /// All loads that run or wait for a permit.
 pub(super) struct Flights {
     under_way: RefCell<HashMap<Key, Passengers>>,
     permits: Semaphore,
+    /// How long a waiter waits when there is another answer.
+    patience: Duration,
 }
 
 /// Who waits for a load.
@@ -33,8 +34,9 @@ struct Passengers {
 }
 
 impl Flights {
-    pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { under_way: RefCell::default(), permits: Semaphore::new(COLD_LOADS) })
+    pub(super) fn new(patience: Duration) -> Rc<Self> {
+        let permits = Semaphore::new(COLD_LOADS);
+        Rc::new(Self { under_way: RefCell::default(), permits, patience })
     }
 
     /// Starts `load` under `key`, unless one runs already; `waiter` is answered with the result of
@@ -110,7 +112,7 @@ impl Flight {
             load.await
         });
         if let Some(known) = &self.known {
-            match timeout(COMPARISON_PATIENCE, load.as_mut()).await {
+            match timeout(self.flights.patience, load.as_mut()).await {
                 Ok(result) => return result,
                 Err(_) => self.delay(known),
             }
@@ -149,8 +151,6 @@ impl Drop for Flight {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_channel::oneshot;
     use tagwire_core::driver::DriverKind;
 
@@ -158,6 +158,7 @@ mod tests {
     use crate::cache::{Age, Answer, Millis};
     use crate::cold::runtime::Runtime;
     use crate::cold::waiter;
+    use crate::limits::COMPARISON_PATIENCE;
     use crate::respond::Status;
     use crate::site::SiteId;
 
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn all_who_come_meanwhile_get_the_one_load() {
         Runtime::start(DriverKind::default()).unwrap().block_on(async {
-            let (flights, loaded) = (Flights::new(), entry());
+            let (flights, loaded) = (Flights::new(COMPARISON_PATIENCE), entry());
             let (done, load) = oneshot::channel::<Arc<Entry>>();
             let board = |load: Option<oneshot::Receiver<Arc<Entry>>>| {
                 let (waiter, reply) = waiter(&(Arc::new(|| {}) as _));
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn a_disk_that_stalls_delays_no_answer_that_is_known() {
         Runtime::start(DriverKind::default()).unwrap().block_on(async {
-            let (flights, known) = (Flights::new(), entry());
+            let (flights, known) = (Flights::new(COMPARISON_PATIENCE), entry());
             let (done, load) = oneshot::channel::<()>();
             let board = |load: Option<oneshot::Receiver<()>>| {
                 let (waiter, reply) = waiter(&(Arc::new(|| {}) as _));
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn a_load_that_dies_lets_its_waiters_go() {
         Runtime::start(DriverKind::default()).unwrap().block_on(async {
-            let (flights, known) = (Flights::new(), entry());
+            let (flights, known) = (Flights::new(COMPARISON_PATIENCE), entry());
             let (waiter, reply) = waiter(&(Arc::new(|| {}) as _));
             assert!(known.freshness.begin());
             let load = async { panic!("as a bug would") };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_channel::oneshot::Canceled;
@@ -41,9 +41,10 @@ pub(super) async fn run(
     cache: Arc<Cache>,
     watch: Arc<Watch>,
     driver: DriverKind,
+    patience: Duration,
     mut queue: mpsc::Receiver<Command>,
 ) {
-    let loader = Loader::new(cache, watch, driver);
+    let loader = Loader::new(cache, watch, driver, patience);
     while let Some(command) = queue.recv().await {
         loader.take(command);
     }
@@ -89,12 +90,17 @@ impl Draft {
 }
 
 impl Loader {
-    fn new(cache: Arc<Cache>, watch: Arc<Watch>, driver: DriverKind) -> Rc<Self> {
+    fn new(
+        cache: Arc<Cache>,
+        watch: Arc<Watch>,
+        driver: DriverKind,
+        patience: Duration,
+    ) -> Rc<Self> {
         Rc::new(Self {
             cache,
             watch,
             driver,
-            flights: Flights::new(),
+            flights: Flights::new(patience),
             compressors: Compressors::new(),
             open: RefCell::default(),
             sweeping: Cell::new(false),

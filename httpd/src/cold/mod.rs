@@ -69,6 +69,8 @@ pub struct ColdConfig {
     pub sandbox: Sandbox,
     /// Read files by io_uring, or without.
     pub driver: DriverKind,
+    /// How long a request waits for a comparison with the disk if there is an older answer.
+    pub patience: Duration,
 }
 
 /// The far end of a [`ColdHandle`].
@@ -98,7 +100,8 @@ impl ColdSide {
         let (started, start) = std::sync::mpsc::channel();
         let (running, ended) = std::sync::mpsc::channel::<()>();
         let ColdConfig { control, admin, health: (health, supervisor), appliance, .. } = config;
-        let ColdConfig { cache, orders: Orders(orders), watch, sandbox, driver, .. } = config;
+        let ColdConfig { cache, orders: Orders(orders), watch, sandbox, driver, patience, .. } =
+            config;
         let watch = Watch::new(watch, Arc::clone(&cache));
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
@@ -137,7 +140,7 @@ impl ColdSide {
                         runtime::spawn(control::serve(listener, appliance, cache, watch))
                     });
                     runtime::spawn(Arc::clone(&watch).run());
-                    runtime::spawn(load::run(cache, watch, driver, orders));
+                    runtime::spawn(load::run(cache, watch, driver, patience, orders));
                     // It ends when it is dropped.
                     let _ = stopped.await;
                     if let Some(served) = served {

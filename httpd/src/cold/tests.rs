@@ -46,6 +46,8 @@ fn config(cache_size: u64) -> (ColdHandle, ColdConfig) {
         watch: false,
         sandbox: Sandbox::none(DriverKind::Uring),
         driver: DriverKind::default(),
+        // As long as a busy machine takes, so that each answer is of what is there.
+        patience: Duration::from_secs(60),
     };
     (handle, config)
 }

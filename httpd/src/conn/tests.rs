@@ -78,6 +78,8 @@ impl Bench {
             cache: Arc::clone(&cache),
             sandbox: Sandbox::none(DriverKind::Uring),
             driver: DriverKind::default(),
+            // As long as a busy machine takes, so that each answer is of what is there.
+            patience: Duration::from_secs(60),
         })
         .unwrap();
         // The executor is driven by block_on, which every answer wakes by itself.

@@ -1,12 +1,11 @@
 use std::fs;
-use std::time::Duration;
 
 use httparse::Header;
 use tempfile::TempDir;
 
 use super::*;
 use crate::cold::runtime::Runtime;
-use crate::limits::COMPRESSION_QUEUE;
+use crate::limits::{COMPARISON_PATIENCE, COMPRESSION_QUEUE};
 use crate::listing::ListingFormat;
 use crate::site::SiteSettings;
 
@@ -32,7 +31,7 @@ fn bench() -> (TempDir, Rc<Loader>, Arc<Site>) {
     let cache = Arc::new(Cache::new(1 << 26));
     let watch = Watch::new(false, Arc::clone(&cache));
     let site = site(&root);
-    (root, Loader::new(cache, watch, DriverKind::default()), site)
+    (root, Loader::new(cache, watch, DriverKind::default(), COMPARISON_PATIENCE), site)
 }
 
 /// How far its compression is, whether it says that it varies, and whether it is sent encoded.
