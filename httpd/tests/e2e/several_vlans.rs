@@ -98,7 +98,7 @@ fn three_vlans_have_clients_of_their_own_where_the_same_addresses_mean_others() 
         drop(clients);
         // Where a FIN has been overtaken by what its client says to ours, it would come again, and to
         // the next appliance, which knows nothing of the connection: that would be a reset.
-        wait_until("all are closed", Duration::from_secs(5), || bed.status()["connections"] == 0);
+        wait_until("all are closed", Duration::from_secs(20), || bed.status()["connections"] == 0);
         bed.stop();
     }
     bed.finish();
