@@ -27,6 +27,13 @@ fn slow_down(lab: &Lab) {
     tc.args(["rate", "2gbit", "burst", "1m", "limit", "64m"]).stdout_string().unwrap();
 }
 
+/// Has `worker` send so many segments with this payload, numbered from 0.
+fn send_numbered(worker: &Running, frames: u32, payload: &Bytes) {
+    let mac = worker.interface.mac;
+    let one = |number| segment(CLIENT_MAC, mac, number, payload.clone());
+    worker.send((0..frames).map(one).collect());
+}
+
 #[test]
 fn a_frame_comes_with_its_tag_its_time_and_its_checksums_state() {
     in_lab("a frame's tag and checksum state", |lab, driver| {
@@ -135,10 +142,7 @@ fn a_slow_device_loses_nothing_and_changes_no_order() {
         let mut peer = Peer::open(lab);
         let body = pattern(64_000);
         let frames = 2000;
-        let segments = (0..frames)
-            .map(|number| segment(CLIENT_MAC, worker.interface.mac, number, body.clone()))
-            .collect();
-        worker.send(segments);
+        send_numbered(&worker, frames, &body);
         for expected in 0..frames {
             let frame = peer.next(is_segment);
             assert_eq!(number(frame), expected);
@@ -162,10 +166,7 @@ fn polling_does_not_keep_waiting_frames_from_their_room() {
         let mut peer = Peer::open(lab);
         let body = pattern(64_000);
         let frames = 500;
-        let segments = (0..frames)
-            .map(|number| segment(CLIENT_MAC, worker.interface.mac, number, body.clone()))
-            .collect();
-        worker.send(segments);
+        send_numbered(&worker, frames, &body);
         for expected in 0..frames {
             let frame = peer.next(is_segment);
             assert_eq!(number(frame), expected);

@@ -300,17 +300,11 @@ impl Metrics {
         }
     }
 
-    /// What was refused, cut off and ended; and the answers by the class of their status.
+    /// What was refused, cut off and ended.
     fn http(&mut self, http: &Value) {
         for (name, help) in Tally::HELP {
             let Some(figure) = Figure::of(&http[*name]) else { continue };
-            match name.strip_prefix("answers_") {
-                Some(class) => {
-                    let place = count("http_responses", "Answers, by the class of their status");
-                    self.place(&place, vec![("code", class.to_owned())], Some(figure));
-                }
-                None => self.add(&count("", help), format!("http_{name}"), Vec::new(), figure),
-            }
+            self.add(&count("", help), format!("http_{name}"), Vec::new(), figure);
         }
     }
 
