@@ -392,6 +392,10 @@ fn cannot_run(line: &str, error: &io::Error) -> LabError {
     LabError::new(format!("cannot run `{line}`"), error, "see that the tools are installed")
 }
 
+/// How long the output of a process that has ended may take to be read. Children of its own that live on
+/// keep the pipe open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A process in a namespace. It is killed, with its process group, when this is dropped.
 #[derive(Debug)]
 pub struct LabProcess {
@@ -423,14 +427,18 @@ impl LabProcess {
         kill_process(pid, signal).map_err(|error| self.failed("cannot be signalled", &error.into()))
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the last of what it has printed.
     ///
     /// # Errors
     ///
     /// When its end was waited for before.
     pub fn wait(&mut self) -> LabResult<ExitStatus> {
         let mut child = self.child.take().ok_or_else(|| self.ended())?;
-        child.wait().map_err(|error| self.failed("cannot be waited for", &error))
+        let status = child.wait().map_err(|error| self.failed("cannot be waited for", &error))?;
+        if let Some(log) = &self.log {
+            log.wait_for(LAST_WORDS, |log| log.ended.then_some(()));
+        }
+        Ok(status)
     }
 
     /// Waits for its end, but not longer than `limit`: `None` when it still runs.
@@ -494,7 +502,8 @@ impl LabProcess {
         let Some(log) = &self.log else {
             return Err(LabError::new(what, "its output is not kept", "call `capture()` before"));
         };
-        if let Some(line) = log.wait_for(text, limit) {
+        let told = |log: &LogText| log.lines.iter().find(|line| line.contains(text)).cloned();
+        if let Some(line) = log.wait_for(limit, told) {
             return Ok(line);
         }
         let why = match self.wait_timeout(Duration::from_millis(100)) {
@@ -585,14 +594,17 @@ impl Log {
         self.news.notify_all();
     }
 
-    /// The first line that contains `text`; `None` if there is none within `limit`, or
-    /// when nothing more can come.
-    fn wait_for(&self, text: &str, limit: Duration) -> Option<String> {
+    /// What `look` finds; `None` if that is nothing within `limit`, or when nothing more can come.
+    fn wait_for<T>(
+        &self,
+        limit: Duration,
+        mut look: impl FnMut(&LogText) -> Option<T>,
+    ) -> Option<T> {
         let deadline = Instant::now() + limit;
         let mut log = self.lock();
         loop {
-            if let Some(line) = log.lines.iter().find(|line| line.contains(text)) {
-                return Some(line.clone());
+            if let Some(found) = look(&log) {
+                return Some(found);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if log.ended || left.is_zero() {

@@ -125,6 +125,20 @@ fn the_output_is_kept_and_waited_for() {
 }
 
 #[test]
+fn what_a_process_said_last_is_there_once_its_end_was_waited_for() {
+    if skipped() {
+        return;
+    }
+    let lab = Lab::up().unwrap();
+    for _ in 0..20 {
+        let mut process = lab.client().command("seq").args(["20000"]).capture().spawn().unwrap();
+        let status = process.wait_timeout(Duration::from_secs(10)).unwrap();
+        assert!(status.is_some_and(|status| status.success()));
+        assert!(process.log().ends_with("\n20000"));
+    }
+}
+
+#[test]
 fn one_that_does_not_end_when_asked_is_killed_with_its_children() {
     if skipped() {
         return;
