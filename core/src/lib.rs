@@ -23,6 +23,7 @@ pub mod clock;
 pub mod counters;
 pub mod driver;
 pub mod error;
+pub mod inspect;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod namespace;

@@ -38,6 +38,7 @@ use crate::driver::Driver;
 use crate::health::{Health, Notice};
 use crate::interfaces::{Interfaces, Meter};
 use crate::limits::{COMPARISON_PATIENCE, Limits, MAX_TURNED_AWAY};
+use crate::memory_limit::{self, Shortage};
 use crate::net::admission::{Census, Door};
 use crate::net::gather::Part;
 use crate::net::post::Post;
@@ -69,6 +70,8 @@ pub enum StartError {
     Cold(ColdError),
     /// The access log.
     AccessLog(AccessLogError),
+    /// The limit of memory.
+    Memory(Shortage),
     /// The interface's MTU is smaller than what is needed.
     Mtu(String, u16, u16),
     /// The system's random numbers, signals or threads.
@@ -94,6 +97,7 @@ impl fmt::Display for StartError {
             Self::Site(error) => error.fmt(f),
             Self::Cold(error) => error.fmt(f),
             Self::AccessLog(error) => error.fmt(f),
+            Self::Memory(shortage) => shortage.fmt(f),
             Self::Mtu(name, mtu, needed) => write!(
                 f,
                 "interface {name} has an MTU of {mtu} and needs {needed}; raise it with \
@@ -200,6 +204,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .iter()
         .map(|vlan| mtu(vlan, &interface).map(|mtu| (vlan, mtu)))
         .collect::<Result<_, _>>()?;
+    match Shortage::find(memory_limit::limit(), memory_limit::need(config)) {
+        Some(shortage) if shortage.is_fatal() => return Err(StartError::Memory(shortage)),
+        Some(shortage) => tracing::warn!("{shortage}"),
+        None => {}
+    }
     let steering = Steering::new(config.workers, u32::from_ne_bytes(random()?));
     let filter: Vec<Vlan> = config.vlans.iter().map(VlanConfig::filter).collect();
     privileges::raise();
@@ -445,7 +454,7 @@ impl Berth {
 /// The MTU to use in a VLAN: the interface's, or the smaller one that was asked for. The kernel lets a
 /// packet socket's frames have one 802.1Q tag beside the MTU, but no 802.1ad one
 /// (`packet_extra_vlan_len_allowed`): two tags are at the packet's expense.
-fn mtu(vlan: &VlanConfig, interface: &Interface) -> Result<u16, StartError> {
+pub(crate) fn mtu(vlan: &VlanConfig, interface: &Interface) -> Result<u16, StartError> {
     let tags = if vlan.id.inner().is_some() { TWO_TAGS } else { 0 };
     let mtu = vlan.mtu.unwrap_or(interface.mtu.min(MAX_MTU).saturating_sub(tags));
     let needed = if vlan.speaks_ipv6() { MIN_MTU_IPV6 } else { MIN_MTU };

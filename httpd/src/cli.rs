@@ -17,7 +17,8 @@ use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
 use crate::access_log::{AccessLogConfig, Format, Target};
 use crate::config::{
-    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MTU, parse_address, parse_size, parse_vlan,
+    Config, LogFormat, MAX_MTU, MAX_WORKERS, MIN_MEMORY_BUDGET, MIN_MTU, parse_address, parse_size,
+    parse_vlan,
 };
 use crate::driver::DriverChoice;
 use crate::limits::Limits;
@@ -41,6 +42,13 @@ const LEAST_MEMORY: usize = 256 << 10;
 pub enum Command {
     /// Be the appliance.
     Serve(Box<Config>),
+    /// Say what would keep the appliance from working.
+    Doctor {
+        /// What it would be started with.
+        config: Box<Config>,
+        /// Print an object instead of lines.
+        json: bool,
+    },
     /// A configuration file is fine.
     Check {
         /// The file.
@@ -84,6 +92,9 @@ enum Verb {
     /// Serve www-root on a VLAN of an interface
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Look for what would keep `tagwire serve` with the same options from working, and say what to do
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Box<DoctorArgs>),
     /// Say whether a configuration file is fine, and the line of a mistake
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -104,6 +115,13 @@ Examples:
   tagwire serve --interface eth1 --slaac --www-root /www
   tagwire serve --config /etc/tagwire.toml --port 8080
   HOST_INTERFACE=macvlan0 VLAN_ID=123 IP_ADDRESS=192.168.123.150/24 WWW_ROOT=/www tagwire serve";
+
+const DOCTOR_EXAMPLES: &str = "\
+Exit status: 0 if nothing failed, 1 if something did, 2 for bad usage.
+
+Examples:
+  tagwire doctor --interface macvlan0 --vlan 123 --address 192.168.123.150/24 --www-root /www
+  tagwire doctor --config /etc/tagwire.toml --json | jq '.checks[] | select(.verdict != \"fine\")'";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -246,6 +264,15 @@ impl VlanArgs {
 }
 
 #[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Print JSON instead of lines
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Args)]
 struct CheckArgs {
     /// Configuration file
     #[arg(value_parser = path)]
@@ -288,6 +315,11 @@ where
         Verb::Serve(serve) => {
             let config = serve.check(settings, given).map_err(CliError::Usage)?;
             Ok(Command::Serve(Box::new(config)))
+        }
+        Verb::Doctor(doctor) => {
+            let DoctorArgs { json, serve } = *doctor;
+            let config = Box::new(serve.check(settings, given).map_err(CliError::Usage)?);
+            Ok(Command::Doctor { config, json })
         }
         Verb::Check(CheckArgs { file }) => {
             let settings = merge::read(&file).map_err(CliError::Usage)?;
@@ -514,10 +546,8 @@ fn acd(text: &str) -> Result<Acd, String> {
 }
 
 fn memory_budget(text: &str) -> Result<usize, String> {
-    /// What a few dozen connections may queue.
-    const LEAST: usize = 16 << 20;
     let size = usize::try_from(parse_size(text.trim())?).unwrap_or(usize::MAX);
-    if size < LEAST {
+    if size < MIN_MEMORY_BUDGET {
         return Err(format!("{:?} is too little for connections; give 16m or more", text.trim()));
     }
     Ok(size)

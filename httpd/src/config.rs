@@ -22,6 +22,8 @@ pub const MIN_MTU: u16 = 576;
 pub const MIN_MTU_IPV6: u16 = 1280;
 /// The largest, of jumbo frames.
 pub const MAX_MTU: u16 = 9000;
+/// The smallest memory budget: what a few dozen connections may queue.
+pub const MIN_MEMORY_BUDGET: usize = 16 << 20;
 /// Worker threads at the most: more than any card has queues that we know.
 pub const MAX_WORKERS: usize = 64;
 

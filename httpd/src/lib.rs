@@ -16,7 +16,7 @@
 //! Around it: [`appliance`] starts and ends all of it, with [`privileges`] and a [`sandbox`], [`net`] joins packet loop, TCP and tasks; [`cli`], [`config`]
 //! and [`vlan`] for `tagwire serve`, [`control`] for `tagwire status` ([`status`]) and `tagwire reload` ([`reload`]).
 //! [`health`] is what
-//! probes and supervisors are told, [`admin`] how the admin endpoint says it.
+//! probes and supervisors are told, [`admin`] how the admin endpoint says it; [`doctor`] looks before anything runs.
 #![forbid(unsafe_code)]
 
 pub mod accept;
@@ -36,6 +36,7 @@ pub mod content;
 pub mod control;
 pub mod cors;
 pub mod date;
+pub mod doctor;
 pub mod document;
 pub mod driver;
 pub mod encoding;
@@ -44,6 +45,7 @@ pub mod health;
 pub mod interfaces;
 pub mod limits;
 pub mod listing;
+pub mod memory_limit;
 pub mod mime;
 pub mod net;
 pub mod privileges;

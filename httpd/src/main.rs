@@ -11,6 +11,7 @@ use tagwire::appliance;
 use tagwire::cli::{self, CliError, Command};
 use tagwire::config::{Config, LogFormat};
 use tagwire::control;
+use tagwire::doctor;
 use tagwire::status;
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +26,11 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(FAILED, &error),
             }
+        }
+        Ok(Command::Doctor { config, json }) => {
+            let (text, fine) = doctor::examine(&config, json);
+            let printed = print(&text);
+            if fine { printed } else { ExitCode::from(FAILED) }
         }
         Ok(Command::Check { file, found: (options, vlans, sites) }) => {
             let vlans = if vlans > 0 { format!("{vlans} VLANs, ") } else { String::new() };

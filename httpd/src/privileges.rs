@@ -12,9 +12,9 @@ use rustix::fs::{StatVfsMountFlags, getxattr, statvfs};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
-    clear_ambient_capability_set, no_new_privs, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
+    capability_is_in_bounding_set, clear_ambient_capability_set, no_new_privs,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 use tagwire_core::namespace::owns_network;
 
@@ -34,6 +34,41 @@ pub fn raise() {
         let effective = sets.effective | NEEDED;
         // What is permitted may be made effective; were it refused, then the socket says so next.
         let _ = set_capabilities(None, CapabilitySets { effective, ..sets });
+    }
+}
+
+/// Where `CAP_NET_RAW` comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The user is root.
+    Root,
+    /// The ambient set, as podman and systemd fill it.
+    Ambient,
+    /// The program's file.
+    File,
+    /// Who started the program left it to it, by inheritable capabilities say.
+    Starter,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Root => "since the user is root",
+            Self::Ambient => "from the ambient set",
+            Self::File => "from the program's file",
+            Self::Starter => "from whoever started the program",
+        })
+    }
+}
+
+/// Where the capability comes from, which is there and [raised](raise).
+pub fn source() -> Source {
+    let ambient = capability_is_in_ambient_set(NEEDED).unwrap_or(false);
+    match (geteuid().is_root(), ambient, file_gives()) {
+        (true, ..) => Source::Root,
+        (_, true, _) => Source::Ambient,
+        (.., true) => Source::File,
+        _ => Source::Starter,
     }
 }
 

@@ -28,7 +28,7 @@ fn io_error(what: &'static str) -> impl Fn(io::Error) -> OpenError {
     move |error| OpenError::Io { what, error }
 }
 
-fn open() -> Result<OwnedFd, OpenError> {
+pub(crate) fn open() -> Result<OwnedFd, OpenError> {
     // Protocol 0: nothing is received before bind, so no frame gets past the filter.
     sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => OpenError::Capability,

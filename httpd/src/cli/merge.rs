@@ -176,7 +176,9 @@ fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
 pub(super) fn merge(arguments: Vec<OsString>) -> Result<(Vec<OsString>, Settings), CliError> {
     // What is wrong with them is said afterwards.
     let seen = Cli::command().ignore_errors(true).try_get_matches_from(&arguments);
-    let seen = seen.ok().and_then(|matches| matches.subcommand_matches("serve").cloned());
+    let seen = seen.ok().and_then(|matches| {
+        ["serve", "doctor"].iter().find_map(|it| matches.subcommand_matches(it).cloned())
+    });
     let path = seen.as_ref().and_then(|seen| seen.get_one::<PathBuf>("config").cloned());
     let (Some(seen), Some(path)) = (seen, path) else {
         return Ok((arguments, Settings::default()));

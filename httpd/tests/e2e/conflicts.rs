@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use tagwire_lab::Lab;
+use tagwire_lab::{Lab, Signal};
 
 use crate::bed::{ADDRESS, ADDRESS_V6, Bed, wait_until};
 use crate::packet::checksum;
@@ -132,5 +132,43 @@ fn strict_probes_for_ipv6_addresses_before_any_worker_serves_them() {
         let page = bed.client(&["curl", "-gsS", "-m", "5", "http://[fd00:123::150]/"]);
         assert!(page.status.success());
     }
+    bed.finish();
+}
+
+/// Of an address that another has there is no end: it is not ready, says why, and waits.
+#[test]
+fn a_conflict_at_a_strict_start_is_loud_and_not_ready() {
+    let Some(bed) = Bed::down(Lab::builder().pods(2).ipv6()) else { return };
+    bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
+    // A kernel that defends both (RFC 5227 2.1.1, RFC 4862 5.4.3).
+    bed.lab().pod(1).kernel_stack_in(bed.lab().vlan(), None, ADDRESS, ADDRESS_V6).unwrap();
+    let command = bed.command(&["serve", "--interface", "macvlan0", "--vlan", "123"]);
+    let command = command.args(["--address", "192.168.123.150/24,fd00:123::150/64"]);
+    let command = command.args(["--acd", "strict", "--admin", "127.0.0.1:9090", "--www-root"]);
+    let command = command.arg(bed.www()).arg("--control").arg(bed.control());
+    let mut appliance = command.capture().spawn().unwrap();
+    let conflicts = |log: String| log.matches("ADDRESS CONFLICT").count();
+    wait_until("both are another's", Duration::from_secs(20), || conflicts(appliance.log()) == 2);
+
+    let status = bed.status();
+    assert_eq!(status["ready"], false, "{status}");
+    let states = status["address_states"].as_array().unwrap();
+    for address in ["192.168.123.150", "fd00:123::150"] {
+        let state = states.iter().find(|state| state["address"] == address);
+        assert_eq!(state.map(|state| &state["state"]), Some(&"conflicted".into()), "{status}");
+    }
+    let probe = |page: &str| {
+        let url = format!("http://127.0.0.1:9090{page}");
+        let curl = bed.lab().pod(0).command("curl").args(["-sS", "-w", "%{http_code}", &url]);
+        curl.stdout_string().unwrap()
+    };
+    let ready = probe("/readyz");
+    assert!(ready.ends_with("503") && ready.contains("another station has"), "{ready}");
+    assert!(probe("/livez").ends_with("200"), "a restart would not help");
+    let log = appliance.log();
+    assert!(log.contains("another --address") && !log.contains(" ready "), "{log}");
+    appliance.signal(Signal::TERM).unwrap();
+    let status = appliance.wait_timeout(Duration::from_secs(13)).unwrap();
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", appliance.log());
     bed.finish();
 }

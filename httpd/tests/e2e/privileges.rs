@@ -133,7 +133,7 @@ fn root_without_capabilities_goes_by_the_modes_of_files() {
 }
 
 /// The program with `cap_net_raw+p` on its file.
-fn capable(bed: &Bed) -> PathBuf {
+pub(crate) fn capable(bed: &Bed) -> PathBuf {
     let program = bed.program().with_file_name("tagwire-capable");
     fs::copy(bed.program(), &program).unwrap();
     let set = std::process::Command::new("setcap").arg("cap_net_raw+p").arg(&program).status();
