@@ -297,6 +297,10 @@ fn content_length(value: &[u8]) -> Option<u64> {
 
 /// Host and port (RFC 3986 3.2.2, 3.2.3); each may be empty.
 pub(crate) fn is_host(value: &[u8]) -> bool {
+    // Most are nothing else. Each request is asked.
+    if value.iter().all(|&octet| is_unescaped(octet)) {
+        return true;
+    }
     let colon = || value.iter().position(|&octet| octet == b':').unwrap_or(value.len());
     let literal = value.first() == Some(&b'[');
     let bracket = || value.iter().position(|&octet| octet == b']').map_or(value.len(), |at| at + 1);
@@ -326,7 +330,22 @@ fn is_name(mut name: &[u8]) -> bool {
 
 /// Unreserved, or a sub-delimiter (RFC 3986 2.2, 2.3).
 fn is_unescaped(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&octet)
+    /// Looked up, as to compare with each costs a request some hundreds of instructions.
+    const UNESCAPED: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut octet = 0;
+        while octet < 128 {
+            table[octet] = (octet as u8).is_ascii_alphanumeric();
+            octet += 1;
+        }
+        let mut marks: &[u8] = b"-._~!$&'()*+,;=";
+        while let [mark, rest @ ..] = marks {
+            table[*mark as usize] = true;
+            marks = rest;
+        }
+        table
+    };
+    UNESCAPED[usize::from(octet)]
 }
 
 /// Any octets: no panic; a head that is accepted lies within its limits, and is not accepted

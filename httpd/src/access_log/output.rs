@@ -113,7 +113,7 @@ impl Output {
         }
         let (done, rest) = text.split_at(done);
         self.torn |= done.last().is_some_and(|last| *last != b'\n');
-        let lines = |text: &[u8]| text.iter().filter(|&&octet| octet == b'\n').count() as u64;
+        let lines = |text: &[u8]| memchr::memchr_iter(b'\n', text).count() as u64;
         Written { lines: lines(done), failed: lines(rest), error }
     }
 
