@@ -38,9 +38,29 @@ request = function()
 end
 ";
 
+/// Asks for one of [`PARTS`] of a file after the other, in such an order.
+const PARTS_SCRIPT: &str = r"
+local at = 0
+init = function(arguments) at = tonumber(arguments[1]) end
+request = function()
+  at = at + 1
+  local from = at * STEP % PARTS * OCTETS
+  return string.format(
+    'GET /HUGE HTTP/1.1\r\nHost: bench\r\nRange: bytes=%.0f-%.0f\r\n\r\n', from, from + OCTETS - 1)
+end
+";
+
 /// How many files [`Ask::Many`] asks for.
 pub const MANY: u64 = 200_000;
-/// It has no divisor in common with [`MANY`]: each file has its turn.
+/// Parts of [`HUGE`] that [`Ask::Parts`] asks for.
+pub const PARTS: u64 = 20_480;
+/// Octets of each of them.
+const PART: u64 = 512 << 10;
+/// Name of a file that is all holes.
+pub const HUGE: &str = "huge";
+/// Its octets: 10 GiB.
+pub const HUGE_OCTETS: u64 = PARTS * PART;
+/// It has no divisor in common with [`MANY`] or [`PARTS`]: each of them has its turn.
 const STEP: u64 = 7919;
 
 /// The path of one of many.
@@ -57,6 +77,8 @@ pub enum Ask {
     Gzip(&'static str),
     /// One of [`MANY`] after the other.
     Many,
+    /// One of [`PARTS`] of a file after the other.
+    Parts,
 }
 
 /// What wrk counted in one run.
@@ -99,7 +121,8 @@ pub struct Wrk<'a> {
     lab: &'a Lab,
     script: PathBuf,
     many_script: PathBuf,
-    /// How many of many were asked for.
+    parts_script: PathBuf,
+    /// How many of many, or of many parts, were asked for.
     asked: Cell<u64>,
 }
 
@@ -115,7 +138,14 @@ impl<'a> Wrk<'a> {
         let many =
             MANY_SCRIPT.replace("STEP", &STEP.to_string()).replace("MANY", &MANY.to_string());
         fs::write(&many_script, format!("{many}{SCRIPT}"))?;
-        Ok(Self { lab, script, many_script, asked: Cell::new(0) })
+        let parts_script = lab.scratch().join("wrk-parts.lua");
+        let parts = PARTS_SCRIPT
+            .replace("STEP", &STEP.to_string())
+            .replace("PARTS", &PARTS.to_string())
+            .replace("OCTETS", &PART.to_string())
+            .replace("HUGE", HUGE);
+        fs::write(&parts_script, format!("{parts}{SCRIPT}"))?;
+        Ok(Self { lab, script, many_script, parts_script, asked: Cell::new(0) })
     }
 
     /// Runs it to its end.
@@ -137,9 +167,10 @@ impl<'a> Wrk<'a> {
                 (url(path), &self.script, &["-H", "Accept-Encoding: gzip"][..], &[][..])
             }
             Ask::Many => (url("/"), &self.many_script, &[][..], &["--", &*asked][..]),
+            Ask::Parts => (url("/"), &self.parts_script, &[][..], &["--", &*asked][..]),
         };
         let result = self.run_script(script, &url, connections, time, before, behind)?;
-        if ask == Ask::Many {
+        if matches!(ask, Ask::Many | Ask::Parts) {
             self.asked.set(self.asked.get() + result.requests);
         }
         if result.bytes == 0 || result.errors > 0 {
@@ -208,9 +239,11 @@ mod tests {
 
     #[test]
     fn each_of_many_has_its_turn() {
-        let mut asked = vec![false; MANY as usize];
-        (1..=MANY).for_each(|at| asked[(at * STEP % MANY) as usize] = true);
-        assert!(asked.iter().all(|&asked| asked));
+        for count in [MANY, PARTS] {
+            let mut asked = vec![false; count as usize];
+            (1..=count).for_each(|at| asked[(at * STEP % count) as usize] = true);
+            assert!(asked.iter().all(|&asked| asked));
+        }
         assert_eq!(many_path(MANY - 1), "many/199/999");
     }
 }

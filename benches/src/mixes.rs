@@ -1,5 +1,5 @@
-//! Mixes: sizes by connections, more files than are usually looked at, encoded ones, and a load
-//! that leaves room. Each against nginx with the same features on.
+//! Mixes: sizes by connections, more files than are usually looked at, encoded ones, a load
+//! that leaves room, and a file that no cache holds. Each against nginx with the same features on.
 //!
 //! What is wanted is nginx's requests per server-CPU second times [`SMALL_LEAST`] for answers of
 //! up to 10 KiB and times [`LARGE_LEAST`] from 100 KiB on; and under half of the load that nginx can
@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::contender::Contender;
-use crate::load::{Ask, MANY, many_path};
+use crate::load::{Ask, HUGE, HUGE_OCTETS, MANY, many_path};
 use crate::rounds::Case;
 
 /// See the module.
@@ -24,7 +24,7 @@ pub const P99_MOST: f64 = 0.8;
 /// The name of all of them for `--only`.
 pub const ALL: &str = "mixes";
 /// Their own names.
-pub const NAMES: [&str; 5] = ["sizes", "many", "cold", "gzip", "half"];
+pub const NAMES: [&str; 6] = ["sizes", "many", "cold", "gzip", "half", "huge"];
 
 /// The rounds of a mix, and the seconds of each, at the most: they are many.
 pub const ROUNDS: usize = 3;
@@ -32,6 +32,8 @@ pub const ROUNDS: usize = 3;
 pub const SECONDS: u64 = 2;
 
 const BOTH: &[Contender] = &[Contender::Tagwire, Contender::Nginx];
+/// Where [`HUGE`] is.
+const HUGE_PATH: &str = "/huge";
 /// Octets of each of the many.
 const MANY_OCTETS: usize = 1 << 10;
 
@@ -69,6 +71,10 @@ pub fn cases(wanted: impl Fn(&str) -> bool) -> Vec<Case> {
         all.push(Case { least: Some(least), ..case });
     }
     all.push(Case::new("half", "1 KiB, 32 connections, half load", Ask::File("/1k"), 32, BOTH));
+    let title = "10 GiB file, 1 connection";
+    all.push(Case::new("huge", title, Ask::File(HUGE_PATH), 1, BOTH));
+    let title = "512 KiB parts of a 10 GiB file, 1,000 connections";
+    all.push(Case::new("huge", title, Ask::Parts, 1000, BOTH));
     all.into_iter().filter(|case| wanted(case.name)).collect()
 }
 
@@ -100,6 +106,10 @@ pub fn put_files(www: &Path, cases: &[Case]) -> io::Result<()> {
             put(&format!("{name}.gz"), sibling)?;
         }
     }
+    if asks(|ask| *ask == Ask::Parts) {
+        put(HUGE, 0)?;
+        fs::File::options().write(true).open(www.join(HUGE))?.set_len(HUGE_OCTETS)?;
+    }
     Ok(())
 }
 
@@ -112,10 +122,12 @@ mod tests {
         for name in NAMES {
             let cases = cases(|it| it == name);
             assert!(!cases.is_empty(), "{name}");
-            let wanted = |case: &Case| case.least.is_some() || name == "half";
+            // How fast the disk's octets come is measured, and depends on the disk.
+            let wanted = |case: &Case| case.least.is_some() || matches!(name, "half" | "huge");
             assert!(cases.iter().all(wanted), "{name}");
         }
-        assert_eq!(cases(|_| true).len(), 17);
+        assert_eq!(cases(|_| true).len(), 19);
+        assert_eq!(HUGE_PATH, format!("/{HUGE}"));
     }
 
     #[test]

@@ -237,7 +237,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let wakers: Vec<Waker> = ports.iter().map(Port::waker).collect();
     let (senders, inboxes): (Vec<_>, Vec<_>) = ports.iter().map(|_| mpsc::channel()).unzip();
     let crew = Crew { workers: senders.into_iter().zip(wakers.iter().cloned()).collect() };
-    let cache = Arc::new(Cache::new(config.cache_size));
+    let cache = Cache::new(config.cache_size).with_download_memory(config.download_memory);
+    let cache = Arc::new(cache);
     let census = Arc::new(Census::default());
     let sites = Arc::new(Sites::open(&config.sites, None).map_err(StartError::Site)?);
     let access_log = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;

@@ -3,28 +3,32 @@
 //!
 //! Workers read, the cold side writes. Files of at most one [`CHUNK`] are one entry with their
 //! body; larger ones are an entry without body, and chunks under the file's identity, so that a
-//! changed file has other chunks and never mixes with its former self.
+//! changed file has other chunks and never mixes with its former self. What clients hold of these
+//! beside the cache has a bound of its own ([`Buffers`]).
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use quick_cache::sync::Cache as QuickCache;
 use quick_cache::{Equivalent, OptionsBuilder, Weighter};
 
 use crate::limits::{
-    CHUNK, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER, WHOLE_SECONDS_SETTLED_AFTER,
+    CHUNK, DOWNLOAD_MEMORY, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER,
+    WHOLE_SECONDS_SETTLED_AFTER,
 };
 use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::SiteId;
 
+mod buffers;
 mod freshness;
 mod representation;
 mod trail;
 
+pub use buffers::DownloadStats;
+pub(crate) use buffers::{Buffers, Charge, Chunk, Place};
 pub(crate) use freshness::{Age, Freshness, Millis};
 pub(crate) use representation::{Encodings, Progress};
 pub use representation::{File, Source, Variants};
@@ -78,6 +82,29 @@ impl FileId {
     }
 }
 
+/// Octets of a large file that are read at once: a chunk, or fewer of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    /// At most a [`CHUNK`].
+    pub(crate) len: u32,
+}
+
+impl Span {
+    /// A chunk of a file of `file_len` octets.
+    pub(crate) fn chunk(file_len: u64, index: u32) -> Self {
+        let start = u64::from(index) * CHUNK as u64;
+        // At most a chunk, so it fits.
+        Self { start, len: file_len.saturating_sub(start).min(CHUNK as u64) as u32 }
+    }
+
+    /// Which chunk of a file of `file_len` octets it is, if it is one.
+    pub(crate) fn index(self, file_len: u64) -> Option<u32> {
+        let index = u32::try_from(self.start / CHUNK as u64).ok()?;
+        (self == Self::chunk(file_len, index)).then_some(index)
+    }
+}
+
 /// What the cache keeps its content under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -85,8 +112,8 @@ pub(crate) enum Key {
     Path(SiteId, Box<[u8]>),
     /// A chunk of a large file.
     Chunk(FileId, u32),
-    /// Less than a chunk, from this octet on: on its way to who asked for it, and never kept.
-    Part(FileId, u64, u32),
+    /// Octets of it that are no chunk: they are read, and not kept.
+    Part(FileId, Span),
 }
 
 /// [`Key`] without owning the path: a lookup allocates nothing.
@@ -94,7 +121,7 @@ pub(crate) enum Key {
 enum KeyRef<'a> {
     Path(SiteId, &'a [u8]),
     Chunk(FileId, u32),
-    Part(FileId, u64, u32),
+    Part(FileId, Span),
 }
 
 impl Key {
@@ -102,7 +129,7 @@ impl Key {
         match self {
             Self::Path(site, path) => KeyRef::Path(*site, path),
             &Self::Chunk(id, index) => KeyRef::Chunk(id, index),
-            &Self::Part(id, at, len) => KeyRef::Part(id, at, len),
+            &Self::Part(id, span) => KeyRef::Part(id, span),
         }
     }
 }
@@ -119,6 +146,7 @@ impl Equivalent<Key> for KeyRef<'_> {
         match (self, key) {
             (Self::Path(site, a), Key::Path(other, b)) => site == other && **a == **b,
             (Self::Chunk(id, index), Key::Chunk(other, at)) => index == at && id == other,
+            (Self::Part(id, span), Key::Part(other, at)) => span == at && id == other,
             _ => false,
         }
     }
@@ -128,7 +156,7 @@ impl Equivalent<Key> for KeyRef<'_> {
 #[derive(Debug, Clone)]
 pub(crate) enum Cached {
     Entry(Arc<Entry>),
-    Chunk(Bytes),
+    Chunk(Arc<Chunk>),
 }
 
 /// The answer to a path.
@@ -186,7 +214,7 @@ impl Weighter<Key, Cached> for ByOctets {
         };
         let value = match value {
             Cached::Entry(entry) => entry.weight() as u64,
-            Cached::Chunk(octets) => octets.len() as u64,
+            Cached::Chunk(chunk) => (size_of::<Chunk>() + chunk.octets().len()) as u64,
         };
         SLOT_OVERHEAD + key + value
     }
@@ -199,6 +227,8 @@ pub struct Cache {
     /// Refusals live apart: a scan for random names evicts other refusals only.
     refusals: QuickCache<Key, Arc<Entry>>,
     capacity: u64,
+    /// What downloads hold of large files.
+    buffers: Buffers,
     epoch: Instant,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -221,7 +251,7 @@ pub struct CacheStats {
     pub hits: u64,
     /// Lookups that were not.
     pub misses: u64,
-    /// Files, chunks and parts of them read from disk.
+    /// Files, and parts of large ones, read from disk.
     pub loads: u64,
     /// Octets of these.
     pub octets_read: u64,
@@ -254,6 +284,7 @@ impl Cache {
             ),
             refusals: QuickCache::new(MAX_REFUSALS),
             capacity,
+            buffers: Buffers::new(DOWNLOAD_MEMORY),
             epoch: Instant::now(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
@@ -262,6 +293,12 @@ impl Cache {
             compressions: AtomicU64::new(0),
             compressions_put_off: AtomicU64::new(0),
         }
+    }
+
+    /// What is sent of large files may hold so many octets beside it.
+    #[must_use]
+    pub fn with_download_memory(self, octets: usize) -> Self {
+        Self { buffers: Buffers::new(octets), ..self }
     }
 
     /// The entries' time at `now`; never 0, at which nothing has happened yet.
@@ -280,16 +317,16 @@ impl Cache {
     }
 
     /// A chunk, if it is there.
-    pub(crate) fn chunk(&self, id: FileId, index: u32) -> Option<Bytes> {
+    pub(crate) fn chunk(&self, id: FileId, index: u32) -> Option<Arc<Chunk>> {
         match self.content.get(&KeyRef::Chunk(id, index)) {
-            Some(Cached::Chunk(octets)) => Some(octets),
+            Some(Cached::Chunk(chunk)) => Some(chunk),
             _ => None,
         }
     }
 
-    /// Whether a chunk is there, without counting as its use.
-    pub(crate) fn has_chunk(&self, id: FileId, index: u32) -> bool {
-        self.content.contains_key(&KeyRef::Chunk(id, index))
+    /// What downloads hold of large files.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Whether what takes so many octets lives long enough here that it pays to work on it.
@@ -297,8 +334,8 @@ impl Cache {
         octets <= self.capacity / 16
     }
 
-    /// Whether chunks loaded ahead would live until they are asked for.
-    pub(crate) fn reads_ahead(&self) -> bool {
+    /// Whether a chunk lives long enough here to be asked for again.
+    pub(crate) fn keeps_chunks(&self) -> bool {
         self.is_worth(CHUNK as u64)
     }
 
@@ -316,8 +353,8 @@ impl Cache {
     }
 
     /// Takes a chunk.
-    pub(crate) fn put_chunk(&self, id: FileId, index: u32, octets: Bytes) {
-        self.content.insert(Key::Chunk(id, index), Cached::Chunk(octets));
+    pub(crate) fn put_chunk(&self, id: FileId, index: u32, chunk: Arc<Chunk>) {
+        self.content.insert(Key::Chunk(id, index), Cached::Chunk(chunk));
     }
 
     /// Keeps the answers of those sites only.
@@ -337,7 +374,7 @@ impl Cache {
         self.misses.fetch_add(misses, Ordering::Relaxed);
     }
 
-    /// Counts one read of a file or chunk.
+    /// Counts one read of a file, or of a part of one.
     pub(crate) fn count_load(&self) {
         self.loads.fetch_add(1, Ordering::Relaxed);
     }
@@ -355,6 +392,11 @@ impl Cache {
     /// Counts one file that will be compressed another time.
     pub(crate) fn count_compression_put_off(&self) {
         self.compressions_put_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same of downloads.
+    pub fn download_stats(&self) -> DownloadStats {
+        self.buffers.stats()
     }
 
     /// The figures of the moment.
@@ -375,6 +417,8 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::site::Site;
 
@@ -409,7 +453,7 @@ mod tests {
     fn it_stays_within_its_octets() {
         let cache = Cache::new(10 * CHUNK as u64);
         for index in 0..100 {
-            cache.put_chunk(id(7, 100 << 20), index, Bytes::from(vec![0; CHUNK]));
+            cache.put_chunk(id(7, 100 << 20), index, Chunk::new(vec![0; CHUNK]));
             cache.put_entry(SITE, format!("f{index}").as_bytes(), &file(b"f", 1000));
             assert!(cache.stats().bytes <= 10 * CHUNK as u64);
         }
@@ -500,7 +544,7 @@ mod tests {
     fn a_cache_of_nothing_keeps_nothing() {
         let cache = Cache::new(0);
         cache.put_entry(SITE, b"a", &file(b"a", 1));
-        cache.put_chunk(id(1, 2 << 20), 0, Bytes::from_static(b"x"));
+        cache.put_chunk(id(1, 2 << 20), 0, Chunk::new(b"x".to_vec()));
         assert!(cache.entry(SITE, b"a").is_none());
         assert!(cache.chunk(id(1, 2 << 20), 0).is_none());
         assert_eq!(cache.stats().bytes, 0);
@@ -549,7 +593,7 @@ mod tests {
     fn paths_and_chunks_are_told_apart() {
         let cache = Cache::new(1 << 26);
         cache.put_entry(SITE, b"a", &file(b"a", 1));
-        cache.put_chunk(id(1, 2 << 20), 1, Bytes::from_static(b"x"));
+        cache.put_chunk(id(1, 2 << 20), 1, Chunk::new(b"x".to_vec()));
         assert!(cache.entry(SITE, b"a").is_some());
         assert!(cache.entry(SITE, b"b").is_none());
         assert!(cache.chunk(id(1, 2 << 20), 1).is_some());

@@ -21,7 +21,7 @@ use crate::config::{
     parse_vlan,
 };
 use crate::driver::DriverChoice;
-use crate::limits::Limits;
+use crate::limits::{LEAST_DOWNLOAD_MEMORY, Limits};
 use crate::sandbox::SandboxMode;
 use crate::site::SiteSettings;
 use crate::vlan::{VlanConfig, ids};
@@ -160,6 +160,10 @@ struct ServeArgs {
     /// What the content cache may hold: octets, or with k, m, g
     #[arg(long, env = "CACHE_SIZE", value_parser = |text: &str| parse_size(text.trim()), default_value = "512m")]
     cache_size: u64,
+    /// What answers from files of more than 1 MiB may hold beside the cache, 4m or more; the less is
+    /// left of it, the less each takes
+    #[arg(long, env = "DOWNLOAD_MEMORY", value_name = "SIZE", value_parser = download_memory, default_value = "64m")]
+    download_memory: usize,
     #[command(flatten)]
     usual: UsualArgs,
     /// Changes on disk: auto to be told of them by inotify where it works; off to compare only
@@ -381,6 +385,7 @@ impl ServeArgs {
             sites,
             limits: self.limits,
             cache_size: self.cache_size,
+            download_memory: self.download_memory,
             watch: self.watch,
             workers: self.workers,
             driver: self.driver,
@@ -549,6 +554,14 @@ fn memory_budget(text: &str) -> Result<usize, String> {
     let size = usize::try_from(parse_size(text.trim())?).unwrap_or(usize::MAX);
     if size < MIN_MEMORY_BUDGET {
         return Err(format!("{:?} is too little for connections; give 16m or more", text.trim()));
+    }
+    Ok(size)
+}
+
+fn download_memory(text: &str) -> Result<usize, String> {
+    let size = usize::try_from(parse_size(text.trim())?).unwrap_or(usize::MAX);
+    if size < LEAST_DOWNLOAD_MEMORY {
+        return Err(format!("{:?} is too little for downloads; give 4m or more", text.trim()));
     }
     Ok(size)
 }

@@ -42,6 +42,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the content cache may hold, in octets.
     pub cache_size: u64,
+    /// What downloads may hold of large files beside it, in octets.
+    pub download_memory: usize,
     /// Have inotify tell what changes on disk.
     pub watch: bool,
     /// Worker threads, 1 to [`MAX_WORKERS`].

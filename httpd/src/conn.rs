@@ -7,9 +7,11 @@
 //!    again then, so that nothing parsed is kept across an await.
 //! 4. Choose the representation, evaluate conditions and ranges, and write the head ([`reply_to`]).
 //! 5. Who holds a body back is told to send it, and it is thrown away first ([`Wait::Body`]).
-//! 6. Queue head and body; what is large part by part, as the queue drains ([`answer`], [`stream`]).
-//! 7. Throw a request's body away, and go on while both sides keep the connection.
-//! 8. At the end, see the last answer through to the peer, as long as it takes as
+//! 6. Of a large file, have the first octets before the head says that they come: a file that was
+//!    replaced in this moment is answered as it is now ([`Wait::First`]).
+//! 7. Queue head and body; what is large piece by piece, as the queue drains ([`answer`], [`stream`]).
+//! 8. Throw a request's body away, and go on while both sides keep the connection.
+//! 9. At the end, see the last answer through to the peer, as long as it takes as
 //!    much of it as it must ([`serve`]).
 //!
 //! A connection that rests holds no buffer, and its future has room for a rest and no more: what is
@@ -26,8 +28,9 @@ use tagwire_core::counters::add;
 use crate::access_log::{Log, Unfinished};
 use crate::builtin::BuiltIn;
 use crate::cache::{Answer, Entry};
-use crate::content::{Content, Lookup};
-use crate::limits::{Limits, PIPELINE_QUEUE};
+use crate::cold::LoadError;
+use crate::content::{Content, Download, Lookup};
+use crate::limits::{FIRST_ATTEMPTS, Limits, PIPELINE_QUEUE};
 use crate::request::{self, Head, Method};
 use crate::respond::{self, Common, Persistence, Status};
 use crate::shares::{Client, Share};
@@ -38,11 +41,13 @@ use crate::transport::{Transport, TransportError};
 mod builtin;
 mod discard;
 mod fuzz;
+mod large;
 mod noting;
 mod reply;
 
 use discard::{linger, throw_away};
 pub use fuzz::fuzz_connection;
+use large::{make_room, stream};
 use noting::Noted;
 use reply::{reply_to, slice};
 
@@ -130,6 +135,20 @@ enum Wait {
     Body(Box<Reply>),
     /// So many octets of input: a head with its body.
     Input(usize),
+    /// The first octets of a large file that is this page.
+    First(Box<Download>, Arc<Entry>, Page),
+}
+
+/// What a wait has brought.
+enum Found {
+    /// There was none.
+    Nothing,
+    /// What a load has found.
+    Entry(Arc<Entry>, Page),
+    /// The first octets of that.
+    First(Box<Download>, Arc<Entry>, Page),
+    /// What is known of the path is not true any more.
+    Change,
 }
 
 /// What the cache has not.
@@ -180,6 +199,8 @@ enum Plan {
     Load(Box<Miss>),
     /// Plan again once the input has so many octets; whether the client is to be told to send them.
     Read(usize, bool),
+    /// Have the first octets of a large file that is this page, then plan again.
+    First(Box<Download>, Arc<Entry>, Page),
     /// Answer.
     Reply(Reply),
 }
@@ -210,6 +231,8 @@ enum Body {
 struct Parts {
     site: Arc<Site>,
     entry: Arc<Entry>,
+    /// What comes from the disk, with the first octets at hand.
+    download: Option<Box<Download>>,
     list: Vec<(Bytes, Range<u64>)>,
     /// What is sent behind the last one.
     end: Bytes,
@@ -311,7 +334,7 @@ async fn next_answer<T: Transport>(session: &mut Session<T>) -> Result<Sent, End
             || session.input.len() > session.content.limits().max_head
             || !request::may_begin(&session.input)
         {
-            match answer(session, None, None) {
+            match answer(session, Found::Nothing, None) {
                 Step::More => {}
                 Step::Sent(sent) => return Ok(sent),
                 Step::End(end) => return Err(end),
@@ -365,14 +388,15 @@ async fn wait_and_answer<T: Transport>(
     mut wait: Wait,
 ) -> Result<Sent, End> {
     let started = session.content.log().map(Log::turn);
+    let mut attempts = 0;
     loop {
-        let known = match wait {
+        let found = match wait {
             Wait::Load(miss) => {
-                Some((session.content.load(&miss.site, &miss.path).await, miss.page))
+                Found::Entry(session.content.load(&miss.site, &miss.path).await, miss.page)
             }
             Wait::Input(octets) => {
                 builtin::gather(session, octets).await?;
-                None
+                Found::Nothing
             }
             Wait::Body(mut reply) => {
                 // So that what follows is a request for sure.
@@ -383,8 +407,11 @@ async fn wait_and_answer<T: Transport>(
                 reply.discard = request::Body::Length(0);
                 return send(session, *reply);
             }
+            Wait::First(download, entry, page) => {
+                first(session, download, entry, page, &mut attempts).await?
+            }
         };
-        match answer(session, known, started) {
+        match answer(session, found, started) {
             Step::Sent(sent) => return Ok(sent),
             Step::End(end) => return Err(end),
             // Each page leads to a later kind only, see `find`; a body is read once.
@@ -395,17 +422,45 @@ async fn wait_and_answer<T: Transport>(
     }
 }
 
+/// Has the first octets of a large file, which may take as long as others take theirs.
+async fn first<T: Transport>(
+    session: &mut Session<T>,
+    mut download: Box<Download>,
+    entry: Arc<Entry>,
+    page: Page,
+    attempts: &mut usize,
+) -> Result<Found, End> {
+    shrink(&mut session.input);
+    let client = Client::of(&session.transport);
+    let Some(_kept) = session.content.keep_pipelined(client, session.input.len()) else {
+        add(&session.content.tally.pipelines_full, 1);
+        return Err(end_with(session, Status::Unavailable));
+    };
+    let refused = |content: &Content, status| Found::Entry(content.refusal(status), page);
+    make_room(session, &mut download).await?;
+    Ok(match download.prime().await {
+        Ok(()) => Found::First(download, entry, page),
+        Err(LoadError::Changed) if *attempts < FIRST_ATTEMPTS => {
+            *attempts += 1;
+            Found::Change
+        }
+        Err(LoadError::Unreadable) => refused(&session.content, Status::Internal),
+        Err(LoadError::Changed | LoadError::Overloaded) => {
+            refused(&session.content, Status::Unavailable)
+        }
+    })
+}
+
 /// Plans and carries out what needs no waiting, so that neither plan nor answer is kept in the
 /// connection's future. A head that has waited for something was there at `started`.
-fn answer<T: Transport>(
-    session: &mut Session<T>,
-    known: Option<(Arc<Entry>, Page)>,
-    started: Option<Nanos>,
-) -> Step {
+fn answer<T: Transport>(session: &mut Session<T>, found: Found, started: Option<Nanos>) -> Step {
     let limits = session.content.limits();
-    let reply = match plan(session, &limits, known, started) {
+    let reply = match plan(session, &limits, found, started) {
         Plan::More => return Step::More,
         Plan::Load(miss) => return Step::Wait(Wait::Load(miss)),
+        Plan::First(download, entry, page) => {
+            return Step::Wait(Wait::First(download, entry, page));
+        }
         Plan::Read(octets, tell) => {
             return match tell.then(|| session.transport.send(respond::CONTINUE)) {
                 Some(Err(_)) => Step::End(End::Abort),
@@ -413,7 +468,7 @@ fn answer<T: Transport>(
             };
         }
         Plan::Refuse(Status::VersionNotSupported) if request::lower_version(&mut session.input) => {
-            return answer(session, None, None);
+            return answer(session, Found::Nothing, None);
         }
         Plan::Refuse(status) => return Step::End(refuse(session, status)),
         Plan::Reply(reply) => reply,
@@ -474,11 +529,11 @@ fn consume(input: &mut BytesMut, octets: usize) {
     }
 }
 
-/// Decides about the head at the start of `input`. `known` is what a load for it has brought.
+/// Decides about the head at the start of `input`. `found` is what waiting for it has brought.
 fn plan<T: Transport>(
     session: &Session<T>,
     limits: &Limits,
-    known: Option<(Arc<Entry>, Page)>,
+    found: Found,
     started: Option<Nanos>,
 ) -> Plan {
     let Session { transport, input, content, .. } = session;
@@ -495,8 +550,12 @@ fn plan<T: Transport>(
     // RFC 9112 3.2.2: the host in the target goes before the field.
     let host = target.as_ref().ok().and_then(|target| target.host).or(head.host);
     let site = sites.pick(|| transport.local(), host);
-    let hit = known.is_none();
-    let mut plan = decide(session, limits, &head, target, site, known);
+    let hit = match &found {
+        Found::Nothing => true,
+        Found::First(download, ..) => download.was_cached(),
+        Found::Entry(..) | Found::Change => false,
+    };
+    let mut plan = decide(session, limits, &head, target, site, found);
     if let (Plan::Reply(reply), Some(log)) = (&mut plan, content.log()) {
         let hit = reply.looked_up.then_some(hit);
         let started = started.unwrap_or_else(|| log.turn());
@@ -512,7 +571,7 @@ fn decide<T: Transport>(
     head: &Head<'_, '_>,
     target: Result<Target<'_>, TargetError>,
     site: &Arc<Site>,
-    known: Option<(Arc<Entry>, Page)>,
+    found: Found,
 ) -> Plan {
     let Session { transport, input, content, served, turned_away } = session;
     let page = match &target {
@@ -566,9 +625,20 @@ fn decide<T: Transport>(
     if let Some(page) = page {
         return builtin::plan(page, input, head, target.query, common, content);
     }
-    match find(content, site, &target.path, known) {
+    let (found, download) = match found {
+        Found::First(download, entry, page) => (Found::Entry(entry, page), Some(download)),
+        other => (other, None),
+    };
+    match find(content, site, &target.path, found) {
         Ok(found) => {
-            let reply = reply_to(head, &target, site, found, common, content);
+            let page = found.1;
+            let mut reply = reply_to(head, &target, site, found, common, content);
+            if let Body::Parts(parts) = &mut reply.body {
+                parts.download = download;
+                if let Some(first) = parts.first_download(content) {
+                    return Plan::First(Box::new(first), Arc::clone(&parts.entry), page);
+                }
+            }
             Plan::Reply(Reply { looked_up: true, ..reply })
         }
         Err(miss) => Plan::Load(miss),
@@ -581,15 +651,18 @@ fn find(
     content: &Content,
     site: &Arc<Site>,
     path: &[u8],
-    known: Option<(Arc<Entry>, Page)>,
+    found: Found,
 ) -> Result<(Arc<Entry>, Page), Box<Miss>> {
+    let miss =
+        |path: &[u8], page| Box::new(Miss { site: Arc::clone(site), path: path.into(), page });
     let get = |path: &[u8], page| match content.lookup(site, path) {
         Lookup::Hit(entry) => Ok((entry, page)),
-        Lookup::Miss => Err(Box::new(Miss { site: Arc::clone(site), path: path.into(), page })),
+        Lookup::Miss => Err(miss(path, page)),
     };
-    let mut found = match known {
-        Some(known) => known,
-        None => get(path, Page::Own)?,
+    let mut found = match found {
+        Found::Nothing => get(path, Page::Own)?,
+        Found::Entry(entry, page) | Found::First(_, entry, page) => (entry, page),
+        Found::Change => return Err(miss(path, Page::Own)),
     };
     while let (Answer::Refused(status), page) = (&found.0.answer, found.1) {
         let (status, settings) = (*status, &site.settings);
@@ -610,6 +683,11 @@ fn find(
 /// Answers what could not be framed; what follows it cannot be understood either.
 fn refuse<T: Transport>(session: &mut Session<T>, status: Status) -> End {
     session.content.tally.refused(status);
+    end_with(session, status)
+}
+
+/// Answers with `status`, and forgets what else has come.
+fn end_with<T: Transport>(session: &mut Session<T>, status: Status) -> End {
     let date = session.content.date_line();
     // Whose request it was is not known either.
     let common = Common { date: &date, persistence: Persistence::Close, site: b"" };
@@ -622,41 +700,6 @@ fn refuse<T: Transport>(session: &mut Session<T>, status: Status) -> End {
             End::Abort
         }
     }
-}
-
-/// Sends parts of a file, a bounded piece at a time; adds to `octets` what is queued.
-async fn stream<T: Transport>(
-    session: &mut Session<T>,
-    parts: Parts,
-    octets: &mut u64,
-) -> Result<(), End> {
-    let mut send = |transport: &mut T, data: Bytes| {
-        let len = data.len() as u64;
-        transport.send(data).map(|()| *octets += len).map_err(|_| End::Abort)
-    };
-    let Answer::File(file) = &parts.entry.answer else { return Err(End::Abort) };
-    let content = Rc::clone(&session.content);
-    let (streaming, several) = (content.streaming(), parts.list.len() > 1);
-    for (lead, part) in parts.list {
-        if !lead.is_empty() {
-            send(&mut session.transport, lead)?;
-        }
-        if let Some(body) = &file.body {
-            send(&mut session.transport, slice(body, &part))?;
-            drain(session, streaming.low_water()).await?;
-            continue;
-        }
-        let mut left = part;
-        while !left.is_empty() {
-            // A file that changes under way ends in a connection cut short, never in a mixture.
-            let piece = content.octets(&parts.site, &parts.entry, left.clone(), several);
-            let piece = piece.await.map_err(|_| End::Abort)?;
-            left.start += piece.len() as u64;
-            send(&mut session.transport, piece)?;
-            drain(session, streaming.low_water()).await?;
-        }
-    }
-    if parts.end.is_empty() { Ok(()) } else { send(&mut session.transport, parts.end) }
 }
 
 /// Waits until the queue is short, as long as the peer takes as much of it as it must.

@@ -3,26 +3,25 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
-
 use crate::access_log::Log;
-use crate::cache::{Age, Answer, Cache, Entry, File, Millis};
-use crate::cold::{self, ColdHandle, LoadError, Loaded};
+use crate::cache::{Age, Answer, Cache, Entry, Millis};
+use crate::cold::{self, ColdHandle, Loaded};
 use crate::date::{DATE_LINE, DateLine};
 use crate::interfaces::Interfaces;
-use crate::limits::{
-    CHUNK, Limits, PIPELINED_REQUESTS, READ_AHEAD, SMALL_RANGE, STREAM_LOW_WATER, STREAM_QUEUES,
-    UNFINISHED_HEADS,
-};
+use crate::limits::{Limits, PIPELINED_REQUESTS, UNFINISHED_HEADS};
 use crate::respond::Status;
 use crate::shares::{Client, Share, Shares};
 use crate::site::{Site, Sites};
 use crate::tally::Tally;
+
+mod download;
+mod plan;
+
+pub(crate) use download::Download;
 
 /// Called by the cold side after it has answered, from its own thread: wakes the worker that
 /// sleeps in the kernel, so that its executor runs the task that waited.
@@ -47,8 +46,6 @@ pub struct Content {
     now: Cell<Millis>,
     hits: Cell<u64>,
     misses: Cell<u64>,
-    /// Responses in chunks that are being sent.
-    streams: Cell<usize>,
     limits: Cell<Limits>,
     /// Octets of heads that wait for their end.
     unfinished: Rc<Shares>,
@@ -60,22 +57,6 @@ pub struct Content {
     interfaces: Arc<Interfaces>,
     shows_interfaces: Cell<bool>,
     log: Option<Log>,
-}
-
-/// A response in chunks under way: its share of [`STREAM_QUEUES`].
-pub(crate) struct Streaming<'a>(&'a Content);
-
-impl Streaming<'_> {
-    /// How far the queue runs down before the next chunk follows.
-    pub(crate) fn low_water(&self) -> usize {
-        (STREAM_QUEUES / self.0.streams.get()).min(STREAM_LOW_WATER)
-    }
-}
-
-impl Drop for Streaming<'_> {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-    }
 }
 
 impl Content {
@@ -92,7 +73,6 @@ impl Content {
             now: Cell::default(),
             hits: Cell::default(),
             misses: Cell::default(),
-            streams: Cell::default(),
             limits: Cell::new(Limits::DEFAULT),
             unfinished: Shares::new(UNFINISHED_HEADS),
             pipelined: Shares::new(PIPELINED_REQUESTS),
@@ -204,11 +184,16 @@ impl Content {
         async move {
             match cold::answer(asked).await {
                 Ok(Loaded::Entry(entry)) => entry,
-                Ok(Loaded::Chunk(_)) | Err(_) => known.unwrap_or_else(|| {
-                    Arc::new(Entry::new(Answer::Refused(Status::Unavailable), now, None))
-                }),
+                Ok(Loaded::Part(_)) | Err(_) => {
+                    known.unwrap_or_else(|| refused(Status::Unavailable, now))
+                }
             }
         }
+    }
+
+    /// An answer for this time only.
+    pub(crate) fn refusal(&self, status: Status) -> Arc<Entry> {
+        refused(status, self.now.get())
     }
 
     /// Separates the parts of an answer. Nobody can guess it, so that no file contains it.
@@ -217,66 +202,8 @@ impl Content {
         let word = || RandomState::new().hash_one(());
         format!("{:016x}{:016x}", word(), word())
     }
+}
 
-    /// Counts a response in chunks until the result is dropped.
-    pub(crate) fn streaming(&self) -> Streaming<'_> {
-        self.streams.set(self.streams.get() + 1);
-        Streaming(self)
-    }
-
-    /// The next octets of `part` of a file that comes in chunks, from the cache or through it; at
-    /// least one, and at most to where a chunk ends. What is one of `several` parts and small is read
-    /// by itself.
-    ///
-    /// # Errors
-    /// The file is not what it was, or cannot be read: what has been sent cannot be completed.
-    pub async fn octets(
-        &self,
-        site: &Arc<Site>,
-        entry: &Arc<Entry>,
-        part: Range<u64>,
-        several: bool,
-    ) -> Result<Bytes, LoadError> {
-        let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-        let index = u32::try_from(part.start / CHUNK as u64).map_err(|_| LoadError::Changed)?;
-        let first = part.start % CHUNK as u64;
-        let last = (first + (part.end - part.start)).min(CHUNK as u64);
-        // Within a chunk, so they fit.
-        let within = |chunk: &Bytes| {
-            let last = chunk.len().min(last as usize);
-            chunk.slice((first as usize).min(last)..last)
-        };
-        if let Some(chunk) = self.cache.chunk(file.id, index) {
-            self.hits.set(self.hits.get() + 1);
-            self.read_ahead(site, entry, file, index, part.end);
-            return Ok(within(&chunk));
-        }
-        self.misses.set(self.misses.get() + 1);
-        let small = several && last - first <= SMALL_RANGE;
-        let asked = if small {
-            self.cold.part(site, entry, part.start, (last - first) as u32, &self.wake)
-        } else {
-            self.cold.chunk(site, entry, index, &self.wake)
-        };
-        self.read_ahead(site, entry, file, index, part.end);
-        match cold::answer(asked).await? {
-            Loaded::Chunk(octets) if small => Ok(octets),
-            Loaded::Chunk(chunk) => Ok(within(&chunk)),
-            Loaded::Entry(_) => Err(LoadError::Changed),
-        }
-    }
-
-    /// Has the chunks behind `index` loaded, as far as the part that is sent goes, which ends at `end`.
-    fn read_ahead(&self, site: &Arc<Site>, entry: &Arc<Entry>, file: &File, index: u32, end: u64) {
-        if !self.cache.reads_ahead() {
-            return;
-        }
-        let first = index + 1;
-        let chunks = u32::try_from(end.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX);
-        for next in first..first.saturating_add(READ_AHEAD).min(chunks) {
-            if !self.cache.has_chunk(file.id, next) {
-                self.cold.read_ahead(site, entry, next);
-            }
-        }
-    }
+fn refused(status: Status, now: Millis) -> Arc<Entry> {
+    Arc::new(Entry::new(Answer::Refused(status), now, None))
 }

@@ -56,9 +56,25 @@ pub const PIPELINED_REQUESTS: usize = 64 * 1024 * 1024;
 /// (`net.ipv4.tcp_wmem`).
 pub const STREAM_LOW_WATER: usize = 4 * 1024 * 1024;
 
-/// Octets that all large files being sent keep queued together beyond the chunk that each of
-/// them is at: many slow clients share it, so that each holds less.
-pub const STREAM_QUEUES: usize = 64 * 1024 * 1024;
+/// Octets that answers from large files hold beside the cache unless told otherwise
+/// (`--download-memory`): a dozen downloads at full speed, or a thousand with 64 KiB each.
+pub const DOWNLOAD_MEMORY: usize = 64 * 1024 * 1024;
+
+/// What that may be told to be at the least: a chunk for one, and pieces for others beside it.
+pub const LEAST_DOWNLOAD_MEMORY: usize = 4 * 1024 * 1024;
+
+/// Octets of a large file that are read and sent at once when memory is short. What nobody can do
+/// without: whoever holds none of it waits for that much.
+pub const LEAST_PIECE: usize = 16 * 1024;
+
+/// While somebody waits for memory, a client must take a [`LEAST_PIECE`] of a large file within
+/// this time, or gives way: it is reset. A few thousand connections that hardly read could keep
+/// all others from downloading otherwise, each at [`Limits::min_rate`].
+pub const GIVE_WAY_AFTER: Duration = Duration::from_secs(5);
+
+/// How often an answer from a large file that is replaced before its first octets are read is
+/// made from the new one, before the client is told to come again.
+pub const FIRST_ATTEMPTS: usize = 3;
 
 /// Head and body are copied into one buffer up to this many octets: they fit one segment at an
 /// MTU of 1500 then, and one slot in the send queue costs less than two.
@@ -72,8 +88,8 @@ pub const CHUNK: usize = 1024 * 1024;
 /// otherwise. So no list has more than 16 times read what it asks for.
 pub const SMALL_RANGE: u64 = CHUNK as u64 / 16;
 
-/// Chunks that are loaded ahead of the one that is sent, to hide the disk's latency.
-pub const READ_AHEAD: u32 = 2;
+/// Chunks that are read ahead of the one that is sent at the most, to hide the disk's latency.
+pub const READ_AHEAD: usize = 2;
 
 /// A cached entry is compared with the file again when its last comparison is older.
 pub const REVALIDATE_AFTER: Duration = Duration::from_millis(400);
@@ -135,9 +151,13 @@ pub const COLD_QUEUE_FOR_CHUNKS: usize = COLD_QUEUE / 4;
 /// Places which are not for hints: what somebody waits for goes first.
 pub const COLD_QUEUE_FOR_WAITERS: usize = COLD_QUEUE / 2;
 
-/// Loads that run at the same time: bounds what is read and not yet in the cache to this many
-/// chunks, and is deep enough for a disk's queue.
+/// Loads of paths that run at the same time: bounds what is read and not yet in the cache to this
+/// many chunks, and is deep enough for a disk's queue.
 pub const COLD_LOADS: usize = 32;
+
+/// Reads of large files that run at the same time, beside those: as deep as disks' queues are, so
+/// that a crowd of downloads leaves room in them for the files that others wait for.
+pub const COLD_READS: usize = 16;
 
 /// Files that are compressed at the same time: one that takes long does not hold up the others, and
 /// most of the machine stays with who serves.

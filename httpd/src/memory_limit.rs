@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::{Config, MIN_MEMORY_BUDGET};
-use crate::limits::{CHUNK, COLD_LOADS, PIPELINED_REQUESTS, STREAM_QUEUES, UNFINISHED_HEADS};
+use crate::limits::{CHUNK, COLD_LOADS, PIPELINED_REQUESTS, UNFINISHED_HEADS};
 
 /// Where the kernel's control groups are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -39,11 +39,12 @@ pub(crate) struct Need {
 /// What `config` takes.
 pub(crate) fn need(config: &Config) -> Need {
     let of_each = (UNFINISHED_HEADS + PIPELINED_REQUESTS) as u64;
-    let shared = (STREAM_QUEUES + COLD_LOADS * CHUNK) as u64;
+    let shared = (COLD_LOADS * CHUNK) as u64;
     Need {
         least: BASE + (MIN_MEMORY_BUDGET + FEW_CHUNKS * CHUNK) as u64,
         most: (BASE + shared + of_each * config.workers as u64)
             .saturating_add(config.cache_size)
+            .saturating_add(config.download_memory as u64)
             .saturating_add(config.memory_budget as u64),
     }
 }

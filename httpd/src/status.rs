@@ -25,6 +25,7 @@ fn table(status: &Value) -> String {
     report.vlans();
     report.workers();
     report.cache();
+    report.counters("downloads");
     report.counters("watch");
     report.counters("http");
     report.counters("access_log");
@@ -235,8 +236,17 @@ impl Report {
             };
             rows.push(("cache lookups".to_owned(), rate));
         }
-        let loads = self.number("cache.loads");
-        rows.extend(loads.map(|loads| ("cache loads".to_owned(), grouped(loads))));
+        let (loads, octets) = (self.number("cache.loads"), self.number("cache.octets_read"));
+        let octets = octets.map(|octets| format!("{} read", size(octets)));
+        let loads = joined([loads.map(grouped), octets]);
+        rows.extend(loads.map(|loads| ("cache loads".to_owned(), loads)));
+        if let (Some(held), Some(budget)) =
+            (self.number("downloads.held"), self.number("downloads.budget"))
+        {
+            let streams = self.number("downloads.streams").unwrap_or(0);
+            let said = format!("{}, hold {} of {}", grouped(streams), size(held), size(budget));
+            rows.push(("downloads".to_owned(), said));
+        }
         if let (Some(directories), Some(events)) =
             (self.number("watch.directories"), self.number("watch.events"))
         {
@@ -355,7 +365,10 @@ mod tests {
             "memory": 36_864, "memory_budget": 268_435_456, "fast_open": true,
             "cache": {
                 "capacity": 536_870_912, "bytes": 14_448_651, "entries": 28, "hits": 997,
-                "misses": 3, "loads": 31, "novel": 1
+                "misses": 3, "loads": 31, "octets_read": 2048, "novel": 1
+            },
+            "downloads": {
+                "budget": 67_108_864, "held": 1_572_864, "streams": 2, "waiting": 0, "waited": 5
             },
             "http": { "slow_reader": 3, "head_timeout": 0 },
             "watch": { "directories": 3, "events": 1200, "overflows": 1, "unwatched": 0 },
@@ -395,8 +408,11 @@ worker 1            7 connections, 200 frames in
 
 cache               13.8 MiB of 512 MiB, 28 entries
 cache lookups       1,000, 99.7 % hits
-cache loads         31
+cache loads         31, 2 KiB read
+downloads           2, hold 1.5 MiB of 64 MiB
 watched             3 directories, 1,200 events
+
+downloads.waited    5
 
 watch.overflows     1
 

@@ -32,6 +32,9 @@ counters! {
         /// Connections reset as their peers took less than
         /// [`min_rate`](crate::limits::Limits::min_rate) asks for.
         slow_reader,
+        /// Connections reset in the middle of a large file, as others waited for memory and their peers
+        /// took next to nothing of what held it.
+        gave_way,
         /// Connections ended with their [`max_requests`](crate::limits::Limits::max_requests)th answer.
         last_request,
         /// Connections above [`max_connections`](crate::limits::Limits::max_connections): 503.

@@ -35,10 +35,10 @@ struct Options {
     /// Seconds of each round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Measure only this, or these; mixes: sizes, many, cold, gzip and half
+    /// Measure only this, or these; mixes: sizes, many, cold, gzip, half and huge
     #[arg(long, value_name = "NAME", value_parser = [
         "small", "latency", "medium", "large", "idle", "rest", "start", "first", "mixes", "sizes",
-        "many", "cold", "gzip", "half",
+        "many", "cold", "gzip", "half", "huge",
     ])]
     only: Vec<String>,
     /// Where the figures go

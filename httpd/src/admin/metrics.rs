@@ -120,7 +120,7 @@ const fn count(name: &'static str, help: &'static str) -> Place {
 }
 
 /// Figures of the whole appliance, by their places in the status.
-const OF_ALL: [(&str, Place); 15] = [
+const OF_ALL: [(&str, Place); 21] = [
     ("/ready", level("ready", "Whether all that serving takes is there")),
     ("/link_up", level("link_up", "Whether the interface's link is up")),
     ("/draining", level("draining", "Whether the end has begun")),
@@ -140,6 +140,20 @@ const OF_ALL: [(&str, Place); 15] = [
     ("/cache/hits", count("cache_hits", "Look-ups that the content cache answered")),
     ("/cache/misses", count("cache_misses", "Look-ups that took the cold side")),
     ("/cache/loads", count("cache_loads", "Loads that the cold side has begun")),
+    (
+        "/cache/octets_read",
+        Place {
+            name: "cache_read",
+            unit: Some(Unit::Bytes),
+            kind: MetricType::Counter,
+            help: "Octets that the cold side has read of files",
+        },
+    ),
+    ("/downloads/budget", octets("download_memory_budget", "What downloads may hold")),
+    ("/downloads/held", octets("download_memory", "What downloads hold")),
+    ("/downloads/streams", level("downloads", "Answers from large files that are being sent")),
+    ("/downloads/waiting", level("downloads_waiting", "Those of them that wait for memory")),
+    ("/downloads/waited", count("downloads_waited", "How often one had to wait for memory")),
     ("/watch/directories", level("watch_directories", "Directories that inotify watches")),
     ("/watch/events", count("watch_events", "Changes on disk that inotify has told")),
     ("/watch/overflows", count("watch_overflows", "How often inotify has lost some")),
@@ -185,8 +199,17 @@ const DRIVER_LOSSES: [(&str, &str); 7] = [
 ];
 
 /// Groups of the status that are shown by the tables above or by rules below.
-const KNOWN_GROUPS: [&str; 8] =
-    ["cache", "watch", "http", "stack", "driver", "vlans", "workers", "address_states"];
+const KNOWN_GROUPS: [&str; 9] = [
+    "cache",
+    "downloads",
+    "watch",
+    "http",
+    "stack",
+    "driver",
+    "vlans",
+    "workers",
+    "address_states",
+];
 
 impl Metrics {
     fn of(status: &Value) -> Self {
@@ -352,7 +375,8 @@ mod tests {
         json!({
             "version": "0.1.0", "interface": "macvlan0", "mac": "02:00:00:00:00:01", "io": "io_uring",
             "ready": true, "link_up": true, "draining": false, "uptime_seconds": 1.5,
-            "memory_budget": 1024, "cache": { "bytes": 17, "capacity": 99, "hits": 4, "misses": 1 },
+            "memory_budget": 1024, "cache": { "bytes": 17, "capacity": 99, "hits": 4, "misses": 1, "octets_read": 21 },
+            "downloads": { "budget": 64, "held": 16, "streams": 3, "waiting": 1, "waited": 5 },
             "http": { "slow_reader": 1, "bad_request": 0 },
             "address_states": [{ "address": "10.0.0.5", "vlan": "7", "state": "assigned" }],
             "vlans": [
@@ -374,6 +398,10 @@ mod tests {
             "# UNIT tagwire_uptime_seconds seconds",
             "tagwire_connection_memory_budget_bytes 1024",
             "tagwire_cache_hits_total 4",
+            "tagwire_cache_read_bytes_total 21",
+            "tagwire_download_memory_bytes 16",
+            "tagwire_downloads 3",
+            "tagwire_downloads_waited_total 5",
             "# TYPE tagwire_cache_hits counter",
             "tagwire_connections{vlan=\"7\"} 2",
             "tagwire_connections{vlan=\"none\"} 0",

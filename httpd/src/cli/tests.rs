@@ -52,6 +52,7 @@ fn the_line_of_the_readme() {
             }],
             limits: Limits::DEFAULT,
             cache_size: 512 << 20,
+            download_memory: 64 << 20,
             watch: true,
             workers: 1,
             driver: DriverChoice::Auto,
@@ -102,6 +103,8 @@ fn values_from_the_environment_may_end_in_a_newline() {
         "--fast-open",
         "--memory-budget",
         "64m\n",
+        "--download-memory",
+        "32m\n",
         "--rto-min",
         "50\n",
         "--busy-poll",
@@ -132,7 +135,7 @@ fn values_from_the_environment_may_end_in_a_newline() {
     assert_eq!((vlan.pcp, vlan.mtu, vlan.acd), (5, Some(9000), Acd::Strict));
     assert_eq!((config.workers, config.congestion), (2, Algorithm::Bbr));
     assert!(!config.ecn && config.fast_open);
-    assert_eq!(config.memory_budget, 64 << 20);
+    assert_eq!((config.memory_budget, config.download_memory), (64 << 20, 32 << 20));
     assert_eq!(config.rto_min, Duration::from_millis(50));
     assert_eq!((config.port, config.cache_size, config.watch), (8080, 1 << 30, false));
     let site = &config.sites[0];
@@ -187,6 +190,7 @@ fn mistakes_are_one_clear_line() {
         (&["--mtu", "1279", "--address", "fd00::5/64"], "give 1280 or more"),
         (&["--acd", "lax"], "use optimistic or strict"),
         (&["--memory-budget", "1m"], "give 16m or more"),
+        (&["--download-memory", "1m"], "give 4m or more"),
         (&["--ecn", "maybe"], "use true or false"),
         (&["--congestion", "reno"], "use cubic or bbr"),
         (&["--rto-min", "0"], "use milliseconds, 1 to 1000"),

@@ -27,7 +27,8 @@ use crate::site::Sites;
 /// The rest of the appliance, as commands reach it. None may block: the cold side calls them;
 /// the answer comes from any thread, at any time soon.
 pub trait Appliance: Send + Sync {
-    /// Gathers a JSON object. Its members stand beside `version`, `cache` and `watch` in `status`.
+    /// Gathers a JSON object. Its members stand beside `version`, `cache`, `downloads` and
+    /// `watch` in `status`.
     fn status(&self, reply: oneshot::Sender<Value>);
 
     /// Reads sites and limits again and serves by them: how many sites there are, or in one line
@@ -209,6 +210,7 @@ pub(super) async fn gather(appliance: &dyn Appliance, cache: &Cache, watch: &Wat
     };
     object.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     object.insert("cache".to_owned(), json!(cache.stats()));
+    object.insert("downloads".to_owned(), json!(cache.download_stats()));
     object.insert("watch".to_owned(), json!(watch.stats()));
     Value::Object(object)
 }

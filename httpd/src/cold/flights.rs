@@ -1,4 +1,4 @@
-//! Loads under way: one for each file or chunk, however many wait for it.
+//! Loads under way: one for each file or part of one, however many wait for it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,12 +15,15 @@ use tokio::time::timeout;
 use super::runtime::spawn;
 use super::{LoadError, Loaded, Waiter};
 use crate::cache::{Entry, Key};
-use crate::limits::{COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
+use crate::limits::{
+    COLD_LOADS, COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS, COLD_READS,
+};
 
 /// All loads that run or wait for a permit.
 pub(super) struct Flights {
     under_way: RefCell<HashMap<Key, Passengers>>,
-    permits: Semaphore,
+    loads: Semaphore,
+    reads: Semaphore,
     /// How long a waiter waits when there is another answer.
     patience: Duration,
 }
@@ -35,8 +38,12 @@ struct Passengers {
 
 impl Flights {
     pub(super) fn new(patience: Duration) -> Rc<Self> {
-        let permits = Semaphore::new(COLD_LOADS);
-        Rc::new(Self { under_way: RefCell::default(), permits, patience })
+        Rc::new(Self {
+            under_way: RefCell::default(),
+            loads: Semaphore::new(COLD_LOADS),
+            reads: Semaphore::new(COLD_READS),
+            patience,
+        })
     }
 
     /// Starts `load` under `key`, unless one runs already; `waiter` is answered with the result of
@@ -107,8 +114,12 @@ impl Flight {
         load: impl Future<Output = Result<Loaded, LoadError>>,
     ) -> Result<Loaded, LoadError> {
         let mut load = pin!(async {
-            // The semaphore is never closed.
-            let _permit = self.flights.permits.acquire().await;
+            let permits = match self.key {
+                Key::Path(..) => &self.flights.loads,
+                Key::Chunk(..) | Key::Part(..) => &self.flights.reads,
+            };
+            // Neither is ever closed.
+            let _permit = permits.acquire().await;
             load.await
         });
         if let Some(known) = &self.known {

@@ -1,4 +1,4 @@
-//! Loads: commands in, cached entries and chunks out.
+//! Loads: commands in, cached entries and parts of large files out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,9 +22,10 @@ use super::resolve::{Resolved, Sight};
 use super::runtime::{ReadFile, aside, spawn};
 use super::siblings::{sibling_path, unfit};
 use super::watch::Watch;
-use super::{Command, Known, LoadError, Loaded, Waiter};
+use super::{Command, Known, LoadError, Loaded, Room, Waiter};
 use crate::cache::{
-    Answer, Cache, Encodings, Entry, File, FileId, Key, Millis, Progress, Source, Trail,
+    Answer, Cache, Chunk, Encodings, Entry, File, FileId, Key, Millis, Progress, Source, Span,
+    Trail,
 };
 use crate::encoding::Coding;
 use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES, SETTLED_AFTER};
@@ -113,11 +114,8 @@ impl Loader {
                 self.take_load(site, path, known, waiter);
             }
             Command::Revalidate { site, path, entry } => self.revalidate(site, path, entry),
-            Command::Chunk { site, entry, index, waiter } => {
-                self.load_chunk(site, entry, index, waiter);
-            }
-            Command::Part { site, entry, at, len, waiter } => {
-                self.load_part(site, entry, at, len, waiter);
+            Command::Read { site, entry, span, room, waiter } => {
+                self.take_read(site, entry, span, room, waiter);
             }
             Command::Sites(sites) => self.serve(&sites),
         }
@@ -389,7 +387,7 @@ impl Loader {
     /// The file at `path` with its siblings, and whether their times tell them from what they may
     /// become.
     async fn read_all(
-        &self,
+        self: &Rc<Self>,
         site: &Arc<Site>,
         path: &[u8],
         siblings: Vec<(Coding, FileId)>,
@@ -416,7 +414,11 @@ impl Loader {
 
     /// Reads a file, but for what comes in chunks; and whether its times tell it from what it may
     /// become.
-    async fn read(&self, site: &Arc<Site>, path: &[u8]) -> Result<(Source, bool), Status> {
+    async fn read(
+        self: &Rc<Self>,
+        site: &Arc<Site>,
+        path: &[u8],
+    ) -> Result<(Source, bool), Status> {
         let (mut reads, mut waits) = (READ_ATTEMPTS, READ_ATTEMPTS);
         while reads > 0 {
             let (fd, id) = self.open(site, path).await?;
@@ -428,10 +430,12 @@ impl Loader {
             }
             reads -= 1;
             let settled = unsettled.is_none();
+            let file = ReadFile::new(fd, id, self.driver).map_err(|_| Status::Unavailable)?;
             if id.len > CHUNK as u64 {
+                // Its first part is asked for in a moment, by whatever name it has then.
+                self.keep_open(id, &Rc::new(file));
                 return Ok((Source { path: path.into(), id, body: None }, settled));
             }
-            let file = ReadFile::new(fd, id, self.driver).map_err(|_| Status::Unavailable)?;
             // At most a chunk, so it fits.
             let octets = file.read(0, id.len as usize).await.map_err(|error| {
                 complain("read", path, &error);
@@ -447,84 +451,60 @@ impl Loader {
         Err(Status::Unavailable)
     }
 
-    fn load_chunk(
+    fn take_read(
         self: &Rc<Self>,
         site: Arc<Site>,
         entry: Arc<Entry>,
-        index: u32,
-        waiter: Option<Waiter>,
-    ) {
-        let Answer::File(file) = &entry.answer else { return };
-        let id = file.id;
-        if waiter.is_none() && self.cache.has_chunk(id, index) {
-            return;
-        }
-        if let Some(octets) = self.cache.chunk(id, index) {
-            if let Some(waiter) = waiter {
-                waiter.answer(Ok(Loaded::Chunk(octets)));
-            }
-            return;
-        }
-        let loader = Rc::clone(self);
-        self.flights.board(Key::Chunk(id, index), None, waiter, async move {
-            let at = u64::from(index) * CHUNK as u64;
-            // At most a chunk, so it fits.
-            let len = id.len.saturating_sub(at).min(CHUNK as u64) as usize;
-            let octets = loader.octets(&site, &entry, at, len).await?;
-            loader.cache.put_chunk(id, index, octets.clone());
-            Ok(Loaded::Chunk(octets))
-        });
-    }
-
-    fn load_part(
-        self: &Rc<Self>,
-        site: Arc<Site>,
-        entry: Arc<Entry>,
-        at: u64,
-        len: u32,
+        span: Span,
+        room: Room,
         waiter: Waiter,
     ) {
         let Answer::File(file) = &entry.answer else { return };
+        let id = file.id;
+        let index = span.index(id.len);
+        // It may have come while the command was queued.
+        if let Some(chunk) = index.and_then(|index| self.cache.chunk(id, index)) {
+            waiter.answer(Ok(Loaded::Part(chunk.hold(room.charge))));
+            return;
+        }
+        let key = index.map_or(Key::Part(id, span), |index| Key::Chunk(id, index));
         let loader = Rc::clone(self);
-        self.flights.board(Key::Part(file.id, at, len), None, Some(waiter), async move {
-            loader.octets(&site, &entry, at, len as usize).await.map(Loaded::Chunk)
+        self.flights.board(key, None, Some(waiter), async move {
+            let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
+            let Room { charge, place } = room;
+            let octets = loader.read_span(&site, file, span).await;
+            drop(place);
+            // Who comes next shall not be cut off as well.
+            let octets = octets.inspect_err(|_| entry.freshness.expire())?;
+            let chunk = Chunk::new(octets);
+            if let Some(index) = index {
+                loader.cache.put_chunk(id, index, Arc::clone(&chunk));
+            }
+            Ok(Loaded::Part(chunk.hold(charge)))
         });
     }
 
     /// Octets of a large file, as it was when its entry was made.
-    async fn octets(
-        self: &Rc<Self>,
-        site: &Arc<Site>,
-        entry: &Entry,
-        at: u64,
-        len: usize,
-    ) -> Result<Bytes, LoadError> {
-        let Answer::File(file) = &entry.answer else { return Err(LoadError::Changed) };
-        // Who comes next shall not be cut off as well.
-        self.read_part(site, file, at, len).await.inspect_err(|_| entry.freshness.expire())
-    }
-
-    async fn read_part(
+    async fn read_span(
         self: &Rc<Self>,
         site: &Arc<Site>,
         file: &File,
-        at: u64,
-        len: usize,
-    ) -> Result<Bytes, LoadError> {
+        span: Span,
+    ) -> Result<Vec<u8>, LoadError> {
         // From then on each change shows, and so what is read later is of the same content.
         if let Some(time) = file.id.settles_in(SystemTime::now()) {
             sleep(time).await;
         }
         let open = self.opened(site, file).await?;
         self.cache.count_load();
-        let octets = open.read(at, len).await.map_err(|error| {
+        let octets = open.read(span.start, span.len as usize).await.map_err(|error| {
             complain("read", &file.path, &error);
             LoadError::Unreadable
         })?;
         self.cache.count_read(octets.len());
         let same = identity(site, &open).await.is_some_and(|id| open.continues(id));
-        if octets.len() == len && same {
-            Ok(Bytes::from(octets))
+        if octets.len() == span.len as usize && same {
+            Ok(octets)
         } else {
             self.open.borrow_mut().remove(&file.id);
             Err(LoadError::Changed)
@@ -552,15 +532,20 @@ impl Loader {
         }
         let opened =
             Rc::new(ReadFile::new(fd, id, self.driver).map_err(|_| LoadError::Overloaded)?);
+        self.keep_open(file.id, &opened);
+        Ok(opened)
+    }
+
+    /// Keeps a file open for the parts of it that are asked for next.
+    fn keep_open(self: &Rc<Self>, id: FileId, file: &Rc<ReadFile>) {
         let mut open = self.open.borrow_mut();
-        if open.len() >= OPEN_FILES {
+        if open.len() >= OPEN_FILES && !open.contains_key(&id) {
             let oldest = open.iter().min_by_key(|(_, file)| file.used).map(|(id, _)| *id);
             oldest.and_then(|id| open.remove(&id));
         }
-        open.insert(file.id, OpenFile { file: Rc::clone(&opened), used });
+        open.insert(id, OpenFile { file: Rc::clone(file), used: Instant::now() });
         drop(open);
         self.sweep();
-        Ok(opened)
     }
 
     /// Closes files that rest; the task ends with the last one, so that an idle server sleeps.

@@ -1,7 +1,7 @@
 //! The cold side: everything that may block, on a thread of its own.
 //!
 //! Workers send commands over a bounded queue that never blocks them; answers come back through
-//! a oneshot, followed by the worker's wake callback. One load per file or chunk runs however
+//! a oneshot, followed by the worker's wake callback. One load per file or part of one runs however
 //! many wait for it. It also serves the control socket and the admin
 //! endpoint, and talks to a supervisor.
 
@@ -32,7 +32,7 @@ use futures_channel::oneshot;
 use tagwire_core::driver::DriverKind;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 
-use crate::cache::{Cache, Entry, Millis};
+use crate::cache::{Cache, Charge, Entry, Millis, Place, Span};
 use crate::content::Wake;
 use crate::health::Health;
 use crate::limits::{COLD_QUEUE, COLD_QUEUE_FOR_CHUNKS, COLD_QUEUE_FOR_WAITERS};
@@ -234,7 +234,7 @@ impl std::error::Error for ColdError {}
 #[derive(Debug, Clone)]
 pub(crate) enum Loaded {
     Entry(Arc<Entry>),
-    Chunk(Bytes),
+    Part(Bytes),
 }
 
 /// Why there is no answer.
@@ -267,12 +267,18 @@ pub(crate) enum Command {
     Load { site: Arc<Site>, path: Box<[u8]>, known: Option<Known>, waiter: Waiter },
     /// Is the file behind `entry` still the same?
     Revalidate { site: Arc<Site>, path: Box<[u8]>, entry: Arc<Entry> },
-    /// A chunk of the file of `entry`; without a waiter it is read ahead.
-    Chunk { site: Arc<Site>, entry: Arc<Entry>, index: u32, waiter: Option<Waiter> },
-    /// So many octets of it from this one on, which are sent and not kept.
-    Part { site: Arc<Site>, entry: Arc<Entry>, at: u64, len: u32, waiter: Waiter },
+    /// Octets of the file of `entry`.
+    Read { site: Arc<Site>, entry: Arc<Entry>, span: Span, room: Room, waiter: Waiter },
     /// These are served from now on, and no others.
     Sites(Arc<Sites>),
+}
+
+/// What a part of a large file needs until it is there.
+pub(crate) struct Room {
+    /// For its octets, in whose hands ever they are.
+    pub(crate) charge: Charge,
+    /// In the queue for the disk.
+    pub(crate) place: Place,
 }
 
 /// An entry as a worker has seen it.
@@ -335,41 +341,18 @@ impl ColdHandle {
         Some(reply)
     }
 
-    pub(crate) fn chunk(
+    pub(crate) fn read(
         &self,
         site: &Arc<Site>,
         entry: &Arc<Entry>,
-        index: u32,
-        wake: &Wake,
-    ) -> Asked {
-        let (waiter, reply) = waiter(wake);
-        let (site, entry, waiter) = (Arc::clone(site), Arc::clone(entry), Some(waiter));
-        self.commands.try_send(Command::Chunk { site, entry, index, waiter }).ok()?;
-        Some(reply)
-    }
-
-    /// `len` octets from `at` on of the file of `entry`, within a chunk.
-    pub(crate) fn part(
-        &self,
-        site: &Arc<Site>,
-        entry: &Arc<Entry>,
-        at: u64,
-        len: u32,
+        span: Span,
+        room: Room,
         wake: &Wake,
     ) -> Asked {
         let (waiter, reply) = waiter(wake);
         let (site, entry) = (Arc::clone(site), Arc::clone(entry));
-        self.commands.try_send(Command::Part { site, entry, at, len, waiter }).ok()?;
+        self.commands.try_send(Command::Read { site, entry, span, room, waiter }).ok()?;
         Some(reply)
-    }
-
-    /// A hint: it may be lost when the queue is full.
-    pub(crate) fn read_ahead(&self, site: &Arc<Site>, entry: &Arc<Entry>, index: u32) {
-        if self.commands.capacity() <= COLD_QUEUE_FOR_WAITERS {
-            return;
-        }
-        let (site, entry) = (Arc::clone(site), Arc::clone(entry));
-        let _ = self.commands.try_send(Command::Chunk { site, entry, index, waiter: None });
     }
 
     pub(crate) fn revalidate(

@@ -61,11 +61,13 @@ struct Bench {
     cold: ColdSide,
     handle: ColdHandle,
     site: Arc<Site>,
+    cache: Arc<Cache>,
 }
 
 fn start_with(root: &Path, cache_size: u64) -> Bench {
     let (handle, config) = config(cache_size);
-    Bench { cold: ColdSide::start(config).unwrap(), handle, site: site(root) }
+    let cache = Arc::clone(&config.cache);
+    Bench { cold: ColdSide::start(config).unwrap(), handle, site: site(root), cache }
 }
 
 fn start(root: &Path) -> Bench {
@@ -77,8 +79,19 @@ fn load(bench: &Bench, path: &str) -> Arc<Entry> {
     let asked = bench.handle.load(&bench.site, path.as_bytes(), None, &wake);
     match block_on(answer(asked)).unwrap() {
         Loaded::Entry(entry) => entry,
-        Loaded::Chunk(_) => panic!("an entry was asked for"),
+        Loaded::Part(_) => panic!("an entry was asked for"),
     }
+}
+
+fn room(cache: &Cache, octets: usize) -> Room {
+    let buffers = cache.buffers();
+    Room { charge: buffers.take(octets).unwrap(), place: buffers.place().unwrap() }
+}
+
+fn read(bench: &Bench, entry: &Arc<Entry>, span: Span) -> Result<Loaded, LoadError> {
+    let room = room(&bench.cache, span.len as usize);
+    let wake: Wake = Arc::new(|| {});
+    block_on(answer(bench.handle.read(&bench.site, entry, span, room, &wake)))
 }
 
 fn status(cold: &Bench, path: &str) -> Option<Status> {
@@ -154,7 +167,7 @@ fn unreadable_files_are_forbidden() {
 fn every_waiter_is_woken() {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("file"), vec![b'x'; CHUNK]).unwrap();
-    let Bench { cold, handle, site } = start_with(root.path(), 0);
+    let Bench { cold, handle, site, .. } = start_with(root.path(), 0);
     let woken = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&woken);
     let wake: Wake = Arc::new(move || {
@@ -182,9 +195,9 @@ fn a_foreign_file_system_is_looked_at_aside() {
     assert_eq!(file.body.as_deref(), Some(b"x".as_slice()));
     assert!(matches!(load(&bench, "dir").answer, Answer::Redirect(_)));
     assert_eq!(status(&bench, "none"), Some(Status::NotFound));
-    let (big, wake): (_, Wake) = (load(&bench, "big"), Arc::new(|| {}));
-    let chunk = block_on(answer(bench.handle.chunk(&bench.site, &big, 1, &wake)));
-    assert!(matches!(chunk, Ok(Loaded::Chunk(octets)) if *octets == [7]));
+    let big = load(&bench, "big");
+    let last = Span { start: CHUNK as u64, len: 1 };
+    assert!(matches!(read(&bench, &big, last), Ok(Loaded::Part(octets)) if *octets == [7]));
 }
 
 #[test]
@@ -244,17 +257,22 @@ fn chunks_of_a_large_file() {
     let Answer::File(file) = &entry.answer else { panic!("a file") };
     assert!(file.body.is_none());
     assert_eq!(file.chunks(), 3);
-    let wake: Wake = Arc::new(|| {});
-    let chunk = |index| block_on(answer(cold.handle.chunk(&cold.site, &entry, index, &wake)));
+    let chunk = |index| read(&cold, &entry, Span::chunk(file.id.len, index));
     for (index, expected) in content.chunks(CHUNK).enumerate() {
         match chunk(index as u32) {
-            Ok(Loaded::Chunk(octets)) => assert!(octets == expected),
+            Ok(Loaded::Part(octets)) => assert!(octets == expected),
             other => panic!("{other:?}"),
         }
     }
+    // Less than a chunk, across the border of two.
+    let span = Span { start: CHUNK as u64 - 100, len: 200 };
+    let part = read(&cold, &entry, span);
+    assert!(
+        matches!(part, Ok(Loaded::Part(octets)) if octets == content[CHUNK - 100..CHUNK + 100])
+    );
     // Cached ones stay true to their identity; one that was not read is not made up.
     fs::write(root.path().join("big"), &content[..CHUNK]).unwrap();
-    assert!(matches!(chunk(0), Ok(Loaded::Chunk(_))));
+    assert!(matches!(chunk(0), Ok(Loaded::Part(_))));
     let gone = load(&cold, "none");
     assert!(matches!(gone.answer, Answer::Refused(Status::NotFound)));
 }
@@ -266,8 +284,7 @@ fn a_changed_file_has_no_more_chunks() {
     let cold = start_with(root.path(), 0);
     let entry = load(&cold, "big");
     fs::write(root.path().join("big"), vec![2; 2 * CHUNK + 1]).unwrap();
-    let wake: Wake = Arc::new(|| {});
-    let chunk = block_on(answer(cold.handle.chunk(&cold.site, &entry, 1, &wake)));
+    let chunk = read(&cold, &entry, Span::chunk(2 * CHUNK as u64, 1));
     assert!(matches!(chunk, Err(LoadError::Changed)), "{chunk:?}");
 }
 
@@ -279,8 +296,7 @@ fn a_link_explains_one_change_and_no_later_one() {
     fs::write(&path, vec![1; 2 * CHUNK]).unwrap();
     let cold = start_with(&root, 0);
     let entry = load(&cold, "big");
-    let wake: Wake = Arc::new(|| {});
-    let chunk = |index| block_on(answer(cold.handle.chunk(&cold.site, &entry, index, &wake)));
+    let chunk = |index| read(&cold, &entry, Span::chunk(2 * CHUNK as u64, index));
     assert!(chunk(0).is_ok());
     fs::hard_link(&path, dir.path().join("backup")).unwrap();
     assert!(chunk(1).is_ok(), "the same octets under another name");
@@ -298,7 +314,7 @@ fn a_link_explains_one_change_and_no_later_one() {
 #[test]
 fn commands_after_the_end_are_not_taken() {
     let root = TempDir::new().unwrap();
-    let Bench { cold, handle, site } = start(root.path());
+    let Bench { cold, handle, site, .. } = start(root.path());
     cold.stop();
     let wake: Wake = Arc::new(|| {});
     assert!(matches!(
@@ -367,7 +383,9 @@ fn a_scan_leaves_room_for_downloads() {
     while handle.revalidate(&site, b"x", Arc::clone(&entry)).is_ok() {}
     assert!(handle.load(&site, b"x", None, &wake).is_some(), "hints go last");
     while handle.load(&site, b"x", None, &wake).is_some() {}
-    assert!(handle.chunk(&site, &entry, 0, &wake).is_some(), "chunks go first");
+    let span = Span { start: 0, len: 1 };
+    let asked = handle.read(&site, &entry, span, room(&Cache::new(0), 1), &wake);
+    assert!(asked.is_some(), "downloads go first");
 }
 
 #[test]

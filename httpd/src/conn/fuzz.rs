@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tagwire_netstack::VlanStack;
 
 use super::serve;
-use crate::cache::{Answer, Cache, Encodings, Entry, File, FileId, Millis, Source};
+use crate::cache::{Answer, Cache, Chunk, Encodings, Entry, File, FileId, Millis, Source};
 use crate::cold::ColdHandle;
 use crate::content::Content;
 use crate::cors::CorsSettings;
@@ -199,7 +199,7 @@ fn fill(cache: &Cache, site: &Site) {
     let packed = vec![(Coding::Gzip, source("a.gz", 4, Some(b"gzip")))];
     let whole = source("large", large, None);
     for (index, octets) in vec![b'x'; large].chunks(CHUNK).enumerate() {
-        cache.put_chunk(whole.id, index as u32, Bytes::copy_from_slice(octets));
+        cache.put_chunk(whole.id, index as u32, Chunk::new(octets.to_vec()));
     }
     for (path, answer) in [
         ("", file(source("index.html", 4, Some(b"page")), Vec::new())),

@@ -145,7 +145,7 @@ fn in_parts(
     end: Bytes,
 ) -> Body {
     let (site, entry) = (Arc::clone(site), Arc::clone(entry));
-    Body::Parts(Box::new(Parts { site, entry, list, end }))
+    Body::Parts(Box::new(Parts { site, entry, download: None, list, end }))
 }
 
 /// A small body goes into the head's buffer, see [`MERGED_RESPONSE`].

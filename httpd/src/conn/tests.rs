@@ -18,16 +18,14 @@ use crate::cache::Cache;
 use crate::cold::{self, Appliance, ColdConfig, ColdSide};
 use crate::content::Content;
 use crate::interfaces::Interfaces;
-use crate::limits::{
-    BODY_TIMEOUT, CHUNK, LINGER_TIMEOUT, REVALIDATE_AFTER, STALE_AT_MOST, STREAM_LOW_WATER,
-    STREAM_QUEUES,
-};
+use crate::limits::{BODY_TIMEOUT, CHUNK, LINGER_TIMEOUT, REVALIDATE_AFTER, STALE_AT_MOST};
 use crate::sandbox::Sandbox;
 use crate::site::{SiteSettings, Sites};
 use crate::transport::memory::{Client, Memory, pair, pair_from};
 
 mod bodies;
 mod builtin;
+mod downloads;
 mod encodings;
 mod limits;
 mod listings;
@@ -64,8 +62,12 @@ impl Bench {
     }
 
     fn with(cache_size: u64, settings: impl FnOnce(&Path) -> SiteSettings) -> Self {
+        Self::with_cache(Cache::new(cache_size), settings)
+    }
+
+    fn with_cache(cache: Cache, settings: impl FnOnce(&Path) -> SiteSettings) -> Self {
         let root = TempDir::new().unwrap();
-        let cache = Arc::new(Cache::new(cache_size));
+        let cache = Arc::new(cache);
         let sites = Arc::new(Sites::open(&[settings(root.path())], None).unwrap());
         let (handle, orders) = cold::orders();
         let cold = ColdSide::start(ColdConfig {
@@ -544,124 +546,6 @@ fn downloads(bench: &Bench, path: &str, content: &[u8]) {
     let answer = bench.exchange(get(path));
     let end = answer.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
     assert!(answer[end..] == *content, "{path}: all octets, in order");
-}
-
-#[test]
-fn a_file_larger_than_the_cache_is_streamed() {
-    let content = pattern(5 * CHUNK + 17);
-    for cache_size in [0, 1 << 20, 3 << 20, 1 << 26] {
-        let bench = Bench::new(cache_size);
-        bench.file("big", &content);
-        bench.file("chunk", &content[..CHUNK]);
-        bench.file("more", &content[..=CHUNK]);
-        for _ in 0..2 {
-            downloads(&bench, "/big", &content);
-            downloads(&bench, "/chunk", &content[..CHUNK]);
-            downloads(&bench, "/more", &content[..=CHUNK]);
-        }
-        assert!(bench.cache.stats().bytes <= cache_size);
-    }
-}
-
-#[test]
-fn a_slow_client_bounds_the_queue_and_is_waited_for() {
-    let bench = Bench::new(1 << 26);
-    let content = pattern(8 * CHUNK);
-    bench.file("big", &content);
-    let client = bench.connect();
-    // The head, so that more than a chunk's end is waited for.
-    client.take_only(1000);
-    client.write(get("/big"));
-    client.half_close();
-    bench.run(async {
-        client.resting().await;
-        assert!(client.most_queued() <= STREAM_LOW_WATER + CHUNK + 1024);
-        // As much progress within the time as is asked for goes on.
-        client.take_only(Limits::DEFAULT.least_progress());
-        assert_eq!(client.expire(), Limits::DEFAULT.send_timeout);
-        client.resting().await;
-        client.take_all();
-        assert!(client.ended().await);
-        assert!(client.received().ends_with(&content[CHUNK..]));
-    });
-    // None at all does not.
-    let client = bench.connect();
-    client.take_only(0);
-    client.write(get("/big"));
-    bench.run(async {
-        client.resting().await;
-        client.expire();
-        assert!(!client.ended().await, "aborted");
-    });
-}
-
-#[test]
-fn many_slow_clients_share_what_is_queued() {
-    const CLIENTS: usize = 256;
-    let bench = Bench::new(1 << 26);
-    bench.file("big", pattern(8 * CHUNK));
-    let clients: Vec<_> = (0..CLIENTS).map(|_| bench.connect()).collect();
-    bench.run(async {
-        // They come one by one, and then take a little, again and again.
-        for client in &clients {
-            client.take_only(0);
-            client.write(get("/big"));
-            client.resting().await;
-        }
-        for client in &clients {
-            client.take_only(2 * CHUNK + CHUNK / 2);
-            client.resting().await;
-        }
-    });
-    let queued: usize = clients.iter().map(Client::queued).sum();
-    assert!(queued <= STREAM_QUEUES + CLIENTS * (CHUNK + 1024), "{queued}");
-    // All of them are gone: nobody counts any more.
-    clients.iter().for_each(Client::reset);
-    bench.run(async {
-        for client in &clients {
-            client.dropped().await;
-        }
-    });
-    assert_eq!(bench.content.streaming().low_water(), STREAM_LOW_WATER);
-}
-
-#[test]
-fn a_file_that_changes_while_it_is_sent_ends_the_connection() {
-    let bench = Bench::new(0);
-    let content = pattern(8 * CHUNK);
-    bench.file("big", &content);
-    let client = bench.connect();
-    client.take_only(0);
-    client.write(get("/big"));
-    bench.run(async {
-        client.resting().await;
-        fs::write(bench.root.path().join("big"), &content[..4 * CHUNK]).unwrap();
-        client.take_all();
-        assert!(!client.ended().await, "aborted");
-        let got = client.received();
-        let end = got.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
-        assert!(content.starts_with(&got[end..]), "nothing but the old content before it");
-    });
-}
-
-#[test]
-fn a_file_replaced_while_it_is_sent_is_sent_to_its_end() {
-    let bench = Bench::new(0);
-    let content = pattern(8 * CHUNK);
-    bench.file("big", &content);
-    let client = bench.connect();
-    client.take_only(0);
-    client.write(get("/big"));
-    client.half_close();
-    bench.run(async {
-        client.resting().await;
-        bench.file("new", "new");
-        rename(bench.root.path(), "new", "big");
-        client.take_all();
-        assert!(client.ended().await);
-        assert!(client.received().ends_with(&content));
-    });
-    downloads(&bench, "/big", b"new");
 }
 
 fn rename(root: &Path, from: &str, to: &str) {

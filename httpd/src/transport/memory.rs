@@ -45,6 +45,12 @@ impl Wire {
         Poll::Pending
     }
 
+    /// The connection is over, and with it what is queued; how much that was is still known.
+    fn abort(&mut self) {
+        self.aborted = true;
+        self.queue.clear();
+    }
+
     fn pump(&mut self) {
         while let Some(mut data) = self.queue.pop_front() {
             let take = self.window.map_or(data.len(), |window| window.min(data.len()));
@@ -152,7 +158,7 @@ impl Transport for Memory {
     }
 
     fn abort(&mut self) {
-        self.change().aborted = true;
+        self.change().abort();
     }
 
     fn set_deadline(&mut self, after: Option<Duration>) {
@@ -176,7 +182,9 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let mut wire = self.change();
         wire.dropped = true;
-        wire.aborted |= !wire.closed;
+        if !wire.closed {
+            wire.abort();
+        }
     }
 }
 
@@ -196,7 +204,7 @@ impl Client {
 
     pub(crate) fn reset(&self) {
         let mut wire = self.0.borrow_mut();
-        wire.aborted = true;
+        wire.abort();
         wire.pump();
     }
 
@@ -262,11 +270,6 @@ impl Client {
 
     pub(crate) fn most_queued(&self) -> usize {
         self.0.borrow().most_queued
-    }
-
-    /// Octets that the server has queued and the client has not taken.
-    pub(crate) fn queued(&self) -> usize {
-        self.0.borrow().queued
     }
 
     async fn until(&self, done: impl Fn(&Wire) -> bool) {

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use sha2::{Digest, Sha256};
 use tagwire_lab::Namespace;
@@ -117,6 +118,17 @@ impl Client {
         answer
     }
 
+    /// Whether all of the next answer, which has a body, is here.
+    fn has_answer(&self) -> bool {
+        let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return false;
+        };
+        let head = str::from_utf8(&self.input[..end]).unwrap();
+        let len = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let len: usize = len.expect("each answer has a length").parse().unwrap();
+        self.input.len() >= end + 4 + len
+    }
+
     /// So many octets behind a head.
     pub(crate) fn body(&mut self, len: usize) -> Vec<u8> {
         while self.input.len() < len {
@@ -198,6 +210,31 @@ impl From<TcpStream> for Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { socket, input: Vec::new() }
+    }
+}
+
+/// Reads what comes for any of `clients`, none of which waits for another, and gives `done` the answer
+/// of each once it is whole.
+pub(crate) fn answers(clients: Vec<Client>, mut done: impl FnMut(usize, Answer)) {
+    let patience = PATIENCE.try_into().unwrap();
+    let mut left: Vec<_> = clients.into_iter().enumerate().collect();
+    while !left.is_empty() {
+        let polled = left.iter().map(|(_, client)| PollFd::new(&client.socket, PollFlags::IN));
+        let mut polled: Vec<_> = polled.collect();
+        assert_ne!(poll(&mut polled, Some(&patience)).unwrap(), 0, "nothing comes for anybody");
+        let ready: Vec<_> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        left.retain_mut(|(number, client)| {
+            if ready.next() != Some(true) {
+                return true;
+            }
+            client.receive();
+            let whole = client.has_answer();
+            if whole {
+                done(*number, client.answer());
+            }
+            !whole
+        });
     }
 }
 

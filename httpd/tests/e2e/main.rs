@@ -37,6 +37,7 @@ mod http;
 mod impaired;
 mod ipv6;
 mod kernel_options;
+mod large;
 mod limits;
 mod link;
 mod many;
