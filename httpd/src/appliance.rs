@@ -145,6 +145,8 @@ struct Controls {
     health: Arc<Health>,
     served: Arc<Mutex<Arc<Sites>>>,
     drain: Duration,
+    /// Who waits for what is preloaded.
+    go_on: mpsc::Sender<GoOn>,
 }
 
 impl Controls {
@@ -156,6 +158,8 @@ impl Controls {
         } else {
             tracing::info!(signal, "shutting down: finishing what is being sent");
             self.crew.tell(iter::repeat_with(|| Message::Drain(self.drain)));
+            // Nobody waits who serves already.
+            let _ = self.go_on.send(GoOn::End);
         }
     }
 }
@@ -191,6 +195,13 @@ impl Drop for EndsAll {
     fn drop(&mut self) {
         self.0.tell(iter::repeat_with(|| Message::End));
     }
+}
+
+/// What ends the wait for what is preloaded.
+#[derive(Debug, PartialEq, Eq)]
+enum GoOn {
+    Serve,
+    End,
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what is being sent and returns.
@@ -262,12 +273,14 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     };
     let reloader =
         Reloader::new(config.clone(), Arc::clone(&sites), sandbox, Arc::clone(&health), serve);
+    let (go_on, waits) = mpsc::channel();
     let controls = Arc::new(Controls {
         crew: crew.clone(),
         reloader: Arc::new(reloader),
         health: Arc::clone(&health),
         served,
         drain: config.drain,
+        go_on: go_on.clone(),
     });
     let cold = ColdSide::start(ColdConfig {
         control,
@@ -328,6 +341,19 @@ pub fn run(config: &Config) -> Result<(), StartError> {
                 sandbox,
             },
         );
+    if config.preload {
+        cold_handle.preload(&sites, move || {
+            // Nobody waits who was told to end.
+            let _ = go_on.send(GoOn::Serve);
+        });
+        if waits.recv() == Ok(GoOn::End) {
+            signals.close();
+            cold.stop();
+            drop(access_log);
+            tracing::info!("stopped before anything was served");
+            return Ok(());
+        }
+    }
     // There is at least one worker, and it is for this thread.
     let Some(first) = berths.next() else { return Ok(()) };
     let (started, starts) = mpsc::channel();
@@ -477,7 +503,7 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
     Ok(octets)
 }
 
-pub(crate) fn stack_config(
+fn stack_config(
     config: &Config,
     vlan: &VlanConfig,
     interface: &Interface,

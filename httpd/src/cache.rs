@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use quick_cache::sync::Cache as QuickCache;
-use quick_cache::{Equivalent, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, Weighter};
 
 use crate::limits::{
     CHUNK, DOWNLOAD_MEMORY, MAX_REFUSAL_PATH, MAX_REFUSALS, SETTLED_AFTER,
@@ -22,11 +23,13 @@ use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::SiteId;
 
+mod alive;
 mod buffers;
 mod freshness;
 mod representation;
 mod trail;
 
+use alive::Alive;
 pub use buffers::DownloadStats;
 pub(crate) use buffers::{Buffers, Charge, Chunk, Place};
 pub(crate) use freshness::{Age, Freshness, Millis};
@@ -203,6 +206,23 @@ impl Entry {
 /// entries hold a process grows that caches 20,000 empty files.
 const SLOT_OVERHEAD: u64 = 288;
 
+/// Counts what is let go for want of room, which is dropped once nobody waits for the lock.
+#[derive(Debug, Clone, Default)]
+struct Evictions(Arc<AtomicU64>);
+
+impl Lifecycle<Key, Cached> for Evictions {
+    type RequestState = Vec<(Key, Cached)>;
+
+    /// Not called for what is replaced.
+    fn before_evict(&self, _: &mut Self::RequestState, _: &Key, _: &mut Cached) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn on_evict(&self, gone: &mut Self::RequestState, key: Key, value: Cached) {
+        gone.push((key, value));
+    }
+}
+
 #[derive(Debug, Clone)]
 struct ByOctets;
 
@@ -223,10 +243,12 @@ impl Weighter<Key, Cached> for ByOctets {
 /// The cache. One per process, in an `Arc`.
 #[derive(Debug)]
 pub struct Cache {
-    content: QuickCache<Key, Cached, ByOctets>,
+    content: QuickCache<Key, Cached, ByOctets, DefaultHashBuilder, Evictions>,
+    evictions: Evictions,
     /// Refusals live apart: a scan for random names evicts other refusals only.
     refusals: QuickCache<Key, Arc<Entry>>,
     capacity: u64,
+    alive: Alive,
     /// What downloads hold of large files.
     buffers: Buffers,
     epoch: Instant,
@@ -245,12 +267,16 @@ pub struct CacheStats {
     pub capacity: u64,
     /// Octets that it holds, bookkeeping included.
     pub bytes: u64,
+    /// Octets of files that live: its own, and those that it has let go of and clients still hold.
+    pub alive: u64,
     /// Files and chunks that it holds.
     pub entries: u64,
     /// Lookups that were answered from it.
     pub hits: u64,
     /// Lookups that were not.
     pub misses: u64,
+    /// Entries let go for want of room.
+    pub evictions: u64,
     /// Files, and parts of large ones, read from disk.
     pub loads: u64,
     /// Octets of these.
@@ -275,15 +301,18 @@ impl Cache {
             .weight_capacity(capacity)
             .build()
             .expect("both capacities are given");
+        let evictions = Evictions::default();
         Self {
             content: QuickCache::with_options(
                 options,
                 ByOctets,
                 Default::default(),
-                Default::default(),
+                evictions.clone(),
             ),
+            evictions,
             refusals: QuickCache::new(MAX_REFUSALS),
             capacity,
+            alive: Alive::default(),
             buffers: Buffers::new(DOWNLOAD_MEMORY),
             epoch: Instant::now(),
             hits: AtomicU64::new(0),
@@ -336,7 +365,18 @@ impl Cache {
 
     /// Whether a chunk lives long enough here to be asked for again.
     pub(crate) fn keeps_chunks(&self) -> bool {
-        self.is_worth(CHUNK as u64)
+        self.is_worth(CHUNK as u64) && !self.is_crowded()
+    }
+
+    /// Whether clients hold so much of what the cache has let go of that nothing more shall be read
+    /// to be kept: files come in pieces then, which are charged to the memory of downloads.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.alive.octets() > self.capacity.saturating_add(self.buffers.budget())
+    }
+
+    /// The body of a file that is kept.
+    pub(crate) fn body(&self, octets: Vec<u8>) -> Bytes {
+        self.alive.body(octets)
     }
 
     /// Takes the new answer to `path`, in place of the one before.
@@ -354,6 +394,10 @@ impl Cache {
 
     /// Takes a chunk.
     pub(crate) fn put_chunk(&self, id: FileId, index: u32, chunk: Arc<Chunk>) {
+        if self.is_crowded() {
+            return;
+        }
+        chunk.is_kept(&self.alive);
         self.content.insert(Key::Chunk(id, index), Cached::Chunk(chunk));
     }
 
@@ -404,9 +448,11 @@ impl Cache {
         CacheStats {
             capacity: self.capacity,
             bytes: self.content.weight(),
+            alive: self.alive.octets(),
             entries: self.content.len() as u64,
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.evictions.0.load(Ordering::Relaxed),
             loads: self.loads.load(Ordering::Relaxed),
             octets_read: self.octets_read.load(Ordering::Relaxed),
             compressions: self.compressions.load(Ordering::Relaxed),
@@ -417,8 +463,6 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::site::Site;
 

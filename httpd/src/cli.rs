@@ -164,6 +164,9 @@ struct ServeArgs {
     /// left of it, the less each takes
     #[arg(long, env = "DOWNLOAD_MEMORY", value_name = "SIZE", value_parser = download_memory, default_value = "64m")]
     download_memory: usize,
+    /// Load all that is served into the cache, as far as it has room, before anything is served
+    #[arg(long, env = "PRELOAD", value_parser = switch)]
+    preload: bool,
     #[command(flatten)]
     usual: UsualArgs,
     /// Changes on disk: auto to be told of them by inotify where it works; off to compare only
@@ -386,6 +389,7 @@ impl ServeArgs {
             limits: self.limits,
             cache_size: self.cache_size,
             download_memory: self.download_memory,
+            preload: self.preload,
             watch: self.watch,
             workers: self.workers,
             driver: self.driver,

@@ -44,6 +44,8 @@ pub struct Config {
     pub cache_size: u64,
     /// What downloads may hold of large files beside it, in octets.
     pub download_memory: usize,
+    /// Load what is served before serving it.
+    pub preload: bool,
     /// Have inotify tell what changes on disk.
     pub watch: bool,
     /// Worker threads, 1 to [`MAX_WORKERS`].

@@ -44,7 +44,8 @@ pub(crate) fn need(config: &Config) -> Need {
         least: BASE + (MIN_MEMORY_BUDGET + FEW_CHUNKS * CHUNK) as u64,
         most: (BASE + shared + of_each * config.workers as u64)
             .saturating_add(config.cache_size)
-            .saturating_add(config.download_memory as u64)
+            // What clients hold of smaller files has the same bound beside the cache.
+            .saturating_add(2 * config.download_memory as u64)
             .saturating_add(config.memory_budget as u64),
     }
 }
@@ -85,8 +86,8 @@ impl fmt::Display for Shortage {
             write!(
                 f,
                 "the memory limit is {limit}, and a full cache with as many connections as may be takes \
-                 {}: the kernel would end the process; raise it, or lower --cache-size and \
-                 --memory-budget",
+                 {}: the kernel would end the process; raise it, or lower --cache-size, \
+                 --memory-budget and --download-memory",
                 Mebibytes(self.need.most)
             )
         }

@@ -25,6 +25,7 @@ fn table(status: &Value) -> String {
     report.vlans();
     report.workers();
     report.cache();
+    report.counters("preload");
     report.counters("downloads");
     report.counters("watch");
     report.counters("http");
@@ -98,6 +99,7 @@ impl Report {
             _ => "serving",
         });
         row("state", state.map(str::to_owned));
+        row("missing", self.list("missing"));
         let several =
             self.left.get("vlans").and_then(Value::as_array).is_some_and(|it| it.len() > 1);
         for state in self.take("address_states").iter().filter_map(Value::as_array).flatten() {
@@ -223,6 +225,10 @@ impl Report {
             let entries = self.number("cache.entries").unwrap_or(0);
             let held = format!("{} of {}, {}", size(used), size(capacity), grouped(entries));
             rows.push(("cache".to_owned(), format!("{held} entries")));
+            let beside = self.number("cache.alive").and_then(|alive| alive.checked_sub(used));
+            if let Some(beside) = beside.filter(|beside| *beside > 0) {
+                rows.push(("held by clients".to_owned(), format!("{} beside it", size(beside))));
+            }
         }
         if let (Some(hits), Some(misses)) = (self.number("cache.hits"), self.number("cache.misses"))
         {
@@ -240,6 +246,14 @@ impl Report {
         let octets = octets.map(|octets| format!("{} read", size(octets)));
         let loads = joined([loads.map(grouped), octets]);
         rows.extend(loads.map(|loads| ("cache loads".to_owned(), loads)));
+        if let (Some(loaded), Some(found)) =
+            (self.number("preload.loaded"), self.number("preload.found"))
+        {
+            let _ = self.take("preload.done");
+            let octets = self.number("preload.octets").map_or(String::new(), size);
+            let said = format!("{} of {} files, {octets}", grouped(loaded), grouped(found));
+            rows.push(("preloaded".to_owned(), said));
+        }
         if let (Some(held), Some(budget)) =
             (self.number("downloads.held"), self.number("downloads.budget"))
         {
@@ -347,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_table_for_people() {
-        let status = json!({
+        let mut status = json!({
             "version": "0.1.0", "pid": 7, "uptime_seconds": 11_530.2, "draining": false,
             "interface": "macvlan0", "mac": "02:00:00:00:00:01", "mtu": 1500, "link_up": true,
             "vlan": "123", "pcp": 5, "addresses": ["192.168.123.150/24", "fd00:123::150/64"],
@@ -364,7 +378,7 @@ mod tests {
             "connections": 12, "half_open": 0, "time_wait": 1020,
             "memory": 36_864, "memory_budget": 268_435_456, "fast_open": true,
             "cache": {
-                "capacity": 536_870_912, "bytes": 14_448_651, "entries": 28, "hits": 997,
+                "capacity": 536_870_912, "bytes": 14_448_651, "alive": 15_497_227, "entries": 28, "hits": 997,
                 "misses": 3, "loads": 31, "octets_read": 2048, "novel": 1
             },
             "downloads": {
@@ -380,6 +394,10 @@ mod tests {
                 { "connections": 7, "stack": { "frames_in": 200 } },
             ],
             "ips": ["a", "b"],
+        });
+        status["preload"] = json!({
+            "done": true, "seconds": 1.5, "found": 30, "loaded": 28, "octets": 3072,
+            "failed": 2, "left_out": 0
         });
         let expected = "\
 version             0.1.0
@@ -407,10 +425,15 @@ worker 0            5 connections, 165 frames in
 worker 1            7 connections, 200 frames in
 
 cache               13.8 MiB of 512 MiB, 28 entries
+held by clients     1 MiB beside it
 cache lookups       1,000, 99.7 % hits
 cache loads         31, 2 KiB read
+preloaded           28 of 30 files, 3 KiB
 downloads           2, hold 1.5 MiB of 64 MiB
 watched             3 directories, 1,200 events
+
+preload.failed      2
+preload.seconds     1.5
 
 downloads.waited    5
 

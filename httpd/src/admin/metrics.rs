@@ -120,7 +120,7 @@ const fn count(name: &'static str, help: &'static str) -> Place {
 }
 
 /// Figures of the whole appliance, by their places in the status.
-const OF_ALL: [(&str, Place); 21] = [
+const OF_ALL: [(&str, Place); 29] = [
     ("/ready", level("ready", "Whether all that serving takes is there")),
     ("/link_up", level("link_up", "Whether the interface's link is up")),
     ("/draining", level("draining", "Whether the end has begun")),
@@ -135,6 +135,7 @@ const OF_ALL: [(&str, Place); 21] = [
     ),
     ("/memory_budget", octets("connection_memory_budget", "What all connections may hold")),
     ("/cache/bytes", octets("cache_size", "What the content cache holds")),
+    ("/cache/alive", octets("cache_alive", "Octets of files that live, whoever holds them")),
     ("/cache/capacity", octets("cache_capacity", "What the content cache may hold")),
     ("/cache/entries", level("cache_entries", "Entries of the content cache")),
     ("/cache/hits", count("cache_hits", "Look-ups that the content cache answered")),
@@ -154,6 +155,24 @@ const OF_ALL: [(&str, Place); 21] = [
     ("/downloads/streams", level("downloads", "Answers from large files that are being sent")),
     ("/downloads/waiting", level("downloads_waiting", "Those of them that wait for memory")),
     ("/downloads/waited", count("downloads_waited", "How often one had to wait for memory")),
+    (
+        "/cache/evictions",
+        count("cache_evictions", "What the content cache has let go for want of room"),
+    ),
+    ("/preload/done", level("preload_done", "Whether what is served has been preloaded")),
+    (
+        "/preload/seconds",
+        Place {
+            name: "preload",
+            unit: Some(Unit::Seconds),
+            kind: MetricType::Gauge,
+            help: "How long preloading takes or has taken",
+        },
+    ),
+    ("/preload/found", level("preload_found_files", "Files that preloading has found")),
+    ("/preload/loaded", level("preload_loaded_files", "Those of them that it has loaded")),
+    ("/preload/failed", level("preload_failed_files", "Those of them that cannot be had")),
+    ("/preload/left_out", level("preload_left_out_files", "Those that the cache has no room for")),
     ("/watch/directories", level("watch_directories", "Directories that inotify watches")),
     ("/watch/events", count("watch_events", "Changes on disk that inotify has told")),
     ("/watch/overflows", count("watch_overflows", "How often inotify has lost some")),
@@ -199,9 +218,10 @@ const DRIVER_LOSSES: [(&str, &str); 7] = [
 ];
 
 /// Groups of the status that are shown by the tables above or by rules below.
-const KNOWN_GROUPS: [&str; 9] = [
+const KNOWN_GROUPS: [&str; 10] = [
     "cache",
     "downloads",
+    "preload",
     "watch",
     "http",
     "stack",
@@ -377,6 +397,7 @@ mod tests {
             "ready": true, "link_up": true, "draining": false, "uptime_seconds": 1.5,
             "memory_budget": 1024, "cache": { "bytes": 17, "capacity": 99, "hits": 4, "misses": 1, "octets_read": 21 },
             "downloads": { "budget": 64, "held": 16, "streams": 3, "waiting": 1, "waited": 5 },
+            "preload": { "done": true, "seconds": 2.5, "found": 9, "loaded": 8, "octets": 70, "failed": 1 },
             "http": { "slow_reader": 1, "bad_request": 0 },
             "address_states": [{ "address": "10.0.0.5", "vlan": "7", "state": "assigned" }],
             "vlans": [
@@ -401,6 +422,8 @@ mod tests {
             "tagwire_cache_read_bytes_total 21",
             "tagwire_download_memory_bytes 16",
             "tagwire_downloads 3",
+            "tagwire_preload_seconds 2.5",
+            "tagwire_preload_loaded_files 8",
             "tagwire_downloads_waited_total 5",
             "# TYPE tagwire_cache_hits counter",
             "tagwire_connections{vlan=\"7\"} 2",

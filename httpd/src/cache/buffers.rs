@@ -12,12 +12,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::alive::{Alive, Counted};
 use crate::content;
 use crate::limits::COLD_QUEUE_FOR_CHUNKS;
 
@@ -71,6 +72,11 @@ impl Buffers {
         }
     }
 
+    /// Octets that downloads may hold.
+    pub(super) fn budget(&self) -> u64 {
+        self.budget as u64
+    }
+
     /// Octets that nobody holds or waits for.
     pub(crate) fn free(&self) -> usize {
         self.room.available_permits()
@@ -120,7 +126,7 @@ impl Buffers {
 
     pub(super) fn stats(&self) -> DownloadStats {
         DownloadStats {
-            budget: self.budget as u64,
+            budget: self.budget(),
             held: (self.budget - self.free()) as u64,
             streams: self.downloads.load(Ordering::Relaxed) as u64,
             waiting: self.waiting.load(Ordering::Relaxed) as u64,
@@ -175,15 +181,22 @@ pub(crate) struct Chunk {
     octets: Vec<u8>,
     /// What those have taken who hold it beside the cache.
     charge: Mutex<Weak<Charge>>,
+    /// That the cache has taken it.
+    counted: OnceLock<Counted>,
 }
 
 impl Chunk {
     pub(crate) fn new(octets: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self { octets, charge: Mutex::default() })
+        Arc::new(Self { octets, charge: Mutex::default(), counted: OnceLock::new() })
     }
 
     pub(crate) fn octets(&self) -> &[u8] {
         &self.octets
+    }
+
+    /// The cache takes it: its octets live from now on until nobody holds them.
+    pub(super) fn is_kept(&self, alive: &Alive) {
+        self.counted.get_or_init(|| alive.count(self.octets.len()));
     }
 
     /// A hold on it that costs nothing, as others have one.

@@ -53,6 +53,7 @@ fn the_line_of_the_readme() {
             limits: Limits::DEFAULT,
             cache_size: 512 << 20,
             download_memory: 64 << 20,
+            preload: false,
             watch: true,
             workers: 1,
             driver: DriverChoice::Auto,
@@ -101,6 +102,7 @@ fn values_from_the_environment_may_end_in_a_newline() {
         "--ecn",
         "off\n",
         "--fast-open",
+        "--preload",
         "--memory-budget",
         "64m\n",
         "--download-memory",
@@ -134,7 +136,7 @@ fn values_from_the_environment_may_end_in_a_newline() {
     assert_eq!(vlan.gateways, [IpAddr::from([192, 168, 123, 1])]);
     assert_eq!((vlan.pcp, vlan.mtu, vlan.acd), (5, Some(9000), Acd::Strict));
     assert_eq!((config.workers, config.congestion), (2, Algorithm::Bbr));
-    assert!(!config.ecn && config.fast_open);
+    assert!(!config.ecn && config.fast_open && config.preload);
     assert_eq!((config.memory_budget, config.download_memory), (64 << 20, 32 << 20));
     assert_eq!(config.rto_min, Duration::from_millis(50));
     assert_eq!((config.port, config.cache_size, config.watch), (8080, 1 << 30, false));

@@ -25,12 +25,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::ColdError;
-use super::control::{Appliance, gather};
+use super::control::{Appliance, Inside, gather};
+use super::preload::PreloadStats;
 use super::runtime::{aside, spawn};
-use super::watch::Watch;
 use crate::admin::{metrics, ready};
-use crate::cache::Cache;
-use crate::health::Health;
+use crate::health::{Health, Phase};
 
 /// Connections at one time: probes and scrapers are few.
 const CLIENTS: usize = 64;
@@ -69,8 +68,7 @@ impl AdminListener {
 pub(super) struct Admin {
     pub(super) appliance: Arc<dyn Appliance>,
     pub(super) health: Arc<Health>,
-    pub(super) cache: Arc<Cache>,
-    pub(super) watch: Arc<Watch>,
+    pub(super) inside: Arc<Inside>,
     pub(super) gathered: Mutex<Option<Gathered>>,
     /// Taken while a disk is asked for www-root: a disk that does not answer is asked once.
     pub(super) disk: Arc<Semaphore>,
@@ -93,7 +91,7 @@ impl Admin {
             return Arc::clone(status);
         }
         let since = Instant::now();
-        let status = gather(self.appliance.as_ref(), &self.cache, &self.watch).await;
+        let status = gather(self.appliance.as_ref(), &self.inside).await;
         let status = Arc::new(status);
         *gathered = Some(Gathered { since, status: Arc::clone(&status) });
         status
@@ -101,8 +99,11 @@ impl Admin {
 
     /// What keeps requests away from here, one line each.
     async fn missing(&self) -> Vec<String> {
-        if let Some(missing) = ready::missing_by_phase(self.health.phase()) {
-            return vec![missing.to_owned()];
+        let phase = self.health.phase();
+        if let Some(missing) = ready::missing_by_phase(phase) {
+            let preloading = self.inside.preload.stats().filter(|_| phase == Phase::Starting);
+            let preloading = preloading.as_ref().and_then(PreloadStats::missing);
+            return vec![preloading.unwrap_or_else(|| missing.to_owned())];
         }
         let mut missing = ready::missing(&*self.status().await);
         missing.extend(self.unreadable().await);

@@ -13,12 +13,13 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::ColdError;
+use super::preload::{Preload, PreloadStats};
 use super::runtime::spawn;
 use super::watch::Watch;
 use crate::cache::Cache;
@@ -52,6 +53,13 @@ const MAX_LINE: usize = 256;
 const CLIENTS: usize = 16;
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 16;
+
+/// What the cold side itself says in `status`.
+pub(super) struct Inside {
+    pub(super) cache: Arc<Cache>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) preload: Arc<Preload>,
+}
 
 /// The socket, listening; its file is removed with it.
 pub struct Listener {
@@ -116,12 +124,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Answers clients until it is dropped.
-pub(super) async fn serve(
-    listener: Listener,
-    appliance: Arc<dyn Appliance>,
-    cache: Arc<Cache>,
-    watch: Arc<Watch>,
-) {
+pub(super) async fn serve(listener: Listener, appliance: Arc<dyn Appliance>, inside: Arc<Inside>) {
     let clients = match listener.socket.try_clone().and_then(UnixListener::from_std) {
         Ok(clients) => clients,
         Err(error) => {
@@ -136,9 +139,9 @@ pub(super) async fn serve(
         match clients.accept().await {
             Ok((client, _)) => {
                 let appliance = Arc::clone(&appliance);
-                let (cache, watch) = (Arc::clone(&cache), Arc::clone(&watch));
+                let inside = Arc::clone(&inside);
                 spawn(async move {
-                    if let Err(error) = answer(client, appliance.as_ref(), &cache, &watch).await {
+                    if let Err(error) = answer(client, appliance.as_ref(), &inside).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -156,12 +159,11 @@ pub(super) async fn serve(
 async fn answer(
     mut client: UnixStream,
     appliance: &dyn Appliance,
-    cache: &Cache,
-    watch: &Watch,
+    inside: &Inside,
 ) -> io::Result<()> {
     let line = in_time(read_line(&mut client)).await?;
     let answer = match line.trim_ascii() {
-        b"status" => gather(appliance, cache, watch).await,
+        b"status" => gather(appliance, inside).await,
         b"reload" => reload(appliance).await,
         _ => json!({ "error": "unknown command; there are: status, reload" }),
     };
@@ -198,19 +200,32 @@ async fn reload(appliance: &dyn Appliance) -> Value {
     }
 }
 
-pub(super) async fn gather(appliance: &dyn Appliance, cache: &Cache, watch: &Watch) -> Value {
-    let (reply, answered) = oneshot::channel();
-    appliance.status(reply);
-    let mut object = match tokio::time::timeout(PATIENCE, answered).await {
-        Ok(Ok(Value::Object(object))) => object,
-        // The cache's figures are of use even when the worker does not answer.
-        _ => {
-            serde_json::Map::from_iter([("error".to_owned(), json!("the worker does not answer"))])
-        }
+pub(super) async fn gather(appliance: &dyn Appliance, inside: &Inside) -> Value {
+    let Inside { cache, watch, preload } = inside;
+    let preload = preload.stats();
+    let mut object = match preload.as_ref().and_then(PreloadStats::missing) {
+        // No worker serves yet.
+        Some(missing) => Map::from_iter([
+            ("ready".to_owned(), false.into()),
+            ("missing".to_owned(), json!([missing])),
+            ("draining".to_owned(), false.into()),
+        ]),
+        None => gather_workers(appliance).await,
     };
+    object.extend(preload.map(|stats| ("preload".to_owned(), json!(stats))));
     object.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     object.insert("cache".to_owned(), json!(cache.stats()));
     object.insert("downloads".to_owned(), json!(cache.download_stats()));
     object.insert("watch".to_owned(), json!(watch.stats()));
     Value::Object(object)
+}
+
+async fn gather_workers(appliance: &dyn Appliance) -> Map<String, Value> {
+    let (reply, answered) = oneshot::channel();
+    appliance.status(reply);
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(Ok(Value::Object(object))) => object,
+        // The cache's figures are of use even when the worker does not answer.
+        _ => Map::from_iter([("error".to_owned(), json!("the worker does not answer"))]),
+    }
 }

@@ -29,15 +29,20 @@ pub(super) fn list(site: &Site, path: &[u8]) -> Result<Listing, Stop> {
     Ok(Listing::new(site, path, id, items, more))
 }
 
+/// Whether a name in the directory at `path` is one that no request gets.
+pub(super) fn is_unfit(site: &Site, path: &[u8], name: &[u8]) -> bool {
+    // No path has control characters, see `target`.
+    let never = matches!(name, b"." | b"..") || name.iter().any(u8::is_ascii_control);
+    never || site.hides(&[path, name].concat())
+}
+
 /// What a name in the directory at `path` stands for, if a request for it would be served.
 fn look(site: &Site, path: &[u8], at: BorrowedFd<'_>, entry: &DirEntry) -> Option<Item> {
     let name = entry.file_name().to_bytes();
-    let place = [path, name].concat();
-    // No path has control characters, see `target`.
-    let unfit = matches!(name, b"." | b"..") || name.iter().any(u8::is_ascii_control);
-    if unfit || site.hides(&place) {
+    if is_unfit(site, path, name) {
         return None;
     }
+    let place = [path, name].concat();
     let item = |kind, modified| Some(Item { name: name.into(), kind, modified });
     let followed = || match site.root.find(&place, Walk::Any) {
         Ok(Found::File(id)) => item(Kind::File(id.len), id.modified),

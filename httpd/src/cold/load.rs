@@ -18,6 +18,7 @@ use super::compress::{Compressed, Compressors};
 use super::directory::list;
 use super::files::{Stop, Walk, complain, identity_of, told};
 use super::flights::Flights;
+use super::preload::{self, Preload};
 use super::resolve::{Resolved, Sight};
 use super::runtime::{ReadFile, aside, spawn};
 use super::siblings::{sibling_path, unfit};
@@ -28,7 +29,9 @@ use crate::cache::{
     Trail,
 };
 use crate::encoding::Coding;
-use crate::limits::{CHUNK, COMPRESSION_PATIENCE, OPEN_FILE_IDLE, OPEN_FILES, SETTLED_AFTER};
+use crate::limits::{
+    CHUNK, COMPRESSION_PATIENCE, LEAST_PIECE, OPEN_FILE_IDLE, OPEN_FILES, SETTLED_AFTER,
+};
 use crate::listing::Listing;
 use crate::respond::Status;
 use crate::site::{Site, Sites};
@@ -43,16 +46,21 @@ pub(super) async fn run(
     watch: Arc<Watch>,
     driver: DriverKind,
     patience: Duration,
+    preload: Arc<Preload>,
     mut queue: mpsc::Receiver<Command>,
 ) {
     let loader = Loader::new(cache, watch, driver, patience);
     while let Some(command) = queue.recv().await {
-        loader.take(command);
+        if let Command::Preload(sites, done) = command {
+            spawn(preload::run(Rc::clone(&loader), Arc::clone(&preload), sites, done));
+        } else {
+            loader.take(command);
+        }
     }
 }
 
-struct Loader {
-    cache: Arc<Cache>,
+pub(super) struct Loader {
+    pub(super) cache: Arc<Cache>,
     watch: Arc<Watch>,
     /// The runtime's.
     driver: DriverKind,
@@ -91,7 +99,7 @@ impl Draft {
 }
 
 impl Loader {
-    fn new(
+    pub(super) fn new(
         cache: Arc<Cache>,
         watch: Arc<Watch>,
         driver: DriverKind,
@@ -118,6 +126,8 @@ impl Loader {
                 self.take_read(site, entry, span, room, waiter);
             }
             Command::Sites(sites) => self.serve(&sites),
+            // Not the loader's, see `run`.
+            Command::Preload(..) => {}
         }
     }
 
@@ -173,8 +183,14 @@ impl Loader {
     ) -> bool {
         let (loader, old) = (Rc::clone(self), known.clone());
         self.flights.board(Key::Path(site.id, path.clone()), known, waiter, async move {
-            Ok(Loaded::Entry(loader.entry(&site, &path, old.as_ref()).await))
+            let entry = loader.entry(&site, &path, old.as_ref(), COMPRESSION_PATIENCE).await;
+            Ok(Loaded::Entry(entry))
         })
+    }
+
+    /// Brings the answer to `path` into the cache, with all that it is compressed to.
+    pub(super) async fn load_whole(self: &Rc<Self>, site: &Arc<Site>, path: &[u8]) -> Arc<Entry> {
+        self.entry(site, path, None, Duration::MAX).await
     }
 
     async fn entry(
@@ -182,6 +198,7 @@ impl Loader {
         site: &Arc<Site>,
         path: &[u8],
         old: Option<&Arc<Entry>>,
+        patience: Duration,
     ) -> Arc<Entry> {
         let checked = self.now();
         let sight = self.look(site, path).await;
@@ -195,7 +212,7 @@ impl Loader {
             Ok(Resolved::File(at, _, siblings)) => match self.read_all(site, &at, siblings).await {
                 Ok((plain, encodings, settled)) => {
                     let draft = Draft { plain, encodings, settled, checked, trail };
-                    return self.publish(site, path, draft).await;
+                    return self.publish(site, path, draft, patience).await;
                 }
                 Err(status) => Answer::Refused(status),
             },
@@ -223,16 +240,17 @@ impl Loader {
     }
 
     /// Makes a file the answer to `path`, as it is for the time being if its compression takes
-    /// longer than anybody should wait.
+    /// longer than that.
     async fn publish(
         self: &Rc<Self>,
         site: &Arc<Site>,
         path: &[u8],
         mut draft: Draft,
+        patience: Duration,
     ) -> Arc<Entry> {
         let mut compressed = self.compress(site, &mut draft);
         if let Some(under_way) = &mut compressed
-            && let Ok(done) = timeout(COMPRESSION_PATIENCE, under_way).await
+            && let Ok(done) = timeout(patience, under_way).await
         {
             self.take_compressed(&mut draft, done);
             compressed = None;
@@ -303,7 +321,9 @@ impl Loader {
             self.cache.count_compression();
         }
         // One that has failed would fail again: the file stays as it is.
-        draft.encodings.compressed = done.unwrap_or_default();
+        let compressed = done.unwrap_or_default().into_iter();
+        draft.encodings.compressed =
+            compressed.map(|(coding, body)| (coding, self.cache.body(body.into()))).collect();
         draft.encodings.progress = Progress::Done;
     }
 
@@ -431,7 +451,8 @@ impl Loader {
             reads -= 1;
             let settled = unsettled.is_none();
             let file = ReadFile::new(fd, id, self.driver).map_err(|_| Status::Unavailable)?;
-            if id.len > CHUNK as u64 {
+            let whole = if self.cache.is_crowded() { LEAST_PIECE } else { CHUNK };
+            if id.len > whole as u64 {
                 // Its first part is asked for in a moment, by whatever name it has then.
                 self.keep_open(id, &Rc::new(file));
                 return Ok((Source { path: path.into(), id, body: None }, settled));
@@ -444,14 +465,14 @@ impl Loader {
             self.cache.count_read(octets.len());
             // Half an old and half a new file would pass for whole otherwise.
             if octets.len() as u64 == id.len && identity(site, &file).await == Some(id) {
-                let body = Some(Bytes::from(octets));
+                let body = Some(self.cache.body(octets));
                 return Ok((Source { path: path.into(), id, body }, settled));
             }
         }
         Err(Status::Unavailable)
     }
 
-    fn take_read(
+    pub(super) fn take_read(
         self: &Rc<Self>,
         site: Arc<Site>,
         entry: Arc<Entry>,

@@ -12,6 +12,7 @@ mod directory;
 mod files;
 mod flights;
 mod load;
+mod preload;
 mod resolve;
 mod runtime;
 mod siblings;
@@ -43,6 +44,7 @@ use admin::Admin;
 pub use admin::AdminListener;
 pub use control::{Appliance, Listener};
 pub(crate) use files::Root;
+use preload::{Done, Preload};
 pub use supervisor::Supervisor;
 use watch::Watch;
 
@@ -103,6 +105,7 @@ impl ColdSide {
         let ColdConfig { cache, orders: Orders(orders), watch, sandbox, driver, patience, .. } =
             config;
         let watch = Watch::new(watch, Arc::clone(&cache));
+        let preload = Arc::new(Preload::default());
         let thread = std::thread::Builder::new()
             .name("tagwire-cold".to_owned())
             .spawn(move || {
@@ -124,23 +127,26 @@ impl ColdSide {
                 runtime.block_on(async move {
                     let (asked, probed) = (Arc::clone(&appliance), admin.is_some());
                     runtime::spawn(supervisor.run(asked, Arc::clone(&health), probed));
+                    let inside = Arc::new(control::Inside {
+                        cache: Arc::clone(&cache),
+                        watch: Arc::clone(&watch),
+                        preload: Arc::clone(&preload),
+                    });
                     if let Some(listener) = admin {
                         let admin = Admin {
                             appliance: Arc::clone(&appliance),
                             health,
-                            cache: Arc::clone(&cache),
-                            watch: Arc::clone(&watch),
+                            inside: Arc::clone(&inside),
                             gathered: Mutex::new(None),
                             disk: Arc::new(Semaphore::new(1)),
                         };
                         runtime::spawn(admin::serve(listener, Arc::new(admin)));
                     }
                     let served = control.map(|listener| {
-                        let (cache, watch) = (Arc::clone(&cache), Arc::clone(&watch));
-                        runtime::spawn(control::serve(listener, appliance, cache, watch))
+                        runtime::spawn(control::serve(listener, appliance, inside))
                     });
                     runtime::spawn(Arc::clone(&watch).run());
-                    runtime::spawn(load::run(cache, watch, driver, patience, orders));
+                    runtime::spawn(load::run(cache, watch, driver, patience, preload, orders));
                     // It ends when it is dropped.
                     let _ = stopped.await;
                     if let Some(served) = served {
@@ -271,6 +277,8 @@ pub(crate) enum Command {
     Read { site: Arc<Site>, entry: Arc<Entry>, span: Span, room: Room, waiter: Waiter },
     /// These are served from now on, and no others.
     Sites(Arc<Sites>),
+    /// What these serve is loaded.
+    Preload(Arc<Sites>, Done),
 }
 
 /// What a part of a large file needs until it is there.
@@ -321,6 +329,13 @@ impl ColdHandle {
     pub fn serve(&self, sites: &Arc<Sites>) {
         // A cold side that has ended has nothing to let go of.
         let _ = self.commands.blocking_send(Command::Sites(Arc::clone(sites)));
+    }
+
+    /// Has what `sites` serve loaded, and `done` called then, or when nobody will any more. Waits for a
+    /// place in the queue: not for workers.
+    pub fn preload(&self, sites: &Arc<Sites>, done: impl FnOnce() + Send + 'static) {
+        // A cold side that has ended drops it, which calls.
+        let _ = self.commands.blocking_send(Command::Preload(Arc::clone(sites), Done::new(done)));
     }
 
     pub(crate) fn load(

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use crate::bed::{Bed, content, said, wait_until};
 use crate::client::Client;
 
 /// Where probes ask: the pod's loopback stands for its eth0.
-const ADMIN: &str = "127.0.0.1:9090";
+pub(crate) const ADMIN: &str = "127.0.0.1:9090";
 const SOON: Duration = Duration::from_secs(10);
 
 /// A bed whose pod has a loopback.
-fn bed() -> Option<Bed> {
+pub(crate) fn bed() -> Option<Bed> {
     let bed = Bed::down(Lab::builder())?;
     bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
     Some(bed)
@@ -39,7 +40,7 @@ fn probe(bed: &Bed, path: &str) -> (u16, Value) {
 }
 
 /// What keeps it from being ready; nothing if it is.
-fn missing(bed: &Bed) -> String {
+pub(crate) fn missing(bed: &Bed) -> String {
     match probe(bed, "/readyz") {
         (200, page) => {
             assert_eq!(page["ready"], true);
@@ -47,6 +48,29 @@ fn missing(bed: &Bed) -> String {
         }
         (503, page) => page["missing"].as_array().unwrap().iter().map(Value::to_string).collect(),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Who is told by sd_notify(3).
+pub(crate) struct Supervisor {
+    pub(crate) path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Supervisor {
+    pub(crate) fn of(bed: &Bed) -> Self {
+        let path = bed.lab().scratch().join("run/notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        Self { path, socket }
+    }
+
+    /// What it is told next.
+    pub(crate) fn told(&self) -> String {
+        let mut octets = [0; 256];
+        let len = self.socket.recv(&mut octets).unwrap();
+        String::from_utf8(octets[..len].to_vec()).unwrap()
     }
 }
 
@@ -134,28 +158,20 @@ fn at_sigterm_it_is_not_ready_while_a_download_goes_on_and_a_second_one_ends_it(
 #[test]
 fn a_supervisor_is_told() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
-    let path = bed.lab().scratch().join("run/notify");
-    let supervisor = UnixDatagram::bind(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    supervisor.set_read_timeout(Some(SOON)).unwrap();
-    let next = || {
-        let mut octets = [0; 256];
-        let len = supervisor.recv(&mut octets).unwrap();
-        String::from_utf8(octets[..len].to_vec()).unwrap()
-    };
+    let supervisor = Supervisor::of(&bed);
     let (www, control) = (bed.www(), bed.control());
     let command = bed
         .command(&["serve", "--interface", "macvlan0", "--vlan", "123", "--www-root"])
         .arg(www)
         .args(["--address", "192.168.123.150/24", "--control"])
         .arg(&control)
-        .env("NOTIFY_SOCKET", &path)
+        .env("NOTIFY_SOCKET", &supervisor.path)
         .env("WATCHDOG_USEC", "500000");
     bed.start_with(command);
     let told = |wanted: &str| {
-        let mut said = next();
+        let mut said = supervisor.told();
         while said == "WATCHDOG=1\n" && wanted != said {
-            said = next();
+            said = supervisor.told();
         }
         assert!(said.starts_with(wanted), "{said:?} and not {wanted:?}");
     };

@@ -142,17 +142,19 @@ impl Bed {
 
     /// The same with addresses of its own.
     pub(crate) fn start_at(&mut self, addresses: &[&str], more: &[&str]) {
-        let www = self.www();
-        let command = self
-            .command(&["serve", "--interface", "macvlan0", "--vlan"])
+        let command = self.serve(addresses).args(more);
+        self.start_with(command);
+    }
+
+    /// The appliance as the README starts it.
+    pub(crate) fn serve(&self, addresses: &[&str]) -> LabCommand {
+        self.command(&["serve", "--interface", "macvlan0", "--vlan"])
             .arg(self.vlan())
             .args(addresses.iter().flat_map(|address| ["--address", address]))
             .arg("--www-root")
-            .arg(www)
+            .arg(self.www())
             .arg("--control")
             .arg(self.control())
-            .args(more);
-        self.start_with(command);
     }
 
     /// The lab's VLAN as `--vlan` takes it.
@@ -162,14 +164,22 @@ impl Bed {
     }
 
     /// Starts a command that becomes the appliance.
-    pub(crate) fn start_with(&mut self, mut command: LabCommand) {
+    pub(crate) fn start_with(&mut self, command: LabCommand) {
+        self.begin_with(command);
+        self.becomes_ready();
+    }
+
+    /// The same without waiting until it is ready.
+    pub(crate) fn begin_with(&mut self, mut command: LabCommand) {
         assert!(self.appliance.is_none(), "one at a time");
         if let Some(kind) = self.file_system {
             command = command.mount(kind, self.www());
         }
-        let mut appliance = command.capture().spawn().unwrap();
-        appliance.wait_for_line("ready", START).unwrap();
-        self.appliance = Some(appliance);
+        self.appliance = Some(command.capture().spawn().unwrap());
+    }
+
+    pub(crate) fn becomes_ready(&mut self) {
+        self.appliance().wait_for_line("ready", START).unwrap();
     }
 
     /// The program in its pod, as the appliance's user.

@@ -42,6 +42,7 @@ mod limits;
 mod link;
 mod many;
 mod memory_limit;
+mod preload;
 mod privileges;
 mod rest;
 mod sandbox;

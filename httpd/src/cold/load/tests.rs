@@ -60,9 +60,9 @@ fn a_compression_that_takes_long_is_not_waited_for() {
     let (_root, loader, site) = bench();
     Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
-        let entry = loader.entry(&site, b"a.txt", None).await;
+        let entry = loader.entry(&site, b"a.txt", None, COMPRESSION_PATIENCE).await;
         assert_eq!(state(&entry), (Progress::UnderWay, true, false));
-        let again = loader.entry(&site, b"a.txt", Some(&entry)).await;
+        let again = loader.entry(&site, b"a.txt", Some(&entry), COMPRESSION_PATIENCE).await;
         assert!(Arc::ptr_eq(&entry, &again), "one compression is enough");
         drop(held);
         let finished = replaced(&loader, &site, &entry).await;
@@ -82,10 +82,10 @@ fn a_listing_whose_compression_takes_long_is_sent_as_it_is() {
     };
     Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
-        let entry = loader.entry(&site, b"", None).await;
+        let entry = loader.entry(&site, b"", None, COMPRESSION_PATIENCE).await;
         assert!(!is_encoded(&entry));
         drop(held);
-        let next = loader.entry(&site, b"", None).await;
+        let next = loader.entry(&site, b"", None, COMPRESSION_PATIENCE).await;
         assert!(is_encoded(&next));
         // One that says the same is not compressed again.
         let Answer::Listing(known) = &next.answer else { panic!("a listing") };
@@ -100,9 +100,9 @@ fn a_file_that_changes_meanwhile_is_not_replaced() {
     let (root, loader, site) = bench();
     Runtime::start(DriverKind::default()).unwrap().block_on(async {
         let held = loader.compressors.hold().await;
-        let first = loader.entry(&site, b"a.txt", None).await;
+        let first = loader.entry(&site, b"a.txt", None, COMPRESSION_PATIENCE).await;
         fs::write(root.path().join("a.txt"), "new").unwrap();
-        let second = loader.entry(&site, b"a.txt", Some(&first)).await;
+        let second = loader.entry(&site, b"a.txt", Some(&first), COMPRESSION_PATIENCE).await;
         drop(held);
         while loader.cache.stats().compressions == 0 {
             sleep(Duration::from_millis(1)).await;
@@ -121,14 +121,14 @@ fn what_is_too_much_for_now_is_compressed_another_time() {
         let start = || loader.compressors.start(b"", vec![Coding::Gzip], Bytes::from(text()));
         let others: Vec<_> = (0..COMPRESSION_QUEUE).map(|_| start().unwrap()).collect();
         assert!(start().is_none());
-        let entry = loader.entry(&site, b"a.txt", None).await;
+        let entry = loader.entry(&site, b"a.txt", None, COMPRESSION_PATIENCE).await;
         assert_eq!(state(&entry), (Progress::PutOff, true, false));
         assert_eq!(loader.cache.stats().compressions_put_off, 1);
         drop(held);
         for other in others {
             assert_eq!(other.await.unwrap().len(), 1);
         }
-        let later = loader.entry(&site, b"a.txt", Some(&entry)).await;
+        let later = loader.entry(&site, b"a.txt", Some(&entry), COMPRESSION_PATIENCE).await;
         assert_eq!(state(&later), COMPRESSED);
     });
 }

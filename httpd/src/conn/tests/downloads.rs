@@ -193,6 +193,39 @@ fn those_at_the_same_place_share_a_read() {
     assert_eq!(bench.cache.stats().octets_read, content.len() as u64);
 }
 
+/// What the cache lets go of lives on for those who take it: not without bound.
+#[test]
+fn files_that_are_cached_whole_come_in_pieces_once_slow_clients_hold_too_many() {
+    const FILE: usize = 200 * 1024;
+    const MEMORY: usize = 1 << 20;
+    let bench = bench_with(MEMORY as u64, MEMORY);
+    let content = pattern(FILE);
+    let alive = || bench.cache.stats().alive as usize;
+    let mut crowd = Vec::new();
+    bench.run(async {
+        for number in 0..20 {
+            bench.file(&format!("{number}"), &content);
+            crowd.push(bench.stalls(get(&format!("/{number}"))).await);
+        }
+        assert!(alive() > 2 * MEMORY && alive() <= 2 * MEMORY + FILE, "{}", alive());
+        assert!(bench.downloads().streams >= 8, "the rest is charged");
+        for client in &crowd {
+            client.take_all();
+            client.half_close();
+            assert!(client.ended().await);
+            assert!(client.received().ends_with(&content));
+        }
+    });
+    bench.holds_nothing();
+    assert!(alive() <= MEMORY, "{}", alive());
+    // Whole again.
+    bench.file("last", &content);
+    downloads(&bench, "/last", &content);
+    let read = bench.cache.stats().octets_read;
+    downloads(&bench, "/last", &content);
+    assert_eq!(bench.cache.stats().octets_read, read);
+}
+
 #[test]
 fn who_waits_for_memory_gets_it_in_turn_and_from_those_that_take_nothing() {
     let bench = bench_with(0, 4 * LEAST_PIECE);
