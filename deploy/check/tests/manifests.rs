@@ -213,6 +213,33 @@ fn the_environment_is_what_tagwire_reads() {
     }
 }
 
+/// Probes, scrapes and the admin endpoint are at one port.
+#[test]
+fn it_is_probed_where_it_answers() {
+    if skipped_without(&["kubectl"]) {
+        return;
+    }
+    for (name, objects) in all() {
+        let container = container(objects);
+        assert_eq!(variable(objects, "ADMIN"), Some("0.0.0.0:9090"), "{name}");
+        assert_eq!(
+            container["ports"],
+            json!([{ "name": "admin", "containerPort": 9090 }]),
+            "{name}"
+        );
+        let template = &workload(objects)["spec"]["template"];
+        let annotations = &template["metadata"]["annotations"];
+        assert_eq!(annotations["prometheus.io/port"], "9090", "{name}");
+        for (probe, path) in
+            [("startupProbe", "/livez"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")]
+        {
+            let expected = json!({ "path": path, "port": "admin" });
+            let asked = if name.starts_with("podman") { &Value::Null } else { &expected };
+            assert_eq!(container[probe]["httpGet"], *asked, "{name}: {probe}");
+        }
+    }
+}
+
 #[test]
 fn one_replica_is_recreated_and_several_roll() {
     if skipped_without(&["kubectl"]) {
@@ -221,7 +248,7 @@ fn one_replica_is_recreated_and_several_roll() {
     for (name, objects) in all() {
         let (spec, kind) = (&workload(objects)["spec"], &workload(objects)["kind"]);
         let grace = spec["template"]["spec"]["terminationGracePeriodSeconds"].as_u64();
-        assert!(grace > Some(5), "{name}: draining takes five seconds");
+        assert!(grace > Some(10), "{name}: draining takes ten seconds (--drain)");
         if name.ends_with("IP_ADDRESS") {
             assert_eq!((kind, &spec["replicas"]), (&json!("Deployment"), &json!(1)), "{name}");
             assert_eq!(spec["strategy"], json!({ "type": "Recreate" }), "{name}");

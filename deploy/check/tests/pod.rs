@@ -157,6 +157,29 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
     let status = pod.podman(&["exec", &pod.container(), "/tagwire", "status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["io"], driver, "{status}");
+    // And who wants to know what is in the way; in this image is nothing else.
+    let doctor = pod.podman(&["exec", &pod.container(), "/tagwire", "doctor", "--json"]);
+    let doctor: Value = serde_json::from_str(&doctor).unwrap();
+    let checks = doctor["checks"].as_array().unwrap();
+    for (check, verdict) in [
+        ("capability", "fine"),
+        ("io_uring", if driver == "poll" { "warning" } else { "fine" }),
+        ("memory", "fine"),
+        ("interface", "fine"),
+        ("addresses", "fine"),
+        ("www-root", "fine"),
+        // It runs.
+        ("control", "warning"),
+        ("admin", "fine"),
+    ] {
+        let found = checks.iter().find(|found| found["check"] == check);
+        assert_eq!(
+            found.map(|found| &found["verdict"]),
+            Some(&verdict.into()),
+            "{check}: {doctor}"
+        );
+    }
+    assert_eq!(doctor["fine"], true, "{doctor}");
 
     let container = pod.container();
     pod.podman(&["stop", "--time", "10", &container]);
