@@ -503,7 +503,7 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
     Ok(octets)
 }
 
-fn stack_config(
+pub(crate) fn stack_config(
     config: &Config,
     vlan: &VlanConfig,
     interface: &Interface,

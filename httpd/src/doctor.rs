@@ -6,6 +6,7 @@
 mod checks;
 mod facts;
 mod network;
+mod rivals;
 
 use std::fmt::{Display, Write};
 use std::io::IsTerminal;

@@ -32,6 +32,7 @@ pub(super) fn all(config: &Config, facts: &Facts) -> Vec<Finding> {
                 interface::vlan_filter(&view),
                 interface::vlan_device(&view),
                 interface::addresses(&view),
+                interface::address_in_use(facts),
                 interface::master(&view),
             ];
             findings.extend(more.into_iter().flatten());
@@ -52,9 +53,11 @@ mod tests {
     use std::net::IpAddr;
 
     use tagwire_core::nic::Interface;
+    use tagwire_netstack::{MacAddr, VlanStack};
 
     use super::super::facts::Files;
     use super::super::network::{Below, Link};
+    use super::super::rivals::Rival;
     use super::*;
     use crate::cli::{Command, parse};
     use crate::memory_limit::Limit;
@@ -107,6 +110,7 @@ mod tests {
             }),
             links: Ok(vec![macvlan, master, other, outer]),
             features: Ok(vec!["rx-gro".to_owned(), "tx-checksum-ip-generic".to_owned()]),
+            rivals: Some(Ok(Vec::new())),
             roots: vec![("/www".into(), Ok(Files { count: 3, octets: 9000, ..Files::default() }))],
             running: None,
             control: Ok(()),
@@ -220,6 +224,18 @@ mod tests {
         let hidden = |it: &mut Facts| it.features = Err("EPERM".into());
         assert_found(TAGGED, ("vlan-filter", Unknown), hidden, ("EPERM", "ethtool -k macvlan0"));
         assert_found(TAGGED, ("offloads", Unknown), hidden, ("EPERM", "ethtool -k macvlan0"));
+    }
+
+    #[test]
+    fn another_station_with_our_address_is_named() {
+        let address = "192.168.123.150".parse().unwrap();
+        let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+        let rival = Rival { address, vlan: VlanStack::tagged(123).unwrap(), mac };
+        let taken = |it: &mut Facts| it.rivals = Some(Ok(vec![rival]));
+        let found = "02:00:00:00:00:09 has 192.168.123.150 in VLAN 123";
+        assert_found(TAGGED, ("address-in-use", Failed), taken, (found, "--address"));
+        let mute = |it: &mut Facts| it.rivals = Some(Err("no ring; give memory".into()));
+        assert_found(TAGGED, ("address-in-use", Unknown), mute, ("no ring", "give memory"));
     }
 
     #[test]

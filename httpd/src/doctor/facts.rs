@@ -14,6 +14,7 @@ use tagwire_core::nic::Interface;
 use tagwire_core::refusal;
 
 use super::network::{self, Link};
+use super::rivals::{self, Rival};
 use crate::cold::{AdminListener, ColdError};
 use crate::config::Config;
 use crate::control;
@@ -44,6 +45,8 @@ pub(super) struct Facts {
     pub(super) links: Result<Vec<Link>, String>,
     /// ethtool's features of the interface that are on.
     pub(super) features: Result<Vec<String>, String>,
+    /// Stations that have one of our addresses; `None`: nobody could be asked.
+    pub(super) rivals: Option<Result<Vec<Rival>, String>>,
     pub(super) roots: Vec<(PathBuf, Result<Files, String>)>,
     /// The process of the appliance that answers at the control socket.
     pub(super) running: Option<u64>,
@@ -71,9 +74,16 @@ impl Facts {
     pub(super) fn gather(config: &Config) -> Self {
         privileges::raise();
         let capability = capability();
+        let name = &config.interface;
+        let interface = Interface::find(name).map_err(|error| error.to_string());
+        let rivals = match (&capability, &interface) {
+            (Ok(_), Ok(found)) if found.up => {
+                Some(rivals::find(config, found).map_err(|error| error.to_string()))
+            }
+            _ => None,
+        };
         let no_new_privs = no_new_privs().unwrap_or(false);
         let given_up = privileges::give_up();
-        let name = &config.interface;
         let running = config.control.as_deref().and_then(running);
         Self {
             capability: match given_up {
@@ -89,9 +99,10 @@ impl Facts {
                 .ok()
                 .map(|text| text.trim().to_owned()),
             memory: memory_limit::limit(),
-            interface: Interface::find(name).map_err(|error| error.to_string()),
+            interface,
             links: network::links().map_err(|error| error.to_string()),
             features: inspect::features(name).map_err(|error| error.to_string()),
+            rivals,
             roots: config.sites.iter().map(root).collect(),
             running,
             control: config.control.as_deref().map_or(Ok(()), may_be_made),

@@ -13,6 +13,7 @@
 //! and [`gather`] puts together what they say of themselves.
 
 pub mod admission;
+pub(crate) mod convert;
 pub mod gather;
 pub mod post;
 pub mod reactor;

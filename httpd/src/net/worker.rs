@@ -12,16 +12,13 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tagwire_core::clock::Nanos;
 use tagwire_core::counters::{Counters, add};
-use tagwire_core::packet::{
-    Groups, Gso, GsoKind, RxChecksum, RxFrame, TxChecksum, TxFrame, VlanTag,
-};
+use tagwire_core::packet::{Groups, RxFrame, TxFrame};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
-use tagwire_netstack::{
-    AddressEvent, AddressState, Checksum, FrameMeta, Instant, IpFamily, MacAddr, Stack, VlanStack,
-};
+use tagwire_netstack::{AddressEvent, AddressState, Instant, MacAddr, Stack, VlanStack};
 
 use super::admission::Door;
+use super::convert::{frame_meta, instant, tx_frame};
 use super::gather::{Part, figures};
 use super::post::{self, Letter, Note, Post};
 use super::reactor::Reactor;
@@ -405,18 +402,7 @@ impl HttpWorker {
 
 impl Machine for HttpWorker {
     fn frame(&mut self, now: Nanos, frame: RxFrame<'_>) {
-        let meta = FrameMeta {
-            vlan: frame
-                .meta
-                .vlan
-                .map(|VlanTag { tpid, tci }| tagwire_netstack::VlanTag { tpid, tci }),
-            checksum: match frame.meta.checksum {
-                RxChecksum::Unverified => Checksum::Unverified,
-                RxChecksum::Valid => Checksum::Valid,
-                RxChecksum::Partial => Checksum::Partial,
-            },
-            received: Some(instant(frame.meta.received)),
-        };
+        let meta = frame_meta(&frame);
         let now = instant(now);
         let vlan = self.vlans.whose(frame.bytes, &meta);
         self.vlans.at(vlan).stack().handle_frame(now, frame.bytes, &meta);
@@ -470,20 +456,7 @@ impl Machine for HttpWorker {
     ) -> Option<TxFrame> {
         let transmit = self.vlans.transmit(instant(now), slot, payload)?;
         self.unpublished = true;
-        Some(TxFrame {
-            len: transmit.len,
-            checksum: transmit
-                .checksum
-                .map(|request| TxChecksum { start: request.start, offset: request.offset }),
-            gso: transmit.segmentation.map(|request| Gso {
-                kind: match request.family {
-                    IpFamily::V4 => GsoKind::TcpV4,
-                    IpFamily::V6 => GsoKind::TcpV6,
-                },
-                size: request.size,
-                header_len: request.header_len,
-            }),
-        })
+        Some(tx_frame(transmit))
     }
 
     fn deadline(&mut self) -> Option<Nanos> {
@@ -507,10 +480,6 @@ impl Machine for HttpWorker {
     fn finished(&self) -> bool {
         self.ended || self.drain.is_some_and(|drain| drain.settled) && self.together.all_settled()
     }
-}
-
-fn instant(now: Nanos) -> Instant {
-    Instant::from_nanos(now.0)
 }
 
 /// Says in the log what has become of one of our addresses (RFC 5227).

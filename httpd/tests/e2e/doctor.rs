@@ -8,7 +8,7 @@ use std::process::Output;
 use serde_json::Value;
 use tagwire_lab::{APPLIANCE_ID, Lab, LabCommand};
 
-use crate::bed::{Bed, said};
+use crate::bed::{ADDRESS, ADDRESS_V6, Bed, said};
 use crate::privileges::capable;
 
 /// `tagwire doctor --json` by a command of the program, and what it says.
@@ -83,6 +83,7 @@ fn nothing_is_wrong_where_the_appliance_will_work() {
     healthy.assert("vlan-filter", "fine", &["none on macvlan0"]);
     // As in a pod: what the macvlan stands on is the node's.
     healthy.assert("master", "unknown", &["VLAN 123"]);
+    healthy.assert("address-in-use", "fine", &[]);
     healthy.assert("www-root", "fine", &["1 file, 1 KiB"]);
     healthy.assert("admin", "fine", &["free"]);
 
@@ -96,6 +97,7 @@ fn nothing_is_wrong_where_the_appliance_will_work() {
     bed.start(&["--admin", "127.0.0.1:9090"]);
     let running = Report::usual(&bed);
     running.assert_works();
+    running.assert("address-in-use", "fine", &[]);
     running.assert("control", "warning", &["process "]);
     running.assert("admin", "fine", &["while process "]);
     bed.assert_serves();
@@ -157,7 +159,34 @@ fn an_address_that_the_kernel_has_too_is_found() {
     above.assert_works();
     above.assert("master", "fine", &["low0"]);
     bed.pod_ok(&[&ADD_ADDRESS[..], &["low0"]].concat());
-    untagged("high0").assert_failed("master", &["192.168.123.150 on low0"]);
+    let above = untagged("high0");
+    above.assert("master", "failed", &["192.168.123.150 on low0"]);
+    // And that one answers.
+    above.assert("address-in-use", "failed", &["has 192.168.123.150"]);
+    assert_eq!(above.output.status.code(), Some(1));
+    bed.finish();
+}
+
+#[test]
+fn another_station_with_the_address_is_found() {
+    let Some(bed) = Bed::down(Lab::builder().pods(2).ipv6()) else { return };
+    let doctor = |address| {
+        let command = bed.command(&["doctor", "--interface", "macvlan0", "--vlan", "123"]);
+        let command = command.args(["--address", address, "--json", "--www-root"]);
+        let output = command.arg(bed.www()).output().unwrap();
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = object["checks"].as_array().unwrap().clone();
+        Report { output, checks }
+    };
+    let ours = ["192.168.123.150/24", "fd00:123::150/64"];
+    for address in ours {
+        doctor(address).assert("address-in-use", "fine", &["no other station"]);
+    }
+    bed.lab().pod(1).kernel_stack_in(bed.lab().vlan(), None, ADDRESS, ADDRESS_V6).unwrap();
+    for address in ours {
+        let rival = format!("has {} in VLAN 123", address.split('/').next().unwrap());
+        doctor(address).assert_failed("address-in-use", &[&rival, "--address"]);
+    }
     bed.finish();
 }
 

@@ -7,6 +7,7 @@ use tagwire_netstack::MacAddr;
 
 use super::super::facts::Facts;
 use super::super::network::{Below, Link};
+use super::super::rivals::Rival;
 use super::super::{Finding, Verdict};
 use crate::appliance;
 use crate::config::Config;
@@ -229,6 +230,24 @@ pub(super) fn addresses(view: &View<'_>) -> Option<Finding> {
             Finding::fine("addresses", format!("the kernel has {address} on {name}, none of ours"))
         }
         None => Finding::fine("addresses", format!("none of the kernel's on {name}")),
+    })
+}
+
+/// Another station that answers for an address of ours.
+pub(super) fn address_in_use(facts: &Facts) -> Option<Finding> {
+    let rivals = match facts.rivals.as_ref()? {
+        Ok(rivals) => rivals,
+        Err(error) => return Some(Finding::said("address-in-use", Unknown, error)),
+    };
+    let all: Vec<_> = rivals
+        .iter()
+        .map(|Rival { address, vlan, mac }| format!("{mac} has {address} in VLAN {vlan}"))
+        .collect();
+    Some(if all.is_empty() {
+        Finding::fine("address-in-use", "no other station answers for what is ours")
+    } else {
+        let remedy = "remove one of the two, or give Tagwire another with --address";
+        Finding::new("address-in-use", Failed, all.join(", "), remedy)
     })
 }
 
