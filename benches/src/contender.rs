@@ -35,6 +35,8 @@ pub enum Contender {
     TagwireBusyPoll,
     /// Tagwire as it serves where io_uring is forbidden.
     TagwirePoll,
+    /// Tagwire with `--access-log`, to a file.
+    TagwireLog,
     /// nginx on the kernel's TCP.
     Nginx,
     /// The reflector: the limit.
@@ -43,8 +45,14 @@ pub enum Contender {
 
 impl Contender {
     /// All of them; the index is that of the pod.
-    pub const ALL: [Self; 5] =
-        [Self::Tagwire, Self::TagwireBusyPoll, Self::TagwirePoll, Self::Nginx, Self::Reflector];
+    pub const ALL: [Self; 6] = [
+        Self::Tagwire,
+        Self::TagwireBusyPoll,
+        Self::TagwirePoll,
+        Self::TagwireLog,
+        Self::Nginx,
+        Self::Reflector,
+    ];
     /// A pod beyond theirs, for processes that are started and ended.
     pub const SPARE_POD: usize = Self::ALL.len();
 
@@ -54,6 +62,7 @@ impl Contender {
             Self::Tagwire => "tagwire",
             Self::TagwireBusyPoll => "tagwire --busy-poll",
             Self::TagwirePoll => "tagwire --driver poll",
+            Self::TagwireLog => "tagwire --access-log",
             Self::Nginx => "nginx",
             Self::Reflector => "reflector",
         }
@@ -75,6 +84,8 @@ pub struct Programs {
     tagwire: PathBuf,
     reflector: Option<PathBuf>,
     www: PathBuf,
+    /// Where whoever serves may write.
+    logs: PathBuf,
     nginx_config: PathBuf,
     cpu: Option<usize>,
 }
@@ -102,12 +113,16 @@ impl Programs {
             fs::write(&path, vec![b'x'; octets])?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         }
+        let logs = lab.scratch().join("logs");
+        fs::create_dir(&logs)?;
+        fs::set_permissions(&logs, fs::Permissions::from_mode(0o777))?;
         let nginx_config = lab.scratch().join("nginx.conf");
         fs::write(&nginx_config, nginx_conf(lab.scratch(), &www))?;
         Ok(Self {
             tagwire: lab.publish(tagwire)?,
             reflector: reflector.map(|reflector| lab.publish(reflector)).transpose()?,
             www,
+            logs,
             nginx_config,
             cpu: None,
         })
@@ -154,6 +169,11 @@ impl Programs {
                 self.start_tagwire(lab, pod, &["--busy-poll", BUSY_POLL_US])
             }
             Contender::TagwirePoll => self.start_tagwire(lab, pod, &["--driver", "poll"]),
+            Contender::TagwireLog => {
+                let log = self.logs.join("access.log");
+                let log = log.to_str().ok_or("the lab's folder has a name that is no text")?;
+                self.start_tagwire(lab, pod, &["--access-log", log])
+            }
             Contender::Nginx => self.start_nginx(lab, pod),
             Contender::Reflector => self.start_reflector(lab, pod),
         }

@@ -111,12 +111,15 @@ impl Results {
             let nginx = (Contender::Tagwire, Contender::Nginx);
             let polling = (Contender::TagwireBusyPoll, Contender::Nginx);
             let drivers = (Contender::TagwirePoll, Contender::Tagwire);
+            let logging = (Contender::TagwireLog, Contender::Tagwire);
             match case.name.as_str() {
                 "small" => {
                     ratio("CPU/request", Round::cpu_per_request, limit, Bound::AtMost, 1.3);
                     ratio("CPU/request", Round::cpu_per_request, nginx, Bound::AtMost, 0.45);
                     let what = "CPU/request, --driver poll";
                     ratio(what, Round::cpu_per_request, drivers, Bound::AtMost, 1.35);
+                    let what = "CPU/request, --access-log";
+                    ratio(what, Round::cpu_per_request, logging, Bound::AtMost, 1.05);
                 }
                 "latency" => {
                     ratio("p50", Round::p50, limit, Bound::AtMost, 1.15);

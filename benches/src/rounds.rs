@@ -60,16 +60,28 @@ impl Case {
 
 /// All that are no mix ([`crate::mixes`]).
 pub fn cases() -> [Case; 4] {
-    use Contender::{Nginx, Reflector, Tagwire, TagwirePoll};
-    let four = &[Tagwire, TagwirePoll, Nginx, Reflector];
+    use Contender::{Nginx, Reflector, Tagwire, TagwireBusyPoll, TagwireLog, TagwirePoll};
+    let three = &[Tagwire, TagwirePoll, Nginx];
     let case = |name, title, file, connections, contenders| {
         Case::new(name, title, Ask::File(file), connections, contenders)
     };
     [
-        case("small", "1 KiB file, 32 connections", "/1k", 32, four),
-        case("latency", "1 KiB file, 1 connection", "/1k", 1, &Contender::ALL),
-        case("medium", "100 KiB file, 8 connections", "/100k", 8, &four[..3]),
-        case("large", "100 MiB file, 4 connections", "/100m", 4, &four[..3]),
+        case(
+            "small",
+            "1 KiB file, 32 connections",
+            "/1k",
+            32,
+            &[Tagwire, TagwirePoll, TagwireLog, Nginx, Reflector],
+        ),
+        case(
+            "latency",
+            "1 KiB file, 1 connection",
+            "/1k",
+            1,
+            &[Tagwire, TagwireBusyPoll, TagwirePoll, Nginx, Reflector],
+        ),
+        case("medium", "100 KiB file, 8 connections", "/100k", 8, three),
+        case("large", "100 MiB file, 4 connections", "/100m", 4, three),
     ]
 }
 
