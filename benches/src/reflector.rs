@@ -268,7 +268,7 @@ impl Machine for Reflector {
         None
     }
 
-    fn link_changed(&mut self, _now: Nanos, _up: bool) {}
+    fn link_changed(&mut self, _now: Nanos, _interface: &Interface) {}
 
     fn finished(&self) -> bool {
         false

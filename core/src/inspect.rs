@@ -100,8 +100,7 @@ mod tests {
         assert!(features("no-such-if0").is_err());
         assert!(features("a-name-that-is-too-long").is_err());
         let features = features("lo").unwrap();
-        // A loopback that loses packets does not exist.
-        assert!(features.iter().any(|name| name == "tx-lockless"), "{features:?}");
+        assert!(features.iter().any(|name| name == "loopback"), "{features:?}");
         assert!(features.iter().all(|name| !name.is_empty()));
     }
 }

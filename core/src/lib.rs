@@ -26,6 +26,7 @@ pub mod error;
 pub mod inspect;
 #[cfg(feature = "lab")]
 pub mod lab;
+mod link;
 pub mod namespace;
 pub mod nic;
 mod outbox;

@@ -12,9 +12,10 @@ use crate::clock::{self, Nanos};
 use crate::counters::{Counters, add};
 use crate::driver::{Driver, DriverKind, Wait};
 use crate::error::OpenError;
-use crate::nic::{Interface, LinkMonitor, LinkNews};
+use crate::link::LinkMonitor;
+use crate::nic::Interface;
 use crate::packet::ring::{self, RxRing};
-use crate::packet::{Groups, RxFrame, Steering, SynFilter, TxFrame, Vlan, socket};
+use crate::packet::{Groups, RxFrame, Steering, SynFilter, TxFrame, Vlan, filter, socket};
 use crate::poll::Poll;
 use crate::uring::Uring;
 use crate::waker::Waker;
@@ -50,8 +51,9 @@ pub trait Machine {
     /// When a turn is needed even if nothing happens.
     fn deadline(&mut self) -> Option<Nanos>;
 
-    /// The interface's link went down or came up.
-    fn link_changed(&mut self, now: Nanos, up: bool);
+    /// The interface is not as it was: its link, its address or its MTU. Frames to a new address are
+    /// taken by then. One that is gone stays gone; how long the machine goes on is its own affair.
+    fn link_changed(&mut self, now: Nanos, interface: &Interface);
 
     /// Whether the loop should end, once all is sent.
     fn finished(&self) -> bool;
@@ -123,7 +125,7 @@ impl Port {
 
     fn open_closed(config: &WorkerConfig) -> Result<Self, OpenError> {
         let mut interface = config.interface.clone();
-        let link = LinkMonitor::open(interface.index)
+        let link = LinkMonitor::open()
             .map_err(|error| OpenError::Io { what: "the link monitor", error })?;
         interface.wait_until_up(&link)?;
         let waker = Waker::new().map_err(|error| OpenError::Io { what: "an eventfd", error })?;
@@ -213,9 +215,8 @@ impl Worker {
     /// takes submissions from no other.
     ///
     /// # Errors
-    /// The ring itself failed, or the interface is gone (`ENODEV`): one of the same name that
-    /// comes later is another, and needs another start. Single frames that could not be sent
-    /// are counted instead.
+    /// The ring itself failed, or there is no memory for another filter. Single frames that could not be
+    /// sent are counted instead.
     pub fn run(self, machine: &mut impl Machine) -> io::Result<()> {
         let Self { mut turns, driver } = self;
         match driver {
@@ -241,6 +242,8 @@ struct Turns {
 impl Turns {
     fn run(&mut self, driver: &mut impl Driver, machine: &mut impl Machine) -> io::Result<()> {
         let mut ends_at = None;
+        // Since it was looked up the interface may have changed.
+        self.look_at_link(machine, LinkMonitor::resync)?;
         loop {
             add(&self.counters.turns, 1);
             if self.waker.take() {
@@ -295,7 +298,7 @@ impl Turns {
                 self.waker.clear();
             }
             if happened.link || happened.receive_error {
-                self.look_at_link(machine)?;
+                self.look_at_link(machine, LinkMonitor::follow)?;
             }
         }
     }
@@ -356,23 +359,24 @@ impl Turns {
         add(&self.counters.rx_kernel_drops, socket::kernel_drops(self.rx.fd()));
     }
 
-    fn look_at_link(&mut self, machine: &mut impl Machine) -> io::Result<()> {
-        let gone = || io::Error::from_raw_os_error(libc::ENODEV);
-        let up = match self.link.read() {
-            LinkNews::Up(up) => Some(up),
-            LinkNews::Gone => return Err(gone()),
-            LinkNews::Lost => match self.link.find(&self.interface.name) {
-                Some(found) if found.index == self.interface.index => Some(found.up),
-                _ => return Err(gone()),
-            },
-            LinkNews::None => None,
-        };
+    /// Brings what is known of the interface up to date, and tells the machine.
+    fn look_at_link(
+        &mut self,
+        machine: &mut impl Machine,
+        look: impl FnOnce(&LinkMonitor, &mut Interface),
+    ) -> io::Result<()> {
+        let before = self.interface.clone();
+        look(&self.link, &mut self.interface);
         // Reading the error clears it; else the poll would report it for ever.
         socket::take_error(self.rx.fd());
-        if let Some(up) = up.filter(|up| *up != self.interface.up) {
-            self.interface.up = up;
-            machine.link_changed(clock::now(), up);
+        if self.interface == before {
+            return Ok(());
         }
+        if self.interface.mac != before.mac {
+            let program = filter::program(self.interface.mac, &self.vlans, None);
+            socket::set_filter(self.rx.fd(), &program)?;
+        }
+        machine.link_changed(clock::now(), &self.interface);
         Ok(())
     }
 }

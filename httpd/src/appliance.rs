@@ -13,7 +13,6 @@ use std::thread;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use rustix::io::Errno;
 use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -32,7 +31,7 @@ use crate::cache::Cache;
 use crate::cold::{
     self, AdminListener, Appliance, ColdConfig, ColdError, ColdHandle, ColdSide, Supervisor,
 };
-use crate::config::{Config, MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
+use crate::config::Config;
 use crate::content::Content;
 use crate::driver::Driver;
 use crate::health::{Health, Notice};
@@ -41,6 +40,7 @@ use crate::limits::{COMPARISON_PATIENCE, Limits, MAX_TURNED_AWAY};
 use crate::memory_limit::{self, Shortage};
 use crate::net::admission::{Census, Door};
 use crate::net::gather::Part;
+use crate::net::link::{Link, LinkEnd};
 use crate::net::post::Post;
 use crate::net::syn_flood::SynFlood;
 use crate::net::worker::{HttpWorker, Message, Parts, Together};
@@ -49,9 +49,6 @@ use crate::reload::Reloader;
 use crate::sandbox::{Paths, Role, Sandbox, SandboxError};
 use crate::site::{SiteError, Sites};
 use crate::vlan::{VlanConfig, ids};
-
-/// Octets of two VLAN tags.
-const TWO_TAGS: u16 = 8;
 
 /// Why the appliance did not start, or ended; the text says what to do.
 #[derive(Debug)]
@@ -78,6 +75,15 @@ pub enum StartError {
     System(&'static str, io::Error),
     /// The packet loop failed while serving.
     Loop(io::Error),
+    /// The interface of this name was lost while serving.
+    Link(String, LinkEnd),
+}
+
+impl StartError {
+    /// Whether what ended is the interface, of which a supervisor may know more than we do.
+    pub fn is_link_lost(&self) -> bool {
+        matches!(self, Self::Link(..))
+    }
 }
 
 impl fmt::Display for StartError {
@@ -107,11 +113,17 @@ impl fmt::Display for StartError {
             Self::System(what, error) => {
                 write!(f, "{what} cannot be had ({error}); check the container's limits")
             }
-            Self::Loop(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => f
-                .write_str(
-                    "the interface is gone: it was deleted or moved away; attach it again, then \
-                     restart (a supervisor does by itself)",
-                ),
+            Self::Link(name, LinkEnd::Gone) => write!(
+                f,
+                "interface {name} is gone: it was deleted, by itself or with its master, or moved away; \
+                 attach it again and restart; Multus does so for a new pod, not for a container of the \
+                 old one"
+            ),
+            Self::Link(name, LinkEnd::Replaced) => write!(
+                f,
+                "interface {name} was deleted and another one has its name: that needs new sockets, and \
+                 CAP_NET_RAW to open them, which is given up; restart (a supervisor does by itself)"
+            ),
             Self::Loop(error) => {
                 write!(f, "the packet loop failed ({error}); restart, and check the kernel's log")
             }
@@ -207,7 +219,7 @@ enum GoOn {
 /// Serves until SIGTERM or SIGINT, then finishes what is being sent and returns.
 ///
 /// # Errors
-/// [`StartError`]; nothing was served then, except for [`StartError::Loop`].
+/// [`StartError`]; nothing was served then, except for [`StartError::Loop`] and [`StartError::Link`].
 pub fn run(config: &Config) -> Result<(), StartError> {
     let interface = Interface::find(&config.interface).map_err(StartError::Open)?;
     let networks: Vec<(&VlanConfig, u16)> = config
@@ -304,7 +316,7 @@ pub fn run(config: &Config) -> Result<(), StartError> {
         .iter()
         .map(|(vlan, mtu)| {
             let stack = stack_config(config, vlan, &interface, *mtu)?;
-            Ok((stack, vlan_identity(vlan, *mtu)))
+            Ok((stack, vlan_identity(vlan)))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let identity = identity(config, &interface, &driver, &stacks, sandbox);
@@ -315,9 +327,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let mut berths =
         ports.into_iter().zip(inboxes).zip(posts).zip(interfaces.meters()).enumerate().map(
             |(index, (((port, messages), post), meter))| Berth {
+                interface: config.interface.clone(),
                 port,
                 messages,
                 post,
+                link: Link::new(&interface, &config.vlans, index == 0),
                 meter,
                 interfaces: Arc::clone(&interfaces),
                 together: together.clone(),
@@ -417,9 +431,12 @@ fn log_ready(config: &Config, interface: &Interface, driver: DriverKind) {
 
 /// All that a worker is made from, on its way to its thread.
 struct Berth {
+    /// Its name.
+    interface: String,
     port: Port,
     messages: mpsc::Receiver<Message>,
     post: Post,
+    link: Link,
     meter: Meter,
     interfaces: Arc<Interfaces>,
     together: Together,
@@ -461,6 +478,7 @@ impl Berth {
             meter: self.meter,
             messages: self.messages,
             post: self.post,
+            link: self.link,
             groups: worker.groups().map_err(StartError::Open)?,
             syn_flood: SynFlood::new(
                 worker.syn_filter().map_err(StartError::Open)?,
@@ -474,22 +492,19 @@ impl Berth {
         self.sandbox.narrow(Role::Worker).map_err(StartError::Sandbox)?;
         let mut machine = HttpWorker::new(parts, self.listen, worker.counters(), now);
         started(&mut machine);
-        worker.run(&mut machine).map_err(StartError::Loop)
+        worker.run(&mut machine).map_err(StartError::Loop)?;
+        machine.lost_link().map_or(Ok(()), |end| Err(StartError::Link(self.interface, end)))
     }
 }
 
-/// The MTU to use in a VLAN: the interface's, or the smaller one that was asked for. The kernel lets a
-/// packet socket's frames have one 802.1Q tag beside the MTU, but no 802.1ad one
-/// (`packet_extra_vlan_len_allowed`): two tags are at the packet's expense.
+/// The MTU to use in a VLAN, all of which the interface must carry at the start.
 pub(crate) fn mtu(vlan: &VlanConfig, interface: &Interface) -> Result<u16, StartError> {
-    let tags = if vlan.id.inner().is_some() { TWO_TAGS } else { 0 };
-    let mtu = vlan.mtu.unwrap_or(interface.mtu.min(MAX_MTU).saturating_sub(tags));
-    let needed = if vlan.speaks_ipv6() { MIN_MTU_IPV6 } else { MIN_MTU };
-    let needed = needed.max(vlan.mtu.unwrap_or(0)) + tags;
+    let asked = vlan.mtu.map_or(0, |mtu| mtu + vlan.tags_len());
+    let needed = vlan.least_mtu().max(asked);
     if interface.mtu < needed {
         return Err(StartError::Mtu(interface.name.clone(), interface.mtu, needed));
     }
-    Ok(mtu)
+    Ok(vlan.mtu_on(interface.mtu))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], StartError> {
@@ -557,7 +572,6 @@ fn identity(
     let identity = json!({
         "pid": std::process::id(),
         "interface": interface.name,
-        "mac": MacAddr(interface.mac).to_string(),
         "addresses": addresses(&config.vlans),
         "memory_budget": config.memory_budget,
         "fast_open": config.fast_open,
@@ -576,11 +590,10 @@ fn identity(
 }
 
 /// The same of a VLAN.
-fn vlan_identity(vlan: &VlanConfig, mtu: u16) -> Map<String, Value> {
+fn vlan_identity(vlan: &VlanConfig) -> Map<String, Value> {
     let identity = json!({
         "vlan": (vlan.id != VlanStack::UNTAGGED).then(|| vlan.id.to_string()),
         "pcp": vlan.pcp,
-        "mtu": mtu,
         "addresses": addresses(std::slice::from_ref(vlan)),
         "gateways": vlan.gateways,
     });

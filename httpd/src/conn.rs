@@ -498,6 +498,7 @@ fn send<T: Transport>(session: &mut Session<T>, reply: Reply) -> Result<Sent, En
     let waits = matches!(noted, Noted::Later(_));
     let octets = if waits { noting::queued_octets(&head, &body) } else { 0 };
     let mut parts = None;
+    session.content.tally.answered(&head);
     let mut queued = transport.send(head);
     match body {
         Body::Sent => {}
@@ -693,6 +694,7 @@ fn end_with<T: Transport>(session: &mut Session<T>, status: Status) -> End {
     let common = Common { date: &date, persistence: Persistence::Close, site: b"" };
     let answer = respond::refusal(status, common, true);
     let noted = noting::refused(session, &answer);
+    session.content.tally.answered(&answer);
     match session.transport.send(answer) {
         Ok(()) => End::Linger,
         Err(_) => {

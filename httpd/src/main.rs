@@ -1,6 +1,7 @@
 //! `tagwire`: reads the command line, starts the log, does the one thing that was asked.
 //!
-//! Exit codes: 0 done, 1 it could not be done, 2 bad usage. Either failure is one line on stderr.
+//! Exit codes: 0 done, 1 it could not be done, 2 bad usage, 3 the interface was lost while serving. Each
+//! failure is one line on stderr.
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
@@ -13,10 +14,12 @@ use tagwire::config::{Config, LogFormat};
 use tagwire::control;
 use tagwire::doctor;
 use tagwire::status;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
+const LINK_LOST: u8 = 3;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -24,7 +27,15 @@ fn main() -> ExitCode {
             start_log(&config);
             match appliance::run(&config) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(FAILED, &error),
+                Err(error) => {
+                    let code = if error.is_link_lost() { LINK_LOST } else { FAILED };
+                    // Who reads the log by lines of JSON finds no other ones.
+                    if config.log_format == LogFormat::Json && tracing::enabled!(Level::ERROR) {
+                        tracing::error!("{error}");
+                        return ExitCode::from(code);
+                    }
+                    fail(code, &error)
+                }
             }
         }
         Ok(Command::Doctor { config, json }) => {
@@ -55,7 +66,7 @@ fn start_log(config: &Config) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match config.log_format {
         LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }
 

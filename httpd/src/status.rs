@@ -27,6 +27,7 @@ fn table(status: &Value) -> String {
     report.cache();
     report.counters("preload");
     report.counters("downloads");
+    report.counters("link");
     report.counters("watch");
     report.counters("http");
     report.counters("access_log");
@@ -117,12 +118,17 @@ impl Report {
         let uptime = self.take("uptime_seconds").and_then(|value| value.as_f64());
         row("uptime", uptime.map(|seconds| duration(seconds as u64)));
         row("process", self.word("pid"));
-        let link = self.take("link_up").and_then(|value| value.as_bool());
+        let up = self.take("link_up").and_then(|value| value.as_bool());
+        row("NO LINK", self.word("link.trouble"));
+        // What is left of it is counters; the state is said by the two before.
+        let changes = self.take("link.changes");
+        self.left.remove("link");
+        self.left.extend(changes.map(|changes| ("link".to_owned(), changes)));
         let interface = [
             self.word("interface"),
             self.word("mac"),
             self.word("mtu").map(|mtu| format!("MTU {mtu}")),
-            link.map(|up| if up { "link up" } else { "LINK DOWN" }.to_owned()),
+            up.map(|up| if up { "link up" } else { "LINK DOWN" }.to_owned()),
         ];
         row("interface", joined(interface));
         let untagged = self.left.get("vlan").is_some_and(Value::is_null);
@@ -399,6 +405,9 @@ mod tests {
             "done": true, "seconds": 1.5, "found": 30, "loaded": 28, "octets": 3072,
             "failed": 2, "left_out": 0
         });
+        status["link"] = json!({
+            "state": "up", "trouble": null, "mtu": 1500, "changes": { "up": 0, "mac": 2 },
+        });
         let expected = "\
 version             0.1.0
 state               NOT READY
@@ -436,6 +445,8 @@ preload.failed      2
 preload.seconds     1.5
 
 downloads.waited    5
+
+link.mac            2
 
 watch.overflows     1
 

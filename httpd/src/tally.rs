@@ -1,4 +1,5 @@
-//! What a worker has refused, cut off and ended, each reason by itself: `http` in `status`.
+//! What a worker has answered, by class of status, and what it has refused, cut off and ended, each reason by
+//! itself: `http` in `status`.
 
 use tagwire_core::counters;
 use tagwire_core::counters::add;
@@ -8,6 +9,14 @@ use crate::respond::Status;
 counters! {
     /// Counters of one worker; they belong to its thread.
     Tally {
+        /// Answers of the class 2xx that were given to be sent.
+        answers_2xx,
+        /// Answers of the class 3xx.
+        answers_3xx,
+        /// Answers of the class 4xx.
+        answers_4xx,
+        /// Answers of the class 5xx.
+        answers_5xx,
         /// Heads that are no HTTP/1 request, or leave open where the next one begins: 400, 501, 505.
         bad_request,
         /// Heads above [`max_head`](crate::limits::Limits::max_head): 431.
@@ -46,7 +55,21 @@ counters! {
     }
 }
 
+/// Where an answer says its class: `HTTP/1.1 200 OK`.
+const CLASS: usize = "HTTP/1.1 ".len();
+
 impl Tally {
+    /// Counts an answer by its head, which has just been written or copied.
+    pub fn answered(&self, head: &[u8]) {
+        let counter = match head.get(CLASS) {
+            Some(b'2') => &self.answers_2xx,
+            Some(b'3') => &self.answers_3xx,
+            Some(b'4') => &self.answers_4xx,
+            _ => &self.answers_5xx,
+        };
+        add(counter, 1);
+    }
+
     /// Counts a head that was refused with `status`.
     pub fn refused(&self, status: Status) {
         let counter = match status {
@@ -59,5 +82,22 @@ impl Tally {
             _ => &self.bad_request,
         };
         add(counter, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_by_their_class() {
+        let tally = Tally::default();
+        for status in
+            ["200 OK", "206 Partial Content", "304 Not Modified", "404 Not Found", "503 No"]
+        {
+            tally.answered(format!("HTTP/1.1 {status}\r\n").as_bytes());
+        }
+        let counted: Vec<u64> = tally.iter().take(4).map(|(_, count)| count).collect();
+        assert_eq!(counted, [2, 1, 1, 1]);
     }
 }

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use tagwire_core::packet::{MAX_VLANS, Vlan};
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
 
-use crate::config::MIN_MTU_IPV6;
+use crate::config::{MAX_MTU, MIN_MTU, MIN_MTU_IPV6};
 
 /// Own addresses in a VLAN at the most: each costs a look at every frame.
 const MAX_ADDRESSES: usize = 16;
+
+/// Octets of two VLAN tags.
+const TWO_TAGS: u16 = 8;
 
 /// One of the interface's VLANs, or what comes without a tag, and who the appliance is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,24 @@ impl VlanConfig {
     /// Whether there are IPv6 addresses, or may be.
     pub fn speaks_ipv6(&self) -> bool {
         self.slaac || self.addresses.iter().any(|address| address.address().is_ipv6())
+    }
+
+    /// What its tags cost a packet. The kernel lets a packet socket's frames have one 802.1Q tag beside the
+    /// MTU, but no 802.1ad one (`packet_extra_vlan_len_allowed`).
+    pub fn tags_len(&self) -> u16 {
+        if self.id.inner().is_some() { TWO_TAGS } else { 0 }
+    }
+
+    /// The MTU to use on an interface of this one: that, or the smaller one that was asked for.
+    pub fn mtu_on(&self, interface: u16) -> u16 {
+        let most = interface.saturating_sub(self.tags_len()).min(MAX_MTU);
+        self.mtu.map_or(most, |mtu| mtu.min(most))
+    }
+
+    /// The least MTU that an interface must have.
+    pub fn least_mtu(&self) -> u16 {
+        let needed = if self.speaks_ipv6() { MIN_MTU_IPV6 } else { MIN_MTU };
+        needed + self.tags_len()
     }
 
     /// What the packet filter is to let through.

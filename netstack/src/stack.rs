@@ -4,6 +4,7 @@ mod arp;
 mod conflict;
 mod ipv4_in;
 mod ipv6;
+mod link;
 mod stray;
 
 use std::collections::VecDeque;
@@ -105,11 +106,7 @@ impl Stack {
     pub fn new(config: Config, now: Instant) -> Self {
         let keys = Keys::new(config.secret);
         let mtu = usize::from(config.mtu.max(MIN_MTU));
-        // RFC 9293 3.7.1: MTU less the headers without options.
-        let mss = LinkMss {
-            v4: (mtu - ipv4::HEADER_LEN - wire_tcp::HEADER_LEN) as u16,
-            v6: ipv6::mss(mtu),
-        };
+        let mss = LinkMss { v4: link::mss_v4(mtu), v6: ipv6::mss(mtu) };
         let subnets = config.addresses.iter().filter_map(|cidr| match cidr {
             IpCidr::V4(cidr) => Some(*cidr),
             IpCidr::V6(_) => None,
@@ -473,7 +470,7 @@ impl Stack {
         }
     }
 
-    // ---- time and link -------------------------------------------------------------------
+    // ---- time ----------------------------------------------------------------------------
 
     /// When [`handle_timeout`](Self::handle_timeout) is next due; `None`: not before
     /// something else happens. It may name a time at which nothing turns out to be due.
@@ -497,18 +494,6 @@ impl Stack {
         }
         let mut env = Env::new(now, &mut self.outbox, &mut self.stats);
         self.tcp.handle_timeout(&mut env);
-    }
-
-    /// The interface went down or came back. While it is down nothing is given out to be
-    /// sent; when it comes back the addresses are announced, or probed for, anew.
-    pub fn set_link(&mut self, now: Instant, up: bool) {
-        if up != self.link_up {
-            self.claims_link(now, up);
-        }
-        if up && !self.link_up && !self.passive {
-            self.restart_v6(now);
-        }
-        self.link_up = up;
     }
 
     // ---- connections ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
 use tagwire_core::driver::DriverKind;
 use tagwire_core::lab::WireSocket;
-use tagwire_core::nic::Interface;
+use tagwire_core::nic::{Interface, LinkState};
 use tagwire_core::packet::{Gso, GsoKind, RxFrame, RxMeta, TxChecksum, TxFrame, Vlan};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::{Machine, Worker, WorkerConfig};
@@ -55,7 +55,7 @@ pub(crate) struct Outgoing {
 #[derive(Debug)]
 pub(crate) enum Event {
     Frame(Vec<u8>, RxMeta, Nanos),
-    Link(bool),
+    Link(LinkState),
     Order(u64),
 }
 
@@ -107,8 +107,8 @@ impl Machine for Script {
         None
     }
 
-    fn link_changed(&mut self, _now: Nanos, up: bool) {
-        let _ = self.events.send(Event::Link(up));
+    fn link_changed(&mut self, _now: Nanos, interface: &Interface) {
+        let _ = self.events.send(Event::Link(interface.link));
     }
 
     fn finished(&self) -> bool {

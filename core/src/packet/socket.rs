@@ -149,7 +149,7 @@ fn attach_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> Result<()
 }
 
 /// Gives a socket a filter in place of the one that it has.
-pub(super) fn set_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+pub(crate) fn set_filter(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
     attach(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
 }
 
@@ -229,10 +229,12 @@ pub(crate) fn take_error(fd: BorrowedFd<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nic::LinkState;
 
     #[test]
     fn the_filter_of_the_sending_socket_stays() {
-        let lo = Interface { name: "lo".into(), index: 1, mac: [0; 6], mtu: 1500, up: true };
+        let (name, link) = ("lo".into(), LinkState::Up);
+        let lo = Interface { name, index: 1, mac: [0; 6], mtu: 1500, link };
         let sender = match open_sender(&lo) {
             Ok(sender) => sender,
             Err(OpenError::Capability) => {

@@ -189,6 +189,11 @@ impl SynFilter {
         Ok(Self { socket: socket.try_clone_to_owned()?, mac: interface.mac, vlans })
     }
 
+    /// The interface has another address; the filter that is [`set`](Self::set) next is for that.
+    pub fn readdress(&mut self, mac: [u8; 6]) {
+        self.mac = mac;
+    }
+
     /// From now on only these SYNs pass; with `None` all of them.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tagwire_core::nic::Interface;
+use tagwire_core::nic::{Interface, LinkState};
 use tagwire_core::packet::{MAX_VLANS, Steering, SynShare, Vlan};
 
 use crate::support::{Event, Order, Peer, Running, VLAN, in_namespace, ip, note};
@@ -156,7 +156,9 @@ fn the_order_of_workers_outlives_a_link_that_goes() {
             for state in ["down", "up"] {
                 ip(&format!("link set {end} {state}"));
                 for worker in &workers {
-                    while !matches!(worker.next(), Event::Link(up) if up == (state == "up")) {}
+                    while !matches!(worker.next(), Event::Link(link) if (link == LinkState::Up) == (state == "up"))
+                    {
+                    }
                 }
             }
             assert_steered(&workers, &[(0x8100, VLAN)]);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tagwire_core::clock::{self, Nanos};
 use tagwire_core::driver::DriverKind;
-use tagwire_core::nic::Interface;
+use tagwire_core::nic::{Interface, LinkState};
 use tagwire_core::packet::{
     Groups, Gso, GsoKind, RxFrame, RxMeta, Steering, SynFilter, SynShare, TxChecksum, TxFrame, Vlan,
 };
@@ -71,7 +71,7 @@ pub fn run(tool: &str, args: &str) {
 #[derive(Debug)]
 pub enum Event {
     Frame { bytes: Vec<u8>, meta: RxMeta, at: Nanos },
-    Link(bool),
+    Link(LinkState),
     Deadline(Nanos),
     Paced { due: Nanos, at: Nanos },
     Stalls,
@@ -173,8 +173,8 @@ impl Machine for Recorder {
         self.deadline
     }
 
-    fn link_changed(&mut self, _now: Nanos, up: bool) {
-        let _ = self.events.send(Event::Link(up));
+    fn link_changed(&mut self, _now: Nanos, interface: &Interface) {
+        let _ = self.events.send(Event::Link(interface.link));
     }
 
     fn finished(&self) -> bool {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use tagwire_core::counters::Counters;
 use tagwire_netstack::Stats;
 
+use crate::net::link::LinkChanges;
 use crate::tally::Tally;
 
 /// The media type of what [`text`] gives.
@@ -120,9 +121,10 @@ const fn count(name: &'static str, help: &'static str) -> Place {
 }
 
 /// Figures of the whole appliance, by their places in the status.
-const OF_ALL: [(&str, Place); 29] = [
+const OF_ALL: [(&str, Place); 31] = [
     ("/ready", level("ready", "Whether all that serving takes is there")),
     ("/link_up", level("link_up", "Whether the interface's link is up")),
+    ("/link/mtu", octets("link_mtu", "The interface's MTU")),
     ("/draining", level("draining", "Whether the end has begun")),
     (
         "/uptime_seconds",
@@ -132,6 +134,10 @@ const OF_ALL: [(&str, Place); 29] = [
             kind: MetricType::Gauge,
             help: "Time since the start",
         },
+    ),
+    (
+        "/sandbox/landlock_abi",
+        level("sandbox_landlock_abi", "The version of Landlock that restricts it; 0: none"),
     ),
     ("/memory_budget", octets("connection_memory_budget", "What all connections may hold")),
     ("/cache/bytes", octets("cache_size", "What the content cache holds")),
@@ -218,7 +224,7 @@ const DRIVER_LOSSES: [(&str, &str); 7] = [
 ];
 
 /// Groups of the status that are shown by the tables above or by rules below.
-const KNOWN_GROUPS: [&str; 10] = [
+const KNOWN_GROUPS: [&str; 12] = [
     "cache",
     "downloads",
     "preload",
@@ -229,6 +235,8 @@ const KNOWN_GROUPS: [&str; 10] = [
     "vlans",
     "workers",
     "address_states",
+    "link",
+    "sandbox",
 ];
 
 impl Metrics {
@@ -238,6 +246,11 @@ impl Metrics {
         for (pointer, place) in OF_ALL {
             let figure = status.pointer(pointer).and_then(Figure::of);
             metrics.place(&place, Vec::new(), figure);
+        }
+        for (kind, _) in LinkChanges::HELP {
+            let place = count("link_changes", "What has become of the interface, by kind");
+            let labels = vec![("kind", (*kind).to_owned())];
+            metrics.place(&place, labels, Figure::of(&status["link"]["changes"][*kind]));
         }
         for vlan in status["vlans"].as_array().into_iter().flatten() {
             metrics.vlan(vlan);
@@ -343,10 +356,15 @@ impl Metrics {
         }
     }
 
-    /// What was refused, cut off and ended.
+    /// What was answered, refused, cut off and ended.
     fn http(&mut self, http: &Value) {
         for (name, help) in Tally::HELP {
             let Some(figure) = Figure::of(&http[*name]) else { continue };
+            if let Some(class) = name.strip_prefix("answers_") {
+                let place = count("http_answers", "Answers given to be sent, by class of status");
+                self.place(&place, vec![("class", class.to_owned())], Some(figure));
+                continue;
+            }
             self.add(&count("", help), format!("http_{name}"), Vec::new(), figure);
         }
     }
@@ -394,11 +412,12 @@ mod tests {
         let driver = json!({ "rx_frames": 9, "rx_kernel_drops": 2, "syn_filter_on": 1 });
         json!({
             "version": "0.1.0", "interface": "macvlan0", "mac": "02:00:00:00:00:01", "io": "io_uring",
+            "link": { "state": "up", "mtu": 1500, "changes": { "mac": 2, "gone": 0 } },
             "ready": true, "link_up": true, "draining": false, "uptime_seconds": 1.5,
             "memory_budget": 1024, "cache": { "bytes": 17, "capacity": 99, "hits": 4, "misses": 1, "octets_read": 21 },
             "downloads": { "budget": 64, "held": 16, "streams": 3, "waiting": 1, "waited": 5 },
             "preload": { "done": true, "seconds": 2.5, "found": 9, "loaded": 8, "octets": 70, "failed": 1 },
-            "http": { "slow_reader": 1, "bad_request": 0 },
+            "http": { "answers_2xx": 8, "answers_5xx": 0, "slow_reader": 1, "bad_request": 0 },
             "address_states": [{ "address": "10.0.0.5", "vlan": "7", "state": "assigned" }],
             "vlans": [
                 { "vlan": "7", "connections": 2, "memory": 64, "ready": true, "stack": stack(10) },
@@ -416,6 +435,9 @@ mod tests {
             "# TYPE tagwire_ready gauge",
             "tagwire_ready 1",
             "tagwire_uptime_seconds 1.5",
+            "tagwire_link_mtu_bytes 1500",
+            "tagwire_link_changes_total{kind=\"mac\"} 2",
+            "tagwire_link_changes_total{kind=\"gone\"} 0",
             "# UNIT tagwire_uptime_seconds seconds",
             "tagwire_connection_memory_budget_bytes 1024",
             "tagwire_cache_hits_total 4",
@@ -435,6 +457,8 @@ mod tests {
             "# HELP tagwire_stack_tcp_in TCP segments received",
             "tagwire_driver_rx_frames_total{worker=\"1\"} 9",
             "tagwire_driver_lost_frames_total{worker=\"0\",direction=\"receive\",reason=\"kernel_drops\"} 2",
+            "tagwire_http_answers_total{class=\"2xx\"} 8",
+            "tagwire_http_answers_total{class=\"5xx\"} 0",
             "tagwire_http_slow_reader_total 1",
             "tagwire_address_assigned{address=\"10.0.0.5\",vlan=\"7\"} 1",
             "# TYPE tagwire_new_thing unknown",

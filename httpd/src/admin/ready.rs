@@ -23,8 +23,8 @@ pub fn missing(status: &Value) -> Vec<String> {
         missing.push("shutting down".to_owned());
     }
     if status["link_up"] != true {
-        let interface = status["interface"].as_str().unwrap_or("the interface");
-        missing.push(format!("the link of {interface} is down"));
+        let trouble = status["link"]["trouble"].as_str().unwrap_or("the link is down");
+        missing.push(trouble.to_owned());
     }
     for address in status["address_states"].as_array().into_iter().flatten() {
         let name = address["address"].as_str().unwrap_or_default();
@@ -50,12 +50,13 @@ mod tests {
     #[test]
     fn each_reason_is_named() {
         let fine = json!({
-            "link_up": true, "draining": false, "interface": "macvlan0",
+            "link_up": true, "draining": false,
             "address_states": [{ "address": "10.0.0.5", "vlan": null, "state": "assigned" }],
         });
         assert_eq!(missing(&fine), Vec::<String>::new());
         let mut down = fine.clone();
         down["link_up"] = false.into();
+        down["link"] = json!({ "trouble": "macvlan0 is gone" });
         down["draining"] = true.into();
         down["address_states"] = json!([
             { "address": "10.0.0.5", "vlan": "7", "state": "tentative" },
@@ -65,7 +66,7 @@ mod tests {
             missing(&down),
             [
                 "shutting down",
-                "the link of macvlan0 is down",
+                "macvlan0 is gone",
                 "10.0.0.5 in VLAN 7 is being probed for",
                 "another station has fd00::5 in VLAN none: 02:00:00:00:00:09",
             ]

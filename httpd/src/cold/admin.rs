@@ -222,3 +222,113 @@ fn page(status: StatusCode, value: &Value) -> Response {
     ];
     (status, fields, format!("{value}\n")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_channel::oneshot;
+    use futures_lite::future::poll_once;
+
+    use super::super::watch::Watch;
+    use super::*;
+    use crate::cache::Cache;
+    use crate::site::Sites;
+
+    /// Workers that answer when the test lets them.
+    #[derive(Default)]
+    struct Workers(std::sync::Mutex<Vec<oneshot::Sender<Value>>>);
+
+    impl Workers {
+        /// The only question that is open.
+        fn answer(&self, count: u64) {
+            let mut asked = self.0.lock().unwrap();
+            assert_eq!(asked.len(), 1);
+            asked.remove(0).send(json!({ "connections": count })).unwrap();
+        }
+
+        fn are_asked(&self) -> bool {
+            !self.0.lock().unwrap().is_empty()
+        }
+    }
+
+    impl Appliance for Workers {
+        fn status(&self, reply: oneshot::Sender<Value>) {
+            self.0.lock().unwrap().push(reply);
+        }
+
+        fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
+
+        fn sites(&self) -> Arc<Sites> {
+            Arc::new(Sites::open(&[], None).unwrap())
+        }
+
+        fn beat(&self) {}
+    }
+
+    fn admin() -> (Arc<Workers>, Admin) {
+        let workers = Arc::new(Workers::default());
+        let cache = Arc::new(Cache::new(0));
+        let watch = Watch::new(false, Arc::clone(&cache));
+        let admin = Admin {
+            appliance: Arc::clone(&workers) as _,
+            health: Health::new(1).0,
+            inside: Arc::new(Inside { cache, watch, preload: Arc::default() }),
+            gathered: Mutex::new(None),
+            disk: Arc::new(Semaphore::new(1)),
+        };
+        (workers, admin)
+    }
+
+    /// Workers are asked one time after another: whoever comes while they are being asked waits for the
+    /// next time, and all who wait share it. Nobody is told what was before he asked.
+    #[test]
+    fn who_asks_at_the_same_time_has_the_same_answer_and_none_that_is_older() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (workers, admin) = admin();
+            let mut first = pin!(admin.status());
+            assert!(poll_once(&mut first).await.is_none());
+            // These come while the first one's answer is under way.
+            let mut crowd: Vec<_> = (0..50).map(|_| Box::pin(admin.status())).collect();
+            for scrape in &mut crowd {
+                assert!(poll_once(scrape).await.is_none());
+            }
+            workers.answer(1);
+            assert_eq!(first.await["connections"], 1);
+            assert!(!workers.are_asked());
+            let mut shared = Vec::new();
+            assert!(poll_once(&mut crowd[0]).await.is_none());
+            workers.answer(2);
+            for scrape in crowd {
+                shared.push(scrape.await);
+            }
+            assert!(!workers.are_asked(), "once for all of them");
+            assert_eq!(shared[0]["connections"], 2);
+            assert!(shared.iter().all(|status| Arc::ptr_eq(status, &shared[0])));
+            // Who comes when all is answered begins anew.
+            let mut last = pin!(admin.status());
+            assert!(poll_once(&mut last).await.is_none());
+            workers.answer(3);
+            assert_eq!(last.await["connections"], 3);
+        });
+    }
+
+    /// Who goes away while he waits takes nobody's answer along.
+    #[test]
+    fn a_scrape_that_is_given_up_leaves_the_others_theirs() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (workers, admin) = admin();
+            let mut impatient = Box::pin(admin.status());
+            assert!(poll_once(&mut impatient).await.is_none());
+            let mut patient = pin!(admin.status());
+            assert!(poll_once(&mut patient).await.is_none());
+            drop(impatient);
+            workers.0.lock().unwrap().clear();
+            assert!(poll_once(&mut patient).await.is_none());
+            workers.answer(4);
+            assert_eq!(patient.await["connections"], 4);
+        });
+    }
+}

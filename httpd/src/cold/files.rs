@@ -8,11 +8,11 @@
 //! A look at a disk can take as long as the disk likes. What the kernel has in its memory is looked
 //! at on the spot ([`Walk::Plain`]); what it has not, on a thread of its own ([`Walk::Any`]).
 
-use std::cell::Cell;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat, openat2};
@@ -24,19 +24,18 @@ use crate::respond::Status;
 /// Complaints about files are this far apart: a peer can ask for a broken one as fast as it likes.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Logs what is wrong with the file at `path`, now and then.
+/// Logs what is wrong with the file at `path`, now and then: all threads that look at files together.
 pub(super) fn complain(what: &str, path: &[u8], error: &dyn Display) {
-    thread_local! {
-        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
-        static UNSAID: Cell<u64> = const { Cell::new(0) };
-    }
+    static LAST: Mutex<(Option<Instant>, u64)> = Mutex::new((None, 0));
     let now = Instant::now();
-    if LAST.get().is_some_and(|last| now.duration_since(last) < COMPLAINT_INTERVAL) {
-        UNSAID.set(UNSAID.get() + 1);
-        return;
-    }
-    LAST.set(Some(now));
-    let unsaid = UNSAID.take();
+    let unsaid = {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0.is_some_and(|last| now.saturating_duration_since(last) < COMPLAINT_INTERVAL) {
+            last.1 += 1;
+            return;
+        }
+        std::mem::replace(&mut *last, (Some(now), 0)).1
+    };
     tracing::warn!(error = %error, path = %path.escape_ascii(), unsaid, "a file cannot be {what}");
 }
 

@@ -52,7 +52,7 @@ pub(super) fn all(config: &Config, facts: &Facts) -> Vec<Finding> {
 mod tests {
     use std::net::IpAddr;
 
-    use tagwire_core::nic::Interface;
+    use tagwire_core::nic::{Interface, LinkState};
     use tagwire_netstack::{MacAddr, VlanStack};
 
     use super::super::facts::Files;
@@ -106,7 +106,7 @@ mod tests {
                 index: 2,
                 mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1500,
-                up: true,
+                link: LinkState::Up,
             }),
             links: Ok(vec![macvlan, master, other, outer]),
             features: Ok(vec!["rx-gro".to_owned(), "tx-checksum-ip-generic".to_owned()]),
@@ -198,7 +198,7 @@ mod tests {
         assert_found(TAGGED, ("interface", Warning), vlan, ("without that tag", "--vlan 0"));
         let blind = |it: &mut Facts| it.links = Err("EPERM".into());
         assert_found(TAGGED, ("interface", Unknown), blind, ("EPERM", "AF_NETLINK"));
-        let down = |it: &mut Facts| it.interface.as_mut().unwrap().up = false;
+        let down = |it: &mut Facts| it.interface.as_mut().unwrap().link = LinkState::Down;
         assert_found(
             TAGGED,
             ("link", Failed),

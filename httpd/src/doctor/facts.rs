@@ -77,7 +77,7 @@ impl Facts {
         let name = &config.interface;
         let interface = Interface::find(name).map_err(|error| error.to_string());
         let rivals = match (&capability, &interface) {
-            (Ok(_), Ok(found)) if found.up => {
+            (Ok(_), Ok(found)) if found.is_up() => {
                 Some(rivals::find(config, found).map_err(|error| error.to_string()))
             }
             _ => None,

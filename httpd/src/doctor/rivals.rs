@@ -144,7 +144,8 @@ impl Machine for Prober {
         Some(due.min(self.until))
     }
 
-    fn link_changed(&mut self, now: Nanos, up: bool) {
+    fn link_changed(&mut self, now: Nanos, interface: &Interface) {
+        let up = interface.is_up();
         for probe in &mut self.probes {
             probe.stack.set_link(instant(now), up);
         }

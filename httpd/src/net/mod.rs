@@ -15,6 +15,7 @@
 pub mod admission;
 pub(crate) mod convert;
 pub mod gather;
+pub mod link;
 pub mod post;
 pub mod reactor;
 pub mod stream;

@@ -274,6 +274,11 @@ impl SynFlood {
         self.judge.peers.remember(peer);
     }
 
+    /// The interface has another address, and all SYNs to it come up: in a flood, until the next look.
+    pub(super) fn readdress(&mut self, mac: [u8; 6]) {
+        self.filter.readdress(mac);
+    }
+
     /// Whether there is a flood, and turns are needed without anything happening.
     pub(super) fn is_on(&self) -> bool {
         self.judge.flood.is_some()

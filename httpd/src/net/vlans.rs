@@ -119,6 +119,10 @@ impl Vlans {
         }
         let states = each.iter().filter_map(|vlan| vlan.get("address_states")?.as_array());
         all.insert("address_states".to_owned(), states.flatten().cloned().collect());
+        // Of the only VLAN that there is, the appliance says all.
+        if let [only] = &*each {
+            all.extend(only.get_key_value("mtu").map(|(name, mtu)| (name.clone(), mtu.clone())));
+        }
         all.insert("vlans".to_owned(), each.into_iter().map(Value::Object).collect());
         all
     }
@@ -134,6 +138,7 @@ impl Vlan {
         let counters = figures(stack.stats().iter());
         let mut status = self.identity.clone();
         let figures = json!({
+            "mtu": stack.mtu(),
             "ready": has_all_addresses(stack),
             "address_states": states,
             "connections": counts.connections,

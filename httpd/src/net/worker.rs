@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tagwire_core::clock::Nanos;
 use tagwire_core::counters::{Counters, add};
+use tagwire_core::nic::Interface;
 use tagwire_core::packet::{Groups, RxFrame, TxFrame};
 use tagwire_core::waker::Waker;
 use tagwire_core::worker::Machine;
@@ -20,6 +21,7 @@ use tagwire_netstack::{AddressEvent, AddressState, Instant, MacAddr, Stack, Vlan
 use super::admission::Door;
 use super::convert::{frame_meta, instant, tx_frame};
 use super::gather::{Part, figures};
+use super::link::{Link, LinkEnd, Steps};
 use super::post::{self, Letter, Note, Post};
 use super::reactor::Reactor;
 use super::stream::Stream;
@@ -105,6 +107,8 @@ pub struct Parts {
     pub messages: mpsc::Receiver<Message>,
     /// Its way to the other workers.
     pub post: Post,
+    /// The interface, as long as nothing changes.
+    pub link: Link,
     /// The groups that its interface passes up.
     pub groups: Groups,
     /// Its guard against floods of SYNs.
@@ -149,7 +153,9 @@ pub struct HttpWorker {
     driver: Rc<Counters>,
     /// What `status` says that does not change.
     identity: Map<String, Value>,
-    link_up: bool,
+    link: Link,
+    /// The interface is lost.
+    lost_link: Option<LinkEnd>,
 }
 
 impl HttpWorker {
@@ -160,6 +166,7 @@ impl HttpWorker {
             content,
             messages,
             post,
+            link,
             groups,
             syn_flood,
             door,
@@ -197,7 +204,8 @@ impl HttpWorker {
             drain: None,
             driver,
             identity,
-            link_up: true,
+            link,
+            lost_link: None,
         }
     }
 
@@ -286,6 +294,11 @@ impl HttpWorker {
         if let Some(ready) = self.when_ready.take_if(|_| self.vlans.have_all_addresses()) {
             ready();
         }
+    }
+
+    /// Why it has ended without being told to, if it has: the interface.
+    pub fn lost_link(&self) -> Option<LinkEnd> {
+        self.lost_link.filter(|_| self.drain.is_none())
     }
 
     /// Calls this once all addresses can be used, which may be at once.
@@ -385,9 +398,11 @@ impl HttpWorker {
         let driver = self.driver.iter().chain(lost).chain(self.syn_flood.status());
         let mut status = json!({
             "uptime_seconds": uptime.as_secs_f64(),
-            "link_up": self.link_up,
+            "mac": self.link.mac().to_string(),
+            "link_up": self.link.is_up(),
+            "link": self.link.status(),
             "draining": self.drain.is_some(),
-            "ready": self.link_up && self.drain.is_none() && self.vlans.have_all_addresses(),
+            "ready": self.link.is_up() && self.drain.is_none() && self.vlans.have_all_addresses(),
             "http": figures(self.content.tally.iter()),
             "access_log": self.content.log().map(Log::status),
             "driver": figures(driver),
@@ -442,6 +457,7 @@ impl Machine for HttpWorker {
         while self.executor.try_tick() {}
         self.door.settle(self.vlans.iter().map(|it| it.borrow().streams()).sum());
         self.check_drain(now);
+        self.lost_link = self.link.end(now);
         if let Some(log) = self.content.log() {
             let later = now + LOG_RETRY;
             self.log_again = (!log.hand_over()).then_some(later);
@@ -464,21 +480,36 @@ impl Machine for HttpWorker {
         // What is let up must go on to change when nothing comes.
         let look = self.syn_flood.is_on() || self.unpublished && self.content.shows_interfaces();
         let look = look.then_some(self.next_tick);
-        let deadline =
-            [self.vlans.deadline(), check, look, self.log_again].into_iter().flatten().min();
+        let deadline = [self.vlans.deadline(), check, look, self.log_again, self.link.ends_at()];
+        let deadline = deadline.into_iter().flatten().min();
         deadline.map(|at| Nanos(at.as_nanos()))
     }
 
-    fn link_changed(&mut self, now: Nanos, up: bool) {
-        self.link_up = up;
-        tracing::info!(up, "link changed");
-        for reactor in self.vlans.iter() {
-            reactor.borrow_mut().stack().set_link(instant(now), up);
+    fn link_changed(&mut self, now: Nanos, interface: &Interface) {
+        let now = instant(now);
+        let Steps { mac, mtus, up } = self.link.follow(now, interface);
+        for (vlan, reactor) in self.vlans.iter().enumerate() {
+            let mut reactor = reactor.borrow_mut();
+            let stack = reactor.stack();
+            if let Some(mac) = mac {
+                stack.set_mac(now, mac);
+            }
+            if let Some(mtu) = mtus.as_ref().and_then(|mtus| mtus.get(vlan)) {
+                stack.set_mtu(now, *mtu);
+            }
+            if let Some(up) = up {
+                stack.set_link(now, up);
+            }
+        }
+        if let Some(MacAddr(mac)) = mac {
+            self.syn_flood.readdress(mac);
         }
     }
 
     fn finished(&self) -> bool {
-        self.ended || self.drain.is_some_and(|drain| drain.settled) && self.together.all_settled()
+        self.ended
+            || self.lost_link.is_some()
+            || self.drain.is_some_and(|drain| drain.settled) && self.together.all_settled()
     }
 }
 

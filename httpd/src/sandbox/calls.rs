@@ -267,6 +267,7 @@ fn worker_calls() -> Vec<Call> {
         libc::SIOCGIFHWADDR,
         libc::SIOCGIFINDEX,
         libc::SIOCGIFMTU,
+        libc::SIOCGIFNAME,
     ]);
     [options, requests].concat()
 }

@@ -25,7 +25,7 @@ pub(crate) fn bed() -> Option<Bed> {
     Some(bed)
 }
 
-fn curl(bed: &Bed, more: &[&str], path: &str) -> Output {
+pub(crate) fn curl(bed: &Bed, more: &[&str], path: &str) -> Output {
     let url = format!("http://{ADMIN}{path}");
     let command = bed.lab().pod(0).command("curl").args(["-sS", "-m", "8"]).args(more);
     command.arg(url).output().unwrap()
@@ -74,6 +74,15 @@ impl Supervisor {
     }
 }
 
+/// A figure of the metrics.
+pub(crate) fn metric(bed: &Bed, name: &str) -> f64 {
+    let output = curl(bed, &[], "/metrics");
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(text.ends_with("# EOF\n"), "{}", said(&output));
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+}
+
 #[test]
 fn probes_say_what_is_missing() {
     let Some(mut bed) = bed() else { return };
@@ -103,13 +112,7 @@ fn probes_say_what_is_missing() {
 fn metrics_follow_what_happens() {
     let Some(mut bed) = bed() else { return };
     bed.start(&["--admin", ADMIN, "--workers", "2"]);
-    let figure = |name: &str| -> f64 {
-        let output = curl(&bed, &[], "/metrics");
-        let text = String::from_utf8(output.stdout.clone()).unwrap();
-        assert!(text.ends_with("# EOF\n"), "{}", said(&output));
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
-    };
+    let figure = |name: &str| metric(&bed, name);
     let accepted = "tagwire_stack_tcp_accepted_total{vlan=\"123\"}";
     let before = figure(accepted);
     bed.assert_serves();

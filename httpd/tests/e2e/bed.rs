@@ -219,6 +219,11 @@ impl Bed {
         self.appliance = None;
     }
 
+    /// It has ended, as was expected.
+    pub(crate) fn forget(&mut self) {
+        self.appliance = None;
+    }
+
     /// The end of a test: what is still up ends well.
     pub(crate) fn finish(mut self) {
         if self.appliance.is_some() {

@@ -11,7 +11,7 @@ use crate::bed::{Bed, content, said, wait_until};
 
 const MIB: usize = 1 << 20;
 /// Debian's, which finds Debian's packages, whatever other ones are before it on the PATH.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// Files of many sizes, below `many/`.
 fn put_many(bed: &Bed, count: usize) -> Vec<Vec<u8>> {

@@ -95,15 +95,3 @@ pub(crate) fn without_a_vlan_frames_are_untagged() {
     download(&bed, "/file.bin", &file, 4);
     bed.finish();
 }
-
-/// One of the same name that comes back is another interface: living on would be living deaf.
-#[test]
-fn an_interface_that_is_deleted_ends_the_process_with_one_line() {
-    let Some(mut bed) = Bed::up() else { return };
-    bed.assert_serves();
-    bed.pod_ok(&["ip", "link", "del", "macvlan0"]);
-    let status = bed.appliance().wait_timeout(Duration::from_secs(5)).unwrap();
-    assert_eq!(status.and_then(|status| status.code()), Some(1));
-    let log = bed.appliance().log();
-    assert!(log.contains("tagwire: error: the interface is gone"), "{log}");
-}

@@ -163,7 +163,15 @@ impl Driver {
                 let frame = self.ip(ipv4::PROTOCOL_ICMP, &message);
                 self.stack.handle_frame(self.now, &frame, &FrameMeta::default());
             }
-            Operation::Link => self.stack.set_link(self.now, input.octet() & 1 == 0),
+            Operation::Link => match input.octet() {
+                octet if octet & 2 == 0 => self.stack.set_link(self.now, octet & 1 == 0),
+                octet => {
+                    // 68 to 1576 octets.
+                    self.stack.set_mtu(self.now, 68 + 12 * u16::from(octet / 2));
+                    // What waits for a neighbour may be from before.
+                    self.mtu = self.mtu.max(self.stack.mtu().into());
+                }
+            },
             Operation::Listen => {
                 if input.octet() & 1 == 0 {
                     self.stack.listen(PORT);

@@ -290,7 +290,7 @@ impl Stack {
         self.release_waiting(released);
     }
 
-    fn mtu_v6(&self) -> usize {
+    pub(super) fn mtu_v6(&self) -> usize {
         self.ipv6.as_ref().map_or(MIN_MTU, Ipv6::mtu)
     }
 

@@ -178,6 +178,20 @@ impl Tcp {
         self.mss.v6 = mss;
     }
 
+    /// The link carries packets of `mtu` octets now, and in segments without options `mss`.
+    pub(crate) fn set_link_mtu(&mut self, env: &mut Env<'_>, mss: LinkMss, mtu: u16) {
+        self.mss = mss;
+        let too_large =
+            |(id, connection): (ConnId, &Connection)| (!connection.fits(mtu)).then_some(id);
+        let too_large: Vec<ConnId> = self.connections().filter_map(too_large).collect();
+        for id in too_large {
+            self.step(env, id, |connection, _| {
+                connection.fit(mtu);
+                Outcome::Continue
+            });
+        }
+    }
+
     pub(crate) fn listen(&mut self, port: u16) {
         if !self.listeners.contains(&port) {
             self.listeners.push(port);

@@ -153,7 +153,7 @@ impl Tcp {
 impl Connection {
     /// Octets of a full packet.
     fn packet_len(&self) -> u16 {
-        self.mss as u16 + self.option_len() + overhead(&self.tuple)
+        self.mss as u16 + self.headers_len()
     }
 
     fn option_len(&self) -> u16 {
@@ -170,8 +170,31 @@ impl Connection {
         self.sent.detect(|_| Fate::Lost, |_| {});
     }
 
+    /// Whether no packet is larger than `mtu`, or will be once more is tried.
+    pub(super) fn fits(&self, mtu: u16) -> bool {
+        let ceiling = self.narrowed.as_ref().map_or(self.mss, |narrowed| narrowed.ceiling);
+        ceiling.max(self.mss) + u32::from(self.headers_len()) <= mtu.into()
+    }
+
+    /// Makes packets fit our own link, which carries no larger ones than `mtu` any more. Unlike a
+    /// path's, that size is known and not tried again.
+    pub(super) fn fit(&mut self, mtu: u16) {
+        let most = u32::from(mtu.saturating_sub(self.headers_len()));
+        if let Some(narrowed) = &mut self.narrowed {
+            narrowed.ceiling = narrowed.ceiling.min(most);
+        }
+        if self.mss > most {
+            self.set_mss(mtu);
+            self.sent.detect(|_| Fate::Lost, |_| {});
+        }
+    }
+
+    fn headers_len(&self) -> u16 {
+        self.option_len() + overhead(&self.tuple)
+    }
+
     fn set_mss(&mut self, mtu: u16) {
-        self.mss = u32::from(mtu - overhead(&self.tuple) - self.option_len());
+        self.mss = u32::from(mtu - self.headers_len());
         self.congestion.set_mss(self.mss);
     }
 
@@ -210,7 +233,7 @@ impl Connection {
             let ceiling = narrowed.ceiling;
             narrowed.raise_at = cx.now + LIFETIME;
             narrowed.guessed = Some(self.snd_nxt);
-            let most = ceiling as u16 + self.option_len() + overhead(&self.tuple);
+            let most = ceiling as u16 + self.headers_len();
             let current = self.packet_len();
             let next = PLATEAUS.into_iter().rev().find(|plateau| *plateau > current);
             self.set_mss(next.map_or(most, |next| next.min(most)));

@@ -18,6 +18,7 @@ mod ingress;
 mod ipv6;
 #[path = "../common/link.rs"]
 mod link;
+mod link_changes;
 mod memory;
 mod mld;
 mod nd;

@@ -33,7 +33,7 @@ fn router_says(t: &mut Fixture, code: u8, seq: u32, mtu: u16) {
 }
 
 /// Everything that was sent, as (number, octets).
-fn sizes(t: &mut Fixture) -> Vec<(u32, usize)> {
+pub(crate) fn sizes(t: &mut Fixture) -> Vec<(u32, usize)> {
     let mut sizes = Vec::new();
     while !t.sent.is_empty() {
         let segment = t.recv();

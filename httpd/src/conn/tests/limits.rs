@@ -12,9 +12,10 @@ impl Bench {
         bench
     }
 
-    /// The counters that are not zero.
+    /// The counters of what is refused and ended that are not zero.
     fn counted(&self) -> Vec<(&'static str, u64)> {
-        self.content.tally.iter().filter(|(_, count)| *count > 0).collect()
+        let all = self.content.tally.iter();
+        all.filter(|(name, count)| *count > 0 && !name.starts_with("answers_")).collect()
     }
 
     /// A connection from another address.

@@ -116,8 +116,8 @@ pub(super) fn interface(view: &View<'_>) -> Finding {
 }
 
 pub(super) fn link(view: &View<'_>) -> Finding {
-    let Interface { name, up, .. } = view.interface;
-    if *up {
+    let name = &view.interface.name;
+    if view.interface.is_up() {
         return Finding::fine("link", "up");
     }
     let remedy = match view.master() {

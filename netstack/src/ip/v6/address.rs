@@ -447,6 +447,11 @@ impl Addresses {
         self.list.iter().map(change).min().unwrap_or(Instant::NEVER)
     }
 
+    /// The interface has another hardware address. Addresses that were made from the old one stay.
+    pub(super) fn set_mac(&mut self, mac: MacAddr) {
+        self.mac = mac;
+    }
+
     /// Probes all addresses anew, and uses none meanwhile that was another's.
     pub(super) fn restart(&mut self, now: Instant) {
         for own in &mut self.list {

@@ -138,6 +138,20 @@ impl Ipv6 {
         self.next = now;
     }
 
+    /// The interface has another hardware address.
+    pub(crate) fn set_mac(&mut self, mac: MacAddr) {
+        self.mac = mac;
+        self.addresses.set_mac(mac);
+    }
+
+    /// The link carries packets of so many octets now; what a router has said of it counts where it is
+    /// less.
+    pub(crate) fn set_link_mtu(&mut self, mtu: usize) {
+        let said = self.mtu < self.link_mtu;
+        self.mtu = if said { self.mtu.min(mtu) } else { mtu };
+        self.link_mtu = mtu;
+    }
+
     /// Octets of the largest packet.
     pub(crate) fn mtu(&self) -> usize {
         self.mtu
