@@ -38,7 +38,11 @@ fn a_smaller_mtu_is_heeded_by_what_is_out_and_by_what_comes() {
         t.send(seg(".", 1, 4001));
         // For good, whatever the link carries later: it is not found out by losses.
         t.stack.set_mtu(t.now, 1500);
-        t.advance(700 * SECOND);
+        for _ in 0..24 {
+            t.advance(30 * SECOND);
+            // It is still there.
+            t.send(seg(".", 1, 4001));
+        }
         t.sent.clear();
         t.app_send(id, &pattern(2000));
         assert_eq!(sizes(&mut t)[0], (4001, fits));
@@ -101,7 +105,8 @@ fn neighbours_of_ipv6_are_told_to_forget_the_old_one() {
         let frame = ethernet::parse(&frame).unwrap();
         assert_eq!(frame.source, NEW);
         let packet = ipv6::parse(frame.payload).unwrap();
-        if let Ok(advertisement) = ndp::parse_advertisement(packet.payload) {
+        if packet.payload[0] == ndp::TYPE_ADVERTISEMENT {
+            let advertisement = ndp::parse_advertisement(packet.payload).unwrap();
             assert_eq!(advertisement.target_mac, Some(NEW));
             told |= advertisement.target == OUR_IP6 && advertisement.override_cached;
             assert_ne!(packet.header.destination, Ipv6Addr::UNSPECIFIED);
