@@ -199,7 +199,7 @@ fn a_vlan_device_of_the_kernel_is_found() {
     };
     if !add("macvlan0", "tagged") {
         eprint!(
-            "\nSKIPPED (this kernel has no VLAN devices): a_vlan_device_of_the_kernel_is_found\n"
+            "\nLEFT OUT (this kernel has no VLAN devices): a_vlan_device_of_the_kernel_is_found\n"
         );
         return;
     }

@@ -29,7 +29,7 @@ impl ControlGroup {
                 return Some(group);
             }
         }
-        eprint!("\nSKIPPED (needs a control group of its own for memory)\n");
+        eprint!("\nLEFT OUT (needs a control group of its own for memory)\n");
         None
     }
 
