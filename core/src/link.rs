@@ -84,7 +84,11 @@ impl LinkMonitor {
                         *known = Interface { name: std::mem::take(&mut known.name), ..found };
                     }
                 }
-                Err(_) => known.link = LinkState::Gone,
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                    known.link = LinkState::Gone;
+                }
+                // Who may not ask knows nothing new.
+                Err(_) => {}
             }
         }
         if known.link == LinkState::Gone && Interface::ask(self.fd(), &known.name).is_ok() {

@@ -116,7 +116,9 @@ async fn drain_download<T: Transport>(
                     }
                     (begun, passed) = (left, Duration::ZERO);
                 }
-                if download.shall_give_way() && before.saturating_sub(left) < LEAST_PIECE {
+                // The rest of the other time is too short to judge by.
+                let judged = time == GIVE_WAY_AFTER && download.shall_give_way();
+                if judged && before.saturating_sub(left) < LEAST_PIECE {
                     add(&content.tally.gave_way, 1);
                     return Err(End::Abort);
                 }

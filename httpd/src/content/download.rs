@@ -190,15 +190,17 @@ impl Download {
         // A span is at most a chunk.
         let [from, to] = [wanted.start, wanted.end].map(|at| (at - span.start) as usize);
         let octets = octets.slice(from..to);
-        // A chunk that is held for a client that takes little of it at a time is memory that
-        // others have use for; its cache has the rest.
+        // A chunk that is held for a client that takes little of it at a time, or wants no more, is
+        // memory that others have use for; its cache has the rest.
         let piece = self.pace.piece();
-        if octets.len() <= piece || !self.ahead.is_empty() || !self.content.cache.keeps_chunks() {
+        let is_fit = span.len as usize <= piece || !self.ahead.is_empty();
+        if is_fit || !self.content.cache.keeps_chunks() {
             return Ok(octets);
         }
-        let Some(charge) = self.buffers().take(piece) else { return Ok(octets) };
-        self.reach = wanted.start + piece as u64;
-        Ok(Chunk::new(octets[..piece].to_vec()).hold(charge))
+        let kept = octets.len().min(piece);
+        let Some(charge) = self.buffers().take(kept) else { return Ok(octets) };
+        self.reach = wanted.start + kept as u64;
+        Ok(Chunk::new(octets[..kept].to_vec()).hold(charge))
     }
 
     fn buffers(&self) -> &Buffers {

@@ -3,16 +3,19 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tagwire_lab::Lab;
 
-use crate::bed::{Bed, alone, content, wait_until};
+use crate::bed::{Bed, alone, content};
 use crate::client::{Client, answers, download};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// How long it may take until the appliance hears of the end of its clients.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Octets of the process that are neither cache nor downloads, in KiB: code, rings, connections.
 const REST: u64 = 48 * 1024;
 
@@ -58,9 +61,15 @@ impl Marked {
 
 /// Waits until downloads hold nothing any more.
 fn gives_all_back(bed: &Bed) {
-    wait_until("all is given back", Duration::from_secs(10), || {
-        ["streams", "waiting", "held"].iter().all(|name| bed.figure("downloads", name) == 0)
-    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = bed.status();
+        if ["streams", "waiting", "held"].iter().all(|name| status["downloads"][name] == 0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "something is left: {status:#}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn allow_files(count: u64) {

@@ -105,6 +105,28 @@ fn a_slow_client_holds_little_and_is_waited_for() {
 }
 
 #[test]
+fn who_wants_an_octet_holds_no_chunk() {
+    let bench = Bench::new(1 << 26);
+    bench.file("big", pattern(4 * CHUNK));
+    let clients: Vec<_> = bench.run(async {
+        let mut clients = Vec::new();
+        for at in 0..4 {
+            let at = at * CHUNK + 7;
+            clients.push(bench.stalls(get_part("/big", at, at + 1)).await);
+        }
+        until(|| bench.downloads().held <= 4).await;
+        clients
+    });
+    clients.iter().for_each(Client::reset);
+    bench.run(async {
+        for client in &clients {
+            client.dropped().await;
+        }
+    });
+    bench.holds_nothing();
+}
+
+#[test]
 fn a_crowd_of_slow_clients_stays_within_its_memory_and_slows_no_fast_one() {
     const CLIENTS: usize = 200;
     let content = pattern(8 * CHUNK);
