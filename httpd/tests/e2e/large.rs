@@ -14,8 +14,9 @@ use crate::client::{Client, answers, download};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// How long it may take until the appliance hears of the end of its clients.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take until the appliance hears of the end of its clients: where a busy machine has lost
+/// a reset, a later probe of the window brings the next one, or `--send-timeout` (60 s) ends it.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Octets of the process that are neither cache nor downloads, in KiB: code, rings, connections.
 const REST: u64 = 48 * 1024;
 
