@@ -1,10 +1,10 @@
 //! What `tagwire doctor` looks at and only a system call of ours tells.
 
 use std::io;
-use std::mem::zeroed;
 use std::os::fd::AsRawFd;
 
 use crate::error::OpenError;
+use crate::nic::request_for;
 use crate::packet::socket;
 use crate::sys;
 
@@ -75,17 +75,10 @@ pub fn features(interface: &str) -> io::Result<Vec<String>> {
 /// `words` is as long as the answer to the request that it begins with.
 unsafe fn ethtool(interface: &str, words: &mut [u32]) -> io::Result<()> {
     let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
-    // SAFETY: ifreq is plain data for which zeros are valid.
-    let mut request: libc::ifreq = unsafe { zeroed() };
-    if interface.len() >= request.ifr_name.len() {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
+    let mut request = request_for(interface)?;
     request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
     // SAFETY: the kernel reads and writes `words`, which are long enough by the caller's promise; they
-    // and the ifreq outlive the call. The name is terminated: it is shorter than its field.
+    // and the ifreq, whose name is terminated, outlive the call.
     let result =
         unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -135,14 +135,23 @@ pub(crate) fn name_of(socket: BorrowedFd<'_>, index: i32) -> io::Result<String> 
     Ok(String::from_utf8_lossy(&name.collect::<Vec<_>>()).into_owned())
 }
 
-fn ioctl(fd: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+/// A request about the interface `name`; that it is terminated is seen to.
+pub(crate) fn request_for(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: ifreq is plain data for which zeros are valid.
     let mut ifreq: libc::ifreq = unsafe { zeroed() };
+    if name.len() >= ifreq.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
     for (to, from) in ifreq.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
-    // SAFETY: the interface requests read a name from, and write an answer to, the ifreq
-    // that outlives the call. The name is terminated: it is shorter than the field.
+    Ok(ifreq)
+}
+
+fn ioctl(fd: BorrowedFd<'_>, name: &str, request: libc::Ioctl) -> io::Result<libc::ifreq> {
+    let mut ifreq = request_for(name)?;
+    // SAFETY: the interface requests read a terminated name from, and write an answer to, the ifreq
+    // that outlives the call.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut ifreq) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(ifreq) }
 }
