@@ -144,16 +144,17 @@ fn may_be_made(path: &Path) -> Result<(), String> {
 fn root(settings: &SiteSettings) -> (PathBuf, Result<Files, String>) {
     let path = settings.www_root.clone();
     let opened = Site::open(settings.clone()).map_err(|error| error.to_string());
-    let files = opened.map(|_| files(&path, settings.dotfiles, MOST_ENTRIES));
+    let files = opened.map(|site| files(&site, MOST_ENTRIES));
     (path, files)
 }
 
 /// Counts the files that could be served. Links to directories are not followed, lest one leads in
 /// a circle.
-fn files(root: &Path, dotfiles: bool, most: u64) -> Files {
+fn files(site: &Site, most: u64) -> Files {
     let mut files = Files::default();
     let mut entries = 0;
-    let mut folders = vec![root.to_owned()];
+    let root = &site.settings.www_root;
+    let mut folders = vec![root.clone()];
     while let Some(folder) = folders.pop() {
         // One that may be searched but not read is served all the same.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -162,12 +163,12 @@ fn files(root: &Path, dotfiles: bool, most: u64) -> Files {
                 files.more = true;
                 return files;
             }
-            let (path, name) = (entry.path(), entry.file_name());
-            let hidden = name.as_encoded_bytes().starts_with(b".") && name != ".well-known";
-            let Ok(file) = path.metadata() else { continue };
-            if hidden && !dotfiles {
+            let path = entry.path();
+            let place = path.strip_prefix(root).unwrap_or(&path);
+            if site.hides(place.as_os_str().as_encoded_bytes()) {
                 continue;
             }
+            let Ok(file) = path.metadata() else { continue };
             if file.is_dir() && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
             } else if file.is_file() {
@@ -212,7 +213,10 @@ mod tests {
         let root = dir.path();
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::create_dir(root.join(".git")).unwrap();
-        for name in ["index.html", "a/b/c", ".git/config", ".hidden"] {
+        fs::create_dir_all(root.join("a/.well-known")).unwrap();
+        for name in
+            ["index.html", "a/b/c", ".git/config", ".hidden", "a/.well-known/only-at-the-top"]
+        {
             fs::write(root.join(name), "12345").unwrap();
         }
         // As a ConfigMap has its files, and a circle.
@@ -220,12 +224,14 @@ mod tests {
         symlink("..", root.join("a/up")).unwrap();
         symlink("nowhere", root.join("broken")).unwrap();
         let counted = |dotfiles, most| {
-            let Files { count, octets, unreadable, more } = files(root, dotfiles, most);
+            let settings = SiteSettings { dotfiles, ..SiteSettings::new(root.to_owned()) };
+            let site = Site::open(settings).unwrap();
+            let Files { count, octets, unreadable, more } = files(&site, most);
             assert_eq!(unreadable, None);
             (count, octets, more)
         };
         assert_eq!(counted(false, 100), (3, 15, false));
-        assert_eq!(counted(true, 100), (5, 25, false));
+        assert_eq!(counted(true, 100), (6, 30, false));
         assert!(counted(false, 2).2);
     }
 }
