@@ -327,7 +327,6 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let mut berths =
         ports.into_iter().zip(inboxes).zip(posts).zip(interfaces.meters()).enumerate().map(
             |(index, (((port, messages), post), meter))| Berth {
-                interface: config.interface.clone(),
                 port,
                 messages,
                 post,
@@ -431,8 +430,6 @@ fn log_ready(config: &Config, interface: &Interface, driver: DriverKind) {
 
 /// All that a worker is made from, on its way to its thread.
 struct Berth {
-    /// Its name.
-    interface: String,
     port: Port,
     messages: mpsc::Receiver<Message>,
     post: Post,
@@ -493,7 +490,8 @@ impl Berth {
         let mut machine = HttpWorker::new(parts, self.listen, worker.counters(), now);
         started(&mut machine);
         worker.run(&mut machine).map_err(StartError::Loop)?;
-        machine.lost_link().map_or(Ok(()), |end| Err(StartError::Link(self.interface, end)))
+        let lost = machine.lost_link();
+        lost.map_or(Ok(()), |(name, end)| Err(StartError::Link(name.to_owned(), end)))
     }
 }
 

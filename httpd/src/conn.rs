@@ -143,10 +143,8 @@ enum Wait {
 enum Found {
     /// There was none.
     Nothing,
-    /// What a load has found.
-    Entry(Arc<Entry>, Page),
-    /// The first octets of that.
-    First(Box<Download>, Arc<Entry>, Page),
+    /// What is that page, of a large file perhaps with the first octets.
+    Entry(Arc<Entry>, Page, Option<Box<Download>>),
     /// What is known of the path is not true any more.
     Change,
 }
@@ -392,7 +390,8 @@ async fn wait_and_answer<T: Transport>(
     loop {
         let found = match wait {
             Wait::Load(miss) => {
-                Found::Entry(session.content.load(&miss.site, &miss.path).await, miss.page)
+                let entry = session.content.load(&miss.site, &miss.path).await;
+                Found::Entry(entry, miss.page, None)
             }
             Wait::Input(octets) => {
                 builtin::gather(session, octets).await?;
@@ -436,10 +435,10 @@ async fn first<T: Transport>(
         add(&session.content.tally.pipelines_full, 1);
         return Err(end_with(session, Status::Unavailable));
     };
-    let refused = |content: &Content, status| Found::Entry(content.refusal(status), page);
+    let refused = |content: &Content, status| Found::Entry(content.refusal(status), page, None);
     make_room(session, &mut download).await?;
     Ok(match download.prime().await {
-        Ok(()) => Found::First(download, entry, page),
+        Ok(()) => Found::Entry(entry, page, Some(download)),
         Err(LoadError::Changed) if *attempts < FIRST_ATTEMPTS => {
             *attempts += 1;
             Found::Change
@@ -553,8 +552,8 @@ fn plan<T: Transport>(
     let site = sites.pick(|| transport.local(), host);
     let hit = match &found {
         Found::Nothing => true,
-        Found::First(download, ..) => download.was_cached(),
-        Found::Entry(..) | Found::Change => false,
+        Found::Entry(.., Some(download)) => download.was_cached(),
+        Found::Entry(.., None) | Found::Change => false,
     };
     let mut plan = decide(session, limits, &head, target, site, found);
     if let (Plan::Reply(reply), Some(log)) = (&mut plan, content.log()) {
@@ -572,7 +571,7 @@ fn decide<T: Transport>(
     head: &Head<'_, '_>,
     target: Result<Target<'_>, TargetError>,
     site: &Arc<Site>,
-    found: Found,
+    mut found: Found,
 ) -> Plan {
     let Session { transport, input, content, served, turned_away } = session;
     let page = match &target {
@@ -626,9 +625,9 @@ fn decide<T: Transport>(
     if let Some(page) = page {
         return builtin::plan(page, input, head, target.query, common, content);
     }
-    let (found, download) = match found {
-        Found::First(download, entry, page) => (Found::Entry(entry, page), Some(download)),
-        other => (other, None),
+    let download = match &mut found {
+        Found::Entry(.., download) => download.take(),
+        Found::Nothing | Found::Change => None,
     };
     match find(content, site, &target.path, found) {
         Ok(found) => {
@@ -662,7 +661,7 @@ fn find(
     };
     let mut found = match found {
         Found::Nothing => get(path, Page::Own)?,
-        Found::Entry(entry, page) | Found::First(_, entry, page) => (entry, page),
+        Found::Entry(entry, page, _) => (entry, page),
         Found::Change => return Err(miss(path, Page::Own)),
     };
     while let (Answer::Refused(status), page) = (&found.0.answer, found.1) {

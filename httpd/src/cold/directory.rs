@@ -29,20 +29,20 @@ pub(super) fn list(site: &Site, path: &[u8]) -> Result<Listing, Stop> {
     Ok(Listing::new(site, path, id, items, more))
 }
 
-/// Whether a name in the directory at `path` is one that no request gets.
-pub(super) fn is_unfit(site: &Site, path: &[u8], name: &[u8]) -> bool {
+/// Whether `name`, at `place` beneath www-root, is one that no request gets.
+pub(super) fn is_unfit(site: &Site, place: &[u8], name: &[u8]) -> bool {
     // No path has control characters, see `target`.
     let never = matches!(name, b"." | b"..") || name.iter().any(u8::is_ascii_control);
-    never || site.hides(&[path, name].concat())
+    never || site.hides(place)
 }
 
 /// What a name in the directory at `path` stands for, if a request for it would be served.
 fn look(site: &Site, path: &[u8], at: BorrowedFd<'_>, entry: &DirEntry) -> Option<Item> {
     let name = entry.file_name().to_bytes();
-    if is_unfit(site, path, name) {
+    let place = [path, name].concat();
+    if is_unfit(site, &place, name) {
         return None;
     }
-    let place = [path, name].concat();
     let item = |kind, modified| Some(Item { name: name.into(), kind, modified });
     let followed = || match site.root.find(&place, Walk::Any) {
         Ok(Found::File(id)) => item(Kind::File(id.len), id.modified),

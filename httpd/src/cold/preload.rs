@@ -385,10 +385,10 @@ impl Walk<'_> {
             };
             let name = entry.file_name().to_bytes();
             let is_index = index.is_some_and(|(index, _)| index.as_bytes() == name);
-            if is_unfit(self.site, path, name) || is_index || self.is_sibling(path, name) {
+            let place = [path, name].concat();
+            if is_unfit(self.site, &place, name) || is_index || self.is_sibling(path, name) {
                 continue;
             }
-            let place = [path, name].concat();
             if is_directory(&names, &entry) {
                 directories.push([&place[..], b"/"].concat());
             } else if let Ok(Found::File(id)) = self.site.root.find(&place, Way::Any) {

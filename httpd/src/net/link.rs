@@ -94,6 +94,11 @@ impl Link {
         self.trouble().is_none()
     }
 
+    /// The interface's name.
+    pub(super) fn name(&self) -> &str {
+        &self.interface.name
+    }
+
     /// The interface's address.
     pub(super) fn mac(&self) -> MacAddr {
         MacAddr(self.interface.mac)

@@ -296,9 +296,10 @@ impl HttpWorker {
         }
     }
 
-    /// Why it has ended without being told to, if it has: the interface.
-    pub fn lost_link(&self) -> Option<LinkEnd> {
-        self.lost_link.filter(|_| self.drain.is_none())
+    /// Why it has ended without being told to, if it has: the interface, by its name.
+    pub fn lost_link(&self) -> Option<(&str, LinkEnd)> {
+        let end = self.lost_link.filter(|_| self.drain.is_none())?;
+        Some((self.link.name(), end))
     }
 
     /// Calls this once all addresses can be used, which may be at once.

@@ -24,6 +24,17 @@ impl Bench {
         self.run(until(|| self.downloads() == nothing));
     }
 
+    /// These clients go away, and nothing is held for them any more.
+    fn is_left_by(&self, clients: &[Client]) {
+        clients.iter().for_each(Client::reset);
+        self.run(async {
+            for client in clients {
+                client.dropped().await;
+            }
+        });
+        self.holds_nothing();
+    }
+
     /// Sends a request and takes nothing of its answer but the head.
     async fn stalls(&self, request: impl AsRef<[u8]>) -> Client {
         let client = self.connect();
@@ -117,13 +128,7 @@ fn who_wants_an_octet_holds_no_chunk() {
         until(|| bench.downloads().held <= 4).await;
         clients
     });
-    clients.iter().for_each(Client::reset);
-    bench.run(async {
-        for client in &clients {
-            client.dropped().await;
-        }
-    });
-    bench.holds_nothing();
+    bench.is_left_by(&clients);
 }
 
 #[test]
@@ -156,13 +161,7 @@ fn a_crowd_of_slow_clients_stays_within_its_memory_and_slows_no_fast_one() {
     assert_eq!(streams, CLIENTS as u64);
     assert!(held < budget && held >= (CLIENTS * 64 * 1024) as u64, "{held}");
     assert_eq!(loads(&bench), alone, "pieces as large as before");
-    crowd.iter().for_each(Client::reset);
-    bench.run(async {
-        for client in &crowd {
-            client.dropped().await;
-        }
-    });
-    bench.holds_nothing();
+    bench.is_left_by(&crowd);
 }
 
 #[test]
