@@ -9,7 +9,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
-use tagwire_lab::{Lab, Signal};
+use tagwire_lab::{Lab, LabBuilder, Signal};
 
 use crate::bed::{Bed, content, said, wait_until};
 use crate::client::Client;
@@ -20,7 +20,12 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A bed whose pod has a loopback.
 pub(crate) fn bed() -> Option<Bed> {
-    let bed = Bed::down(Lab::builder())?;
+    bed_in(Lab::builder())
+}
+
+/// The same in another lab.
+pub(crate) fn bed_in(lab: LabBuilder) -> Option<Bed> {
+    let bed = Bed::down(lab)?;
     bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
     Some(bed)
 }
@@ -141,8 +146,7 @@ fn silent_clients_are_cut_off() {
 #[test]
 fn at_sigterm_it_is_not_ready_while_a_download_goes_on_and_a_second_one_ends_it() {
     let wire = "down.rate=20mbit".parse().unwrap();
-    let Some(mut bed) = Bed::down(Lab::builder().wire(wire)) else { return };
-    bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
+    let Some(mut bed) = bed_in(Lab::builder().wire(wire)) else { return };
     bed.put("file.bin", &content(18, 40 << 20));
     bed.start(&["--admin", ADMIN, "--drain", "60s"]);
     let mut client = Client::connect(&bed);
@@ -162,12 +166,9 @@ fn at_sigterm_it_is_not_ready_while_a_download_goes_on_and_a_second_one_ends_it(
 fn a_supervisor_is_told() {
     let Some(mut bed) = Bed::down(Lab::builder()) else { return };
     let supervisor = Supervisor::of(&bed);
-    let (www, control) = (bed.www(), bed.control());
+    let control = bed.control();
     let command = bed
-        .command(&["serve", "--interface", "macvlan0", "--vlan", "123", "--www-root"])
-        .arg(www)
-        .args(["--address", "192.168.123.150/24", "--control"])
-        .arg(&control)
+        .serve(&["192.168.123.150/24"])
         .env("NOTIFY_SOCKET", &supervisor.path)
         .env("WATCHDOG_USEC", "500000");
     bed.start_with(command);

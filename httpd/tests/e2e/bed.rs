@@ -334,7 +334,9 @@ impl Drop for Bed {
         if std::thread::panicking()
             && let Some(appliance) = &self.appliance
         {
-            eprintln!("the appliance said:\n{}", appliance.log());
+            let status = self.command(&["status", "--control"]).arg(self.control()).output();
+            let status = status.as_ref().map_or_else(ToString::to_string, said);
+            eprintln!("the appliance said:\n{}and is:\n{status}", appliance.log());
         }
     }
 }

@@ -138,8 +138,7 @@ fn strict_probes_for_ipv6_addresses_before_any_worker_serves_them() {
 /// Of an address that another has there is no end: it is not ready, says why, and waits.
 #[test]
 fn a_conflict_at_a_strict_start_is_loud_and_not_ready() {
-    let Some(bed) = Bed::down(Lab::builder().pods(2).ipv6()) else { return };
-    bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
+    let Some(bed) = crate::admin::bed_in(Lab::builder().pods(2).ipv6()) else { return };
     // A kernel that defends both (RFC 5227 2.1.1, RFC 4862 5.4.3).
     bed.lab().pod(1).kernel_stack_in(bed.lab().vlan(), None, ADDRESS, ADDRESS_V6).unwrap();
     let command = bed.command(&["serve", "--interface", "macvlan0", "--vlan", "123"]);

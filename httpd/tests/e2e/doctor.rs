@@ -8,6 +8,7 @@ use std::process::Output;
 use serde_json::Value;
 use tagwire_lab::{APPLIANCE_ID, Lab, LabCommand};
 
+use crate::admin::bed;
 use crate::bed::{ADDRESS, ADDRESS_V6, Bed, said};
 use crate::privileges::capable;
 
@@ -65,12 +66,6 @@ impl Report {
 }
 
 /// A bed whose pod has a loopback, where the admin endpoint is.
-fn bed() -> Option<Bed> {
-    let bed = Bed::down(Lab::builder())?;
-    bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
-    Some(bed)
-}
-
 #[test]
 fn nothing_is_wrong_where_the_appliance_will_work() {
     let Some(mut bed) = bed() else { return };

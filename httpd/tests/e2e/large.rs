@@ -3,13 +3,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tagwire_lab::Lab;
 
-use crate::bed::{Bed, alone, content};
+use crate::bed::{Bed, alone, content, wait_until};
 use crate::client::{Client, answers, download};
 
 const MIB: u64 = 1 << 20;
@@ -62,15 +61,10 @@ impl Marked {
 
 /// Waits until downloads hold nothing any more.
 fn gives_all_back(bed: &Bed) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    wait_until("all is given back", PATIENCE, || {
         let status = bed.status();
-        if ["streams", "waiting", "held"].iter().all(|name| status["downloads"][name] == 0) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "something is left: {status:#}");
-        thread::sleep(Duration::from_millis(20));
-    }
+        ["streams", "waiting", "held"].iter().all(|name| status["downloads"][name] == 0)
+    });
 }
 
 fn allow_files(count: u64) {

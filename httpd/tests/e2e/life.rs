@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tagwire_lab::{Lab, Signal};
 
-use crate::admin::{ADMIN, Supervisor, metric, missing};
+use crate::admin::{ADMIN, Supervisor, bed_in, metric, missing};
 use crate::bed::{ADDRESS, Bed, content, wait_until};
 use crate::client::Client;
 use crate::raw::{SYN, Station};
@@ -143,16 +143,13 @@ fn peers_cannot_flood_the_log() {
 #[test]
 fn while_it_drains_it_is_not_ready_and_answers_are_the_last_ones() {
     let wire = "down.rate=40mbit".parse().unwrap();
-    let Some(mut bed) = Bed::down(Lab::builder().wire(wire)) else { return };
-    bed.pod_ok(&["ip", "link", "set", "lo", "up"]);
+    let Some(mut bed) = bed_in(Lab::builder().wire(wire)) else { return };
     let supervisor = Supervisor::of(&bed);
     let file = content(19, 10 << 20);
     bed.put("file.bin", &file);
     let command = bed
-        .command(&["serve", "--interface", "macvlan0", "--vlan", "123", "--www-root"])
-        .arg(bed.www())
-        .args(["--address", "192.168.123.150/24", "--admin", ADMIN, "--control"])
-        .arg(bed.control())
+        .serve(&["192.168.123.150/24"])
+        .args(["--admin", ADMIN])
         .env("NOTIFY_SOCKET", &supervisor.path);
     bed.start_with(command);
     let mut client = Client::connect(&bed);
