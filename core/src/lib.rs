@@ -28,6 +28,7 @@ pub mod inspect;
 pub mod lab;
 mod link;
 pub mod namespace;
+pub mod netlink;
 pub mod nic;
 mod outbox;
 pub mod packet;

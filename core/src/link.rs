@@ -16,13 +16,12 @@ use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::netlink::{attributes, messages};
 use crate::nic::{Interface, LinkState, name_of};
 use crate::sys;
 
-/// Octets of `nlmsghdr` and of `ifinfomsg`, and of the header of an attribute.
-const MESSAGE_HEADER: usize = 16;
+/// Octets of `ifinfomsg`.
 const LINK_HEADER: usize = 16;
-const ATTRIBUTE_HEADER: usize = 4;
 /// Octets of messages read at once: twice the kernel's largest of the group (`NLMSG_GOODSIZE` on
 /// pages of 4 KiB).
 const BATCH: usize = 8192;
@@ -137,22 +136,12 @@ struct News<'a> {
 }
 
 /// Takes a batch of messages into what is known of an interface.
-fn follow(known: &mut Interface, mut octets: &[u8]) {
-    while let Some((kind, body, rest)) = next_message(octets) {
+fn follow(known: &mut Interface, octets: &[u8]) {
+    for (kind, body) in messages(octets) {
         if let Some(news) = News::of(kind, body) {
             news.tell(known);
         }
-        octets = rest;
     }
-}
-
-/// The type and the content of the first of some messages, and the others (netlink(7)): nlmsghdr { len
-/// u32, type u16, flags u16, seq u32, pid u32 }.
-fn next_message(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*octets.first_chunk()?) as usize;
-    let body = octets.get(MESSAGE_HEADER..length)?;
-    let kind = u16::from_ne_bytes([octets[4], octets[5]]);
-    Some((kind, body, octets.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 impl<'a> News<'a> {
@@ -172,18 +161,13 @@ impl<'a> News<'a> {
         let field = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|octet| header[at + octet]));
         let (index, flags) = (field(4), field(8));
         let mut news = Self { deleted, index, flags, name: None, mac: None, mtu: None };
-        let mut attributes = &body[LINK_HEADER..];
-        // rtattr { len u16, type u16 }, and the value, filled up to four octets.
-        while let Some([a, b, c, d]) = attributes.first_chunk::<ATTRIBUTE_HEADER>() {
-            let length = usize::from(u16::from_ne_bytes([*a, *b]));
-            let Some(value) = attributes.get(ATTRIBUTE_HEADER..length) else { break };
-            match u16::from_ne_bytes([*c, *d]) {
+        for (kind, value) in attributes(&body[LINK_HEADER..]) {
+            match kind {
                 libc::IFLA_IFNAME => news.name = value.split(|octet| *octet == 0).next(),
                 libc::IFLA_ADDRESS => news.mac = value.try_into().ok(),
                 libc::IFLA_MTU => news.mtu = value.try_into().ok().map(u32::from_ne_bytes),
                 _ => {}
             }
-            attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Some(news)
     }
@@ -320,9 +304,10 @@ mod tests {
             assert_eq!((known.link, known.mac), (expected, MAC), "{cut}");
         }
         // An attribute that is longer than its message is none.
-        let mut body = whole[MESSAGE_HEADER..whole.len() / 2].to_vec();
+        let (kind, body) = messages(&whole).next().unwrap();
+        let mut body = body.to_vec();
         body[LINK_HEADER] = 0xff;
-        assert_eq!(News::of(libc::RTM_NEWLINK, &body).unwrap().name, None);
+        assert_eq!(News::of(kind, &body).unwrap().name, None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{Acd, IpCidr, VlanStack};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::access_log::{AccessLogConfig, Format, Target};
 use crate::config::{
@@ -38,7 +39,7 @@ use usual::UsualArgs;
 const LEAST_MEMORY: usize = 256 << 10;
 
 /// What the process is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Be the appliance.
     Serve(Box<Config>),
@@ -222,9 +223,9 @@ struct ServeArgs {
     /// Shape of the log on stderr: text or json
     #[arg(long, env = "LOG_FORMAT", value_parser = trimmed::<LogFormat>, default_value = "text")]
     log_format: LogFormat,
-    /// error, warn, info, debug or trace
-    #[arg(long, env = "LOG_LEVEL", value_parser = log_level, default_value = "info")]
-    log_level: String,
+    /// off, error, warn, info or debug, or levels by module as in warn,tagwire_netstack=debug
+    #[arg(long, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = log_filter, default_value = "info")]
+    log_level: Targets,
     #[command(flatten)]
     limits: Limits,
 }
@@ -407,7 +408,7 @@ impl ServeArgs {
             admin: self.admin.and_then(|admin| admin.0),
             drain: self.drain,
             log_format: self.log_format,
-            log_level: self.log_level,
+            log_filter: self.log_level,
             arguments,
         })
     }
@@ -621,11 +622,16 @@ fn busy_poll(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{:?} is no time; use microseconds, up to {MAX}", text.trim()))
 }
 
-fn log_level(text: &str) -> Result<String, String> {
-    let level = text.trim();
-    match tracing_subscriber::EnvFilter::try_new(level) {
-        Ok(_) if !level.is_empty() => Ok(level.to_owned()),
-        _ => Err(format!("{level:?} is no log level; use error, warn, info, debug or trace")),
+fn log_filter(text: &str) -> Result<Targets, String> {
+    let text = text.trim();
+    // To Targets a name alone is a module of which everything is logged, and a mistaken level one that is
+    // not there: nothing would be logged. Nothing at all means errors to it.
+    let is_one = |part: &str| {
+        part.contains('=') || (!part.is_empty() && part.parse::<LevelFilter>().is_ok())
+    };
+    match text.parse() {
+        Ok(filter) if text.split(',').all(is_one) => Ok(filter),
+        _ => Err(format!("{text:?} is no log level; use off, error, warn, info or debug")),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tagwire_netstack::congestion::Algorithm;
 use tagwire_netstack::{IpCidr, Ipv4Cidr, Ipv6Cidr, VlanStack};
+use tracing_subscriber::filter::Targets;
 
 use crate::access_log::AccessLogConfig;
 use crate::driver::DriverChoice;
@@ -28,7 +29,7 @@ pub const MIN_MEMORY_BUDGET: usize = 16 << 20;
 pub const MAX_WORKERS: usize = 64;
 
 /// A checked configuration of the appliance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Name of the layer-2 interface, `macvlan0` say.
     pub interface: String,
@@ -80,8 +81,8 @@ pub struct Config {
     pub drain: Duration,
     /// How the log is written.
     pub log_format: LogFormat,
-    /// What is logged: a level, or directives as `tracing_subscriber::EnvFilter` takes them.
-    pub log_level: String,
+    /// What is logged.
+    pub log_filter: Targets,
     /// The command line that all of this was read from, with the files that it names; SIGHUP reads
     /// it again.
     pub arguments: Vec<OsString>,

@@ -15,7 +15,8 @@ use tagwire::control;
 use tagwire::doctor;
 use tagwire::status;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
@@ -61,12 +62,11 @@ fn main() -> ExitCode {
 }
 
 fn start_log(config: &Config) {
-    // The command line has checked that the directives parse.
-    let filter = EnvFilter::new(&config.log_level);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter = config.log_filter.clone();
+    let log = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(io::stderr);
     match config.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.with_ansi(false).finish().with(filter).init(),
+        LogFormat::Json => log.json().flatten_event(true).finish().with(filter).init(),
     }
 }
 

@@ -71,7 +71,7 @@ fn the_line_of_the_readme() {
             admin: None,
             drain: Duration::from_secs(10),
             log_format: LogFormat::Text,
-            log_level: "info".to_owned(),
+            log_filter: Targets::new().with_default(LevelFilter::INFO),
             arguments: GOOD.map(OsString::from).to_vec(),
         }
     );
@@ -147,7 +147,10 @@ fn values_from_the_environment_may_end_in_a_newline() {
     assert_eq!(config.busy_poll, Duration::from_micros(50));
     assert_eq!(config.driver, DriverChoice::Poll);
     assert_eq!(config.control, Some("/run/c".into()));
-    assert_eq!((config.log_format, config.log_level), (LogFormat::Json, "debug".to_owned()));
+    assert_eq!(
+        (config.log_format, config.log_filter),
+        (LogFormat::Json, Targets::new().with_default(LevelFilter::DEBUG))
+    );
     let target = Target::File("/var/log/access".into());
     assert_eq!(config.access_log, AccessLogConfig { target, format: Format::Json });
     let good = [
@@ -200,6 +203,10 @@ fn mistakes_are_one_clear_line() {
         (&["--address", "fd00::1"], "has no prefix length; write it as fd00::1/64"),
         (&["--gateway", "fe80::1,fe80::2"], "a second one"),
         (&["--log-format", "xml"], "use text or json"),
+        (&["--log-level", "verbose"], "use off, error, warn, info or debug"),
+        (&["--log-level", ""], "use off, error, warn, info or debug"),
+        (&["--log-level", "info,tagwire_netstack"], "use off, error, warn, info or debug"),
+        (&["--log-level", "tagwire_netstack=loud"], "use off, error, warn, info or debug"),
         (&["--access-log-format", "xml"], "use combined or json"),
         (&["--busy-poll", "1h"], "microseconds"),
         (&["--driver", "epoll"], "use auto, io_uring or poll"),

@@ -2,22 +2,22 @@
 //! shows those of the namespace in which it was mounted, which may be another.)
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
+use tagwire_core::netlink::{attributes, messages};
 
 /// More than the kernel puts into one answer to a dump.
 const ANSWER: usize = 64 * 1024;
+/// Octets of `nlmsghdr`, of `ifinfomsg` and of `ifaddrmsg`.
+const MESSAGE_HEADER: usize = 16;
+const LINK_HEADER: usize = 16;
+const ADDRESS_HEADER: usize = 8;
+/// Attributes of a VLAN device (linux/if_link.h), which libc does not name.
+const VLAN_ID: u16 = 1;
+const VLAN_PROTOCOL: u16 = 5;
 
 /// An interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,33 +51,32 @@ pub(super) enum Below {
 /// The kernel tells none, as where a seccomp profile forbids netlink.
 pub(super) fn links() -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
-    dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
-        if let RouteNetlinkMessage::NewLink(message) = message {
-            links.push(link(message));
+    dump(libc::RTM_GETLINK, |kind, body| {
+        if kind == libc::RTM_NEWLINK {
+            links.extend(link(body));
         }
     })?;
-    dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
-        if let RouteNetlinkMessage::NewAddress(message) = message
-            && let Some(address) = address(&message.attributes)
-            && let Some(link) = links.iter_mut().find(|link| link.index == message.header.index)
+    dump(libc::RTM_GETADDR, |kind, body| {
+        if kind == libc::RTM_NEWADDR
+            && let Some((index, address, length)) = address(body)
+            && let Some(link) = links.iter_mut().find(|link| link.index == index)
         {
-            link.addresses.push((address, message.header.prefix_len));
+            link.addresses.push((address, length));
         }
     })?;
     Ok(links)
 }
 
 /// Has the kernel list something.
-fn dump(
-    request: RouteNetlinkMessage,
-    mut listed: impl FnMut(RouteNetlinkMessage),
-) -> io::Result<()> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(request));
-    request.finalize();
-    let mut octets = vec![0; request.buffer_len()];
-    request.serialize(&mut octets);
+fn dump(request: u16, mut listed: impl FnMut(u16, &[u8])) -> io::Result<()> {
+    // nlmsghdr { len u32, type u16, flags u16, seq u32, pid u32 }, and an ifinfomsg or ifaddrmsg of zeros,
+    // which is all interfaces and all families.
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    const LENGTH: usize = MESSAGE_HEADER + LINK_HEADER;
+    let mut octets = [0; LENGTH];
+    octets[..4].copy_from_slice(&(LENGTH as u32).to_ne_bytes());
+    octets[4..6].copy_from_slice(&request.to_ne_bytes());
+    octets[6..8].copy_from_slice(&flags.to_ne_bytes());
 
     // The kernel is who a netlink socket talks to unless told otherwise.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
@@ -85,48 +84,42 @@ fn dump(
     let mut answer = vec![0; ANSWER];
     loop {
         let (_, length) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-        for message in messages(&answer[..length]) {
-            // What this version of the crate does not understand is no reason to hide the rest.
-            match NetlinkMessage::deserialize(message).map(|message| message.payload) {
-                Ok(NetlinkPayload::Done(_)) => return Ok(()),
-                Ok(NetlinkPayload::Error(error)) => return Err(error.to_io()),
-                Ok(NetlinkPayload::InnerMessage(message)) => listed(message),
-                Ok(_) | Err(_) => {}
+        for (kind, body) in messages(&answer[..length]) {
+            match i32::from(kind) {
+                libc::NLMSG_DONE => return Ok(()),
+                // nlmsgerr { error i32, and the request }: a negative errno.
+                libc::NLMSG_ERROR => {
+                    let error = body.first_chunk().map_or(0, |error| i32::from_ne_bytes(*error));
+                    return Err(io::Error::from_raw_os_error(-error));
+                }
+                _ => listed(kind, body),
             }
         }
     }
 }
 
-/// The messages of an answer, each of which begins with its length and is padded to four octets.
-fn messages(mut octets: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(*octets.first_chunk()?) as usize;
-        let message = octets.get(..length).filter(|message| !message.is_empty())?;
-        octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    })
-}
-
-fn link(message: LinkMessage) -> Link {
-    let flags = LinkFlags::Up | LinkFlags::Running;
-    let mut link = Link {
-        index: message.header.index,
-        up: message.header.flags.contains(flags),
-        ..Link::default()
-    };
+/// An interface: ifinfomsg { family u8, pad u8, type u16, index i32, flags u32, change u32 }, and attributes.
+fn link(body: &[u8]) -> Option<Link> {
+    let (header, rest) = body.split_first_chunk::<LINK_HEADER>()?;
+    let field = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|octet| header[at + octet]));
+    let up = (libc::IFF_UP | libc::IFF_RUNNING) as u32;
+    let mut link = Link { index: field(4), up: field(8) & up == up, ..Link::default() };
     let mut elsewhere = false;
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Link(index) if index != 0 => link.below = Below::Here(index),
-            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-                        LinkInfo::Data(InfoData::Vlan(vlan)) => link.tag = tag(&vlan),
-                        _ => {}
-                    }
+    for (kind, value) in attributes(rest) {
+        match kind {
+            libc::IFLA_IFNAME => link.name = text(value),
+            libc::IFLA_LINK => {
+                let below = value.try_into().map_or(0, u32::from_ne_bytes);
+                if below != 0 {
+                    link.below = Below::Here(below);
+                }
+            }
+            libc::IFLA_LINK_NETNSID => elsewhere = true,
+            libc::IFLA_LINKINFO => {
+                let info = |wanted| attributes(value).find(|(kind, _)| *kind == wanted);
+                link.kind = info(libc::IFLA_INFO_KIND).map(|(_, kind)| text(kind));
+                if link.kind.as_deref() == Some("vlan") {
+                    link.tag = info(libc::IFLA_INFO_DATA).and_then(|(_, data)| tag(data));
                 }
             }
             _ => {}
@@ -135,37 +128,51 @@ fn link(message: LinkMessage) -> Link {
     if elsewhere {
         link.below = Below::Elsewhere;
     }
-    link
+    Some(link)
 }
 
-fn tag(vlan: &[InfoVlan]) -> Option<(u16, u16)> {
-    let vid = vlan.iter().find_map(|it| if let InfoVlan::Id(vid) = it { Some(*vid) } else { None });
-    let protocol = vlan.iter().find_map(|it| match it {
-        InfoVlan::Protocol(protocol) => Some(u16::from(*protocol)),
-        _ => None,
-    });
-    Some((protocol?, vid?))
+/// A text that ends in a NUL.
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|octet| *octet == 0).next().unwrap_or_default())
+        .into_owned()
 }
 
-/// The interface's own address: of a point-to-point link the other attribute is the peer's.
-fn address(attributes: &[AddressAttribute]) -> Option<IpAddr> {
-    let local = attributes.iter().find_map(|it| match it {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    local.or_else(|| {
-        attributes.iter().find_map(|it| match it {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        })
-    })
+/// What a VLAN device says of itself. The ethertype is in network order, the VID is not.
+fn tag(data: &[u8]) -> Option<(u16, u16)> {
+    let field = |wanted| -> Option<[u8; 2]> {
+        attributes(data).find(|(kind, _)| *kind == wanted)?.1.try_into().ok()
+    };
+    Some((u16::from_be_bytes(field(VLAN_PROTOCOL)?), u16::from_ne_bytes(field(VLAN_ID)?)))
+}
+
+/// An address, the interface that has it, and the length of its prefix: ifaddrmsg { family u8, prefix length u8,
+/// flags u8, scope u8, index u32 }, and attributes.
+fn address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
+    let (header, rest) = body.split_first_chunk::<ADDRESS_HEADER>()?;
+    let [_, length, _, _, index @ ..] = *header;
+    let address = |wanted| {
+        let (_, value) = attributes(rest).find(|(kind, _)| *kind == wanted)?;
+        let v4 = <[u8; 4]>::try_from(value).map(|octets| IpAddr::from(Ipv4Addr::from(octets)));
+        let v6 = <[u8; 16]>::try_from(value).map(|octets| IpAddr::from(Ipv6Addr::from(octets)));
+        v4.or(v6).ok()
+    };
+    // Of a point-to-point link the other attribute is the peer's.
+    let address = address(libc::IFA_LOCAL).or_else(|| address(libc::IFA_ADDRESS))?;
+    Some((u32::from_ne_bytes(index), address, length))
 }
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::link::{InfoKind, VlanProtocol};
-
     use super::*;
+
+    /// An attribute, filled up to four octets.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut octets = (4 + value.len() as u16).to_ne_bytes().to_vec();
+        octets.extend(kind.to_ne_bytes());
+        octets.extend(value);
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    }
 
     #[test]
     fn the_loopback_is_listed() {
@@ -176,16 +183,28 @@ mod tests {
 
     #[test]
     fn a_vlan_device_has_its_tag_and_what_it_stands_on() {
-        let vlan = vec![InfoVlan::Id(123), InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)];
-        let infos = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vlan))];
-        let mut message = LinkMessage::default();
-        message.header.index = 7;
-        message.header.flags = LinkFlags::Up | LinkFlags::Running | LinkFlags::LowerUp;
-        message.attributes = vec![
-            LinkAttribute::IfName("eth0.123".to_owned()),
-            LinkAttribute::Link(3),
-            LinkAttribute::LinkInfo(infos),
-        ];
+        let vlan = [
+            attribute(VLAN_ID, &123u16.to_ne_bytes()),
+            attribute(VLAN_PROTOCOL, &0x88a8u16.to_be_bytes()),
+        ]
+        .concat();
+        let nested = 0x8000;
+        let info = |kind: &[u8]| {
+            let data = attribute(nested | libc::IFLA_INFO_DATA, &vlan);
+            [attribute(libc::IFLA_INFO_KIND, kind), data].concat()
+        };
+        let message = |flags: i32, info: &[u8], more: &[u8]| {
+            let mut octets = vec![0; 4];
+            octets.extend(7i32.to_ne_bytes());
+            octets.extend(flags.to_ne_bytes());
+            octets.extend([0; 4]);
+            octets.extend(attribute(libc::IFLA_IFNAME, b"eth0.123\0"));
+            octets.extend(attribute(libc::IFLA_LINK, &3u32.to_ne_bytes()));
+            octets.extend(attribute(nested | libc::IFLA_LINKINFO, info));
+            octets.extend(more);
+            octets
+        };
+        let up = libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_LOWER_UP;
         let expected = Link {
             index: 7,
             name: "eth0.123".to_owned(),
@@ -195,25 +214,42 @@ mod tests {
             below: Below::Here(3),
             addresses: Vec::new(),
         };
-        assert_eq!(link(message.clone()), expected);
+        let whole = message(up, &info(b"vlan\0"), &[]);
+        assert_eq!(link(&whole).as_ref(), Some(&expected));
         // In another namespace that index is another interface's.
-        message.attributes.push(LinkAttribute::LinkNetNsId(0));
-        message.header.flags = LinkFlags::Up;
-        assert_eq!(link(message), Link { below: Below::Elsewhere, up: false, ..expected });
+        let elsewhere = attribute(libc::IFLA_LINK_NETNSID, &0u32.to_ne_bytes());
+        assert_eq!(
+            link(&message(libc::IFF_UP, &info(b"vlan\0"), &elsewhere)),
+            Some(Link { below: Below::Elsewhere, up: false, ..expected.clone() })
+        );
+        // The same numbers mean something else to another type.
+        assert_eq!(
+            link(&message(up, &info(b"vxlan\0"), &[])),
+            Some(Link { kind: Some("vxlan".to_owned()), tag: None, ..expected })
+        );
+        for cut in 0..LINK_HEADER {
+            assert_eq!(link(&whole[..cut]), None);
+        }
+        for cut in LINK_HEADER..whole.len() {
+            assert_eq!(link(&whole[..cut]).unwrap().index, 7);
+        }
     }
 
     #[test]
-    fn an_answer_is_cut_into_messages() {
-        let message = |length: u32, octets: usize| {
-            let mut message = length.to_ne_bytes().to_vec();
-            message.resize(octets, 0);
-            message
+    fn an_address_is_the_interface_s_own() {
+        let message = |attributes: &[Vec<u8>]| {
+            [vec![libc::AF_INET as u8, 24, 0, 0], 7u32.to_ne_bytes().to_vec(), attributes.concat()]
+                .concat()
         };
-        let answer = [message(18, 20), message(16, 16)].concat();
-        let lengths: Vec<usize> = messages(&answer).map(<[u8]>::len).collect();
-        assert_eq!(lengths, [18, 16]);
-        // What is cut off or has no length ends it.
-        assert_eq!(messages(&answer[..35]).count(), 1);
-        assert_eq!(messages(&message(0, 16)).count(), 0);
+        let peer = attribute(libc::IFA_ADDRESS, &[192, 0, 2, 1]);
+        let own = attribute(libc::IFA_LOCAL, &[192, 0, 2, 2]);
+        let v6 = attribute(libc::IFA_ADDRESS, &Ipv6Addr::LOCALHOST.octets());
+        let odd = attribute(libc::IFA_ADDRESS, &[1, 2, 3]);
+        let found = |attributes: &[Vec<u8>]| address(&message(attributes));
+        assert_eq!(found(std::slice::from_ref(&peer)), Some((7, [192, 0, 2, 1].into(), 24)));
+        assert_eq!(found(&[peer, own]), Some((7, [192, 0, 2, 2].into(), 24)));
+        assert_eq!(found(&[v6]), Some((7, Ipv6Addr::LOCALHOST.into(), 24)));
+        assert_eq!(found(&[odd]), None);
+        assert_eq!(address(&message(&[])[..7]), None);
     }
 }
