@@ -3,7 +3,7 @@
 CARGO ?= cargo
 RELEASE := target/release
 
-.PHONY: help build demo lab test soak bench bench-loss bench-attack fuzz image deploy undeploy kustomize clean \
+.PHONY: help build demo lab test soak bench bench-loss bench-attack bench-pod fuzz image deploy undeploy kustomize clean \
 	tools-lab tools-test tools-bench tools-soak tools-image
 
 help: ## this list
@@ -36,6 +36,9 @@ bench-loss: tools-lab tools-bench ## goodput on bad lines beside the kernel's TC
 bench-attack: tools-lab tools-bench ## a client under floods and injection, beside nginx; writes bench-results/
 	$(CARGO) build --release --locked -p tagwire -p tagwire-benches
 	$(RELEASE)/tagwire-bench-attack --binary $(RELEASE)/tagwire
+
+bench-pod: tools-image ## image, start and memory of a pod by podman, with each driver
+	$(CARGO) bench --locked -p tagwire-deploy --bench pod
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	fuzz/run

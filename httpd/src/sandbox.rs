@@ -18,6 +18,7 @@ use std::fmt;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread;
 
 use serde_json::{Value, json};
 use tagwire_core::driver::DriverKind;
@@ -146,6 +147,43 @@ impl fmt::Display for SandboxError {
 
 impl std::error::Error for SandboxError {}
 
+/// The layers that this kernel has, or why it has them not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layers {
+    /// Landlock's ABI.
+    pub(crate) landlock: Result<u8, String>,
+    pub(crate) seccomp: Result<(), String>,
+}
+
+impl Layers {
+    /// Tries them, on a thread that has no more to do then.
+    pub(crate) fn probe() -> Self {
+        let tried = || {
+            let landlock = match files::restrict(&Paths::default()) {
+                Ok(tried) => tried,
+                Err(error) => Err(error.to_string()),
+            };
+            Self { landlock, seccomp: calls::restrict(Role::Any, DriverKind::Poll) }
+        };
+        thread::scope(|scope| scope.spawn(tried).join()).unwrap_or_else(|_| {
+            let why = || "the attempt failed".to_owned();
+            Self { landlock: Err(why()), seccomp: Err(why()) }
+        })
+    }
+
+    /// What `--sandbox strict` would fail with.
+    pub(crate) fn check(&self) -> Result<u8, SandboxError> {
+        let abi = files::check(self.landlock.clone())?;
+        self.seccomp.clone().map_err(SandboxError::Seccomp)?;
+        Ok(abi)
+    }
+
+    /// What Landlock does not restrict here; empty where it is complete or is not there.
+    pub(crate) fn missing(&self) -> &'static str {
+        self.landlock.as_ref().map_or("", |abi| files::missing(*abi))
+    }
+}
+
 /// The sandbox of this process.
 #[derive(Debug, Clone, Copy)]
 pub struct Sandbox {
@@ -176,10 +214,11 @@ impl Sandbox {
             return Ok(Self::none(driver));
         }
         let strict = mode == SandboxMode::Strict;
-        let landlock = match files::restrict(paths)? {
-            Ok(abi) if strict && abi < files::NEEDED => {
-                return Err(SandboxError::Landlock(Ok(abi)));
-            }
+        let tried = files::restrict(paths)?;
+        if strict {
+            files::check(tried.clone())?;
+        }
+        let landlock = match tried {
             Ok(abi) => {
                 let missing = files::missing(abi);
                 if !missing.is_empty() {
@@ -187,7 +226,6 @@ impl Sandbox {
                 }
                 abi
             }
-            Err(why) if strict => return Err(SandboxError::Landlock(Err(why))),
             Err(why) => {
                 tracing::warn!(why, "no Landlock: files and the network are not restricted");
                 0
@@ -283,6 +321,30 @@ mod tests {
         ] {
             let text = error.to_string();
             assert!(text.contains(part) && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn layers_are_tried_without_restricting_who_asks() {
+        let layers = Layers::probe();
+        // One that any machine has for which this is built; and this thread goes on as before.
+        assert_eq!(layers.seccomp, Ok(()));
+        assert!(
+            std::fs::read_dir("/").is_ok() && std::net::TcpListener::bind("127.0.0.1:0").is_ok()
+        );
+        let with = |landlock: Result<u8, &str>, seccomp: Result<(), &str>| Layers {
+            landlock: landlock.map_err(str::to_owned),
+            seccomp: seccomp.map_err(str::to_owned),
+        };
+        let said = |layers: Layers| layers.check().map_err(|error| error.to_string());
+        assert_eq!(said(with(Ok(files::NEEDED), Ok(()))), Ok(files::NEEDED));
+        for (layers, part) in [
+            (with(Ok(files::NEEDED - 1), Ok(())), "this kernel has 5"),
+            (with(Err("ENOSYS"), Ok(())), "lsm="),
+            (with(Ok(files::NEEDED), Err("ENOSYS")), "CONFIG_SECCOMP_FILTER"),
+        ] {
+            let text = said(layers).unwrap_err();
+            assert!(text.contains(part), "{text}");
         }
     }
 

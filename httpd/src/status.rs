@@ -256,8 +256,10 @@ impl Report {
             (self.number("preload.loaded"), self.number("preload.found"))
         {
             let _ = self.take("preload.done");
+            let all = self.take("preload.full").is_none_or(|full| full == "false");
+            let more = if all { "" } else { " or more" };
             let octets = self.number("preload.octets").map_or(String::new(), size);
-            let said = format!("{} of {} files, {octets}", grouped(loaded), grouped(found));
+            let said = format!("{} of {}{more} files, {octets}", grouped(loaded), grouped(found));
             rows.push(("preloaded".to_owned(), said));
         }
         if let (Some(held), Some(budget)) =
@@ -403,7 +405,7 @@ mod tests {
         });
         status["preload"] = json!({
             "done": true, "seconds": 1.5, "found": 30, "loaded": 28, "octets": 3072,
-            "failed": 2, "left_out": 0
+            "failed": 2, "left_out": 0, "full": true
         });
         status["link"] = json!({
             "state": "up", "trouble": null, "mtu": 1500, "changes": { "up": 0, "mac": 2 },
@@ -437,7 +439,7 @@ cache               13.8 MiB of 512 MiB, 28 entries
 held by clients     1 MiB beside it
 cache lookups       1,000, 99.7 % hits
 cache loads         31, 2 KiB read
-preloaded           28 of 30 files, 3 KiB
+preloaded           28 of 30 or more files, 3 KiB
 downloads           2, hold 1.5 MiB of 64 MiB
 watched             3 directories, 1,200 events
 

@@ -121,7 +121,7 @@ const fn count(name: &'static str, help: &'static str) -> Place {
 }
 
 /// Figures of the whole appliance, by their places in the status.
-const OF_ALL: [(&str, Place); 31] = [
+const OF_ALL: [(&str, Place); 32] = [
     ("/ready", level("ready", "Whether all that serving takes is there")),
     ("/link_up", level("link_up", "Whether the interface's link is up")),
     ("/link/mtu", octets("link_mtu", "The interface's MTU")),
@@ -179,6 +179,7 @@ const OF_ALL: [(&str, Place); 31] = [
     ("/preload/loaded", level("preload_loaded_files", "Those of them that it has loaded")),
     ("/preload/failed", level("preload_failed_files", "Those of them that cannot be had")),
     ("/preload/left_out", level("preload_left_out_files", "Those that the cache has no room for")),
+    ("/preload/full", level("preload_full", "Whether it ended early, with files not looked for")),
     ("/watch/directories", level("watch_directories", "Directories that inotify watches")),
     ("/watch/events", count("watch_events", "Changes on disk that inotify has told")),
     ("/watch/overflows", count("watch_overflows", "How often inotify has lost some")),

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::site::{Site, Sites};
 /// Files that are loaded at the same time: fewer than wait for compression at the most, so that none is
 /// put off.
 const LOADS: usize = 8;
+const ALL_LOADS: u32 = LOADS as u32;
 /// Files that were found and wait to be loaded.
 const FOUND: usize = 64;
 /// Files in chunks that are remembered until the others are loaded.
@@ -52,6 +53,8 @@ pub(crate) struct Preload {
     /// The first of these.
     first_failed: OnceLock<Box<[u8]>>,
     left_out: AtomicU64,
+    /// Nothing more was looked for, as the cache was full.
+    full: AtomicBool,
 }
 
 /// A moment's figures of it.
@@ -68,8 +71,10 @@ pub(crate) struct PreloadStats {
     pub(crate) octets: u64,
     /// Those that could not be read.
     pub(crate) failed: u64,
-    /// Those that the cache has no room for.
+    /// Those that the cache has no room for, of those that were found.
     pub(crate) left_out: u64,
+    /// The cache is full, so that not all files were looked for.
+    pub(crate) full: bool,
 }
 
 impl Preload {
@@ -86,6 +91,7 @@ impl Preload {
             octets: count(&self.octets),
             failed: count(&self.failed),
             left_out: count(&self.left_out),
+            full: self.full.load(Ordering::Relaxed),
         })
     }
 
@@ -155,10 +161,8 @@ pub(super) async fn run(loader: Rc<Loader>, preload: Arc<Preload>, sites: Arc<Si
     });
     let (found, mut files) = mpsc::channel(FOUND);
     let walk = aside(move || {
-        sites.iter().for_each(|site| {
-            // Nobody hears what a walk finds that goes on after the end.
-            let _ = Walk { site, found: &found }.through_all();
-        });
+        // Nobody hears what a walk finds that goes on once the cache is full, or after the end.
+        let _ = sites.iter().try_for_each(|site| Walk { site, found: &found }.through_all());
     });
     let space = Space::new(&loader.cache);
     let loads = async {
@@ -180,8 +184,10 @@ pub(super) async fn run(loader: Rc<Loader>, preload: Arc<Preload>, sites: Arc<Si
     let left_out = preload.left_out.load(Ordering::Relaxed);
     if left_out > 0 {
         let capacity = loader.cache.stats().capacity;
+        let at_least = preload.full.load(Ordering::Relaxed);
         tracing::warn!(
             left_out,
+            at_least,
             capacity,
             "the cache has no room for all that is served; raise --cache-size to preload the rest"
         );
@@ -241,7 +247,16 @@ async fn load_files(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let octets = ENTRY + if file.is_large() { 0 } else { file.len };
         if !space.has(octets) {
+            // What is on its way was estimated: wait for what it really takes.
+            let _ = places.acquire_many(ALL_LOADS - 1).await;
+        }
+        if !space.has(octets) {
             add(&preload.left_out, 1);
+            // Where not even an empty file has room a walk through all the others would only delay the start.
+            if !space.has(ENTRY) {
+                preload.full.store(true, Ordering::Relaxed);
+                files.close();
+            }
             continue;
         }
         space.coming.set(space.coming.get() + octets);
@@ -260,8 +275,7 @@ async fn load_files(
             drop(place);
         });
     }
-    let all = u32::try_from(LOADS).unwrap_or(u32::MAX);
-    let _ = places.acquire_many(all).await;
+    let _ = places.acquire_many(ALL_LOADS).await;
     large.take()
 }
 

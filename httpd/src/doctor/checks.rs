@@ -16,6 +16,7 @@ pub(super) fn all(config: &Config, facts: &Facts) -> Vec<Finding> {
         process::confinement(facts),
         process::kernel(facts),
         process::io_uring(config, facts),
+        process::sandbox(config, facts),
         process::memory(config, facts),
     ];
     match &facts.interface {
@@ -62,6 +63,7 @@ mod tests {
     use crate::cli::{Command, parse};
     use crate::memory_limit::Limit;
     use crate::privileges::Source;
+    use crate::sandbox::Layers;
 
     use Verdict::{Failed, Fine, Unknown, Warning};
 
@@ -100,6 +102,7 @@ mod tests {
             kernel: "6.18.5".to_owned(),
             uring: Some(Ok(())),
             uring_disabled: Some("0".to_owned()),
+            layers: Layers { landlock: Ok(7), seccomp: Ok(()) },
             memory: Limit::Octets(2 << 30),
             interface: Ok(Interface {
                 name: "macvlan0".to_owned(),
@@ -144,8 +147,23 @@ mod tests {
         };
         assert_eq!(said("capability"), "CAP_NET_RAW, from the program's file");
         assert!(said("confinement").starts_with("a seccomp filter"));
+        assert_eq!(said("sandbox"), "Landlock with ABI 7, seccomp");
         assert!(said("offloads").contains("merged by rx-gro"));
         assert_eq!(said("www-root"), "/www: 3 files, 9 KiB");
+    }
+
+    #[test]
+    fn what_the_sandbox_may_do_without_is_only_named() {
+        let said = |line: &[&str], layers| {
+            let facts = Facts { layers, ..fine() };
+            let finding = process::sandbox(&config(line), &facts);
+            assert_eq!((finding.verdict, finding.remedy), (Fine, None));
+            finding.found
+        };
+        let old = Layers { landlock: Ok(4), seccomp: Ok(()) };
+        assert!(said(&[], old).contains("ABI 4, without abstract sockets and signals, seccomp"));
+        let none = Layers { landlock: Err("ENOSYS".into()), seccomp: Err("ENOSYS".into()) };
+        assert!(said(&["--sandbox", "off"], none).contains("switched off"));
     }
 
     /// Of the check so named, with the facts spoilt so, comes that, and both texts have these parts.
@@ -181,6 +199,14 @@ mod tests {
         assert_found(TAGGED, ("io_uring", Warning), refused, ("poll driver", "allow it"));
         let uring = ["--driver", "io_uring"];
         assert_found(&uring, ("io_uring", Failed), refused, ("refused", "allow it"));
+        let none = |it: &mut Facts| it.layers.landlock = Err("ENOSYS".into());
+        assert_found(TAGGED, ("sandbox", Warning), none, ("no Landlock (ENOSYS)", "lsm="));
+        let unfiltered = |it: &mut Facts| it.layers.seccomp = Err("ENOSYS".into());
+        assert_found(TAGGED, ("sandbox", Warning), unfiltered, ("no seccomp (ENOSYS)", "FILTER"));
+        let strict = ["--sandbox", "strict"];
+        let old = |it: &mut Facts| it.layers.landlock = Ok(4);
+        assert_found(&strict, ("sandbox", Failed), old, ("this kernel has 4", "later kernel"));
+        assert_found(&strict, ("sandbox", Failed), unfiltered, ("seccomp", "FILTER"));
         let limit = |octets| move |it: &mut Facts| it.memory = Limit::Octets(octets);
         assert_found(TAGGED, ("memory", Failed), limit(32 << 20), ("32 MiB", "limits.memory"));
         assert_found(TAGGED, ("memory", Warning), limit(256 << 20), ("256 MiB", "--cache-size"));

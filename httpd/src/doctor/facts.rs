@@ -21,6 +21,7 @@ use crate::control;
 use crate::driver::DriverChoice;
 use crate::memory_limit::{self, Limit};
 use crate::privileges::{self, Lack, Source};
+use crate::sandbox::Layers;
 use crate::site::{Site, SiteSettings};
 
 /// Entries of a www-root that are looked at.
@@ -39,6 +40,8 @@ pub(super) struct Facts {
     pub(super) uring: Option<Result<(), String>>,
     /// The sysctl kernel.io_uring_disabled, which Linux has since 6.6.
     pub(super) uring_disabled: Option<String>,
+    /// What `--sandbox` could use.
+    pub(super) layers: Layers,
     pub(super) memory: Limit,
     pub(super) interface: Result<Interface, String>,
     /// All interfaces of the namespace.
@@ -98,6 +101,7 @@ impl Facts {
             uring_disabled: fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
                 .ok()
                 .map(|text| text.trim().to_owned()),
+            layers: Layers::probe(),
             memory: memory_limit::limit(),
             interface,
             links: network::links().map_err(|error| error.to_string()),

@@ -26,6 +26,16 @@ pub(super) fn missing(abi: u8) -> &'static str {
     }
 }
 
+/// Whether what [`restrict`] returned is all that matters; the ABI.
+///
+/// # Errors
+/// [`SandboxError::Landlock`]: it is not.
+pub(super) fn check(restricted: Result<u8, String>) -> Result<u8, SandboxError> {
+    restricted
+        .map_err(|why| SandboxError::Landlock(Err(why)))
+        .and_then(|abi| if abi < NEEDED { Err(SandboxError::Landlock(Ok(abi))) } else { Ok(abi) })
+}
+
 /// Restricts the calling thread: the ABI that the kernel has, or why there is no Landlock.
 ///
 /// # Errors

@@ -73,6 +73,7 @@ fn nothing_is_wrong_where_the_appliance_will_work() {
     healthy.assert_works();
     healthy.assert("capability", "fine", &["ambient set"]);
     healthy.assert("confinement", "fine", &["no_new_privs"]);
+    healthy.assert("sandbox", "fine", &["Landlock with ABI ", "seccomp"]);
     healthy.assert("interface", "fine", &["macvlan0, macvlan, "]);
     healthy.assert("offloads", "fine", &["checksums by"]);
     healthy.assert("vlan-filter", "fine", &["none on macvlan0"]);

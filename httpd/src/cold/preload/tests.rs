@@ -132,6 +132,7 @@ fn what_has_no_room_pushes_out_nothing() {
     assert_eq!((found, failed, loaded + left_out), (FILES + 1, 0, FILES + 1));
     assert!((12..15).contains(&loaded), "{loaded}");
     assert_eq!(preloaded.cache.stats().evictions, 0);
+    assert!(!preloaded.stats.full, "there is room for small ones still");
     let there = (0..FILES).filter(|number| preloaded.entry(&number.to_string()).is_some());
     assert_eq!(there.count() as u64, loaded);
 }
@@ -141,6 +142,26 @@ fn a_cache_of_nothing_is_no_reason_not_to_start() {
     let root = TempDir::new().unwrap();
     fs::write(root.path().join("a"), "x").unwrap();
     assert_eq!(Preloaded::of(root.path(), 0).counts(), [1, 0, 0, 1]);
+}
+
+#[test]
+fn a_full_cache_ends_the_search() {
+    let root = TempDir::new().unwrap();
+    for directory in 0..20 {
+        let directory = root.path().join(directory.to_string());
+        fs::create_dir(&directory).unwrap();
+        for number in 0..100 {
+            fs::write(directory.join(number.to_string()), "x").unwrap();
+        }
+    }
+    let some = Preloaded::of(root.path(), 1 << 20).stats;
+    assert!(some.full && (500..1500).contains(&some.loaded), "{some:?}");
+    // Those that the search was ahead.
+    let before = FOUND as u64 + 2;
+    assert!((1..=before).contains(&some.left_out), "{some:?}");
+    assert_eq!(some.found, some.loaded + some.left_out);
+    let all = Preloaded::of(root.path(), 64 << 20).stats;
+    assert_eq!((all.full, all.found, all.loaded, all.left_out), (false, 2000, 2000, 0));
 }
 
 #[test]

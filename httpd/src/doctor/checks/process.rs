@@ -5,6 +5,7 @@ use super::super::{Finding, Verdict};
 use crate::config::Config;
 use crate::driver::DriverChoice;
 use crate::memory_limit::{Limit, Mebibytes, Shortage, need};
+use crate::sandbox::SandboxMode;
 
 use Verdict::{Failed, Unknown, Warning};
 
@@ -64,6 +65,42 @@ pub(super) fn io_uring(config: &Config, facts: &Facts) -> Finding {
             let mut finding = Finding::said("io_uring", Warning, refusal);
             finding.found += "; the poll driver serves, for more CPU time";
             finding
+        }
+    }
+}
+
+pub(super) fn sandbox(config: &Config, facts: &Facts) -> Finding {
+    let layers = &facts.layers;
+    match config.sandbox {
+        SandboxMode::Off => return Finding::fine("sandbox", "switched off by --sandbox off"),
+        SandboxMode::Strict => {
+            if let Err(error) = layers.check() {
+                return Finding::said("sandbox", Failed, &error);
+            }
+        }
+        SandboxMode::BestEffort => {}
+    }
+    match (&layers.landlock, &layers.seccomp) {
+        (Err(why), _) => Finding::new(
+            "sandbox",
+            Warning,
+            format!("no Landlock ({why}): files and network will not be restricted"),
+            "add landlock to lsm= on the kernel's command line, or allow its three system calls in \
+             the seccomp profile",
+        ),
+        (_, Err(why)) => Finding::new(
+            "sandbox",
+            Warning,
+            format!("no seccomp ({why}): system calls will not be restricted"),
+            "use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+        (Ok(abi), Ok(())) => {
+            // A later kernel would have it: nothing to do about it here.
+            let without = match layers.missing() {
+                "" => String::new(),
+                missing => format!(", without {missing}"),
+            };
+            Finding::fine("sandbox", format!("Landlock with ABI {abi}{without}, seccomp"))
         }
     }
 }
