@@ -49,7 +49,14 @@ pub(super) async fn stream<T: Transport>(
             (None, None) => return Err(End::Abort),
         }
     }
-    if end.is_empty() { Ok(()) } else { queue(session, end, octets) }
+    if !end.is_empty() {
+        queue(session, end, octets)?;
+    }
+    match &download {
+        // The last of it is held for the peer as all before was, however little it is.
+        Some(download) => drain_download(session, download, 0).await,
+        None => Ok(()),
+    }
 }
 
 fn queue<T: Transport>(session: &mut Session<T>, data: Bytes, octets: &mut u64) -> Result<(), End> {

@@ -290,6 +290,36 @@ fn who_waits_for_memory_gets_it_in_turn_and_from_those_that_take_nothing() {
 }
 
 #[test]
+fn who_has_its_last_piece_queued_gives_way_too() {
+    let bench = bench_with(0, LEAST_PIECE);
+    let content = pattern(2 * CHUNK);
+    bench.file("big", &content);
+    let part = || get_part("/big", 5, 5 + LEAST_PIECE / 2);
+    bench.run(async {
+        let holder = bench.stalls(part()).await;
+        assert_eq!(holder.expire(), GIVE_WAY_AFTER);
+        holder.resting().await;
+        assert_eq!(bench.content.tally.gave_way.get(), 0, "nobody waits");
+        let waiting = bench.connect();
+        waiting.write(get_part("/big", 0, LEAST_PIECE));
+        until(|| bench.downloads().waiting == 1).await;
+        assert_eq!(holder.expire(), GIVE_WAY_AFTER);
+        assert!(!holder.ended().await, "reset");
+        assert_eq!(bench.content.tally.gave_way.get(), 1);
+        waiting.half_close();
+        assert!(waiting.ended().await);
+        assert_eq!(body(&waiting.received()), &content[..LEAST_PIECE]);
+        // Who takes it in time has it whole.
+        let client = bench.stalls(part()).await;
+        client.take_all();
+        client.half_close();
+        assert!(client.ended().await);
+        assert_eq!(body(&client.received()), &content[5..5 + LEAST_PIECE / 2]);
+    });
+    bench.holds_nothing();
+}
+
+#[test]
 fn requests_sent_ahead_by_those_that_wait_have_a_bound_too() {
     let bench = bench_with(0, LEAST_PIECE);
     bench.file("big", pattern(2 * CHUNK));
