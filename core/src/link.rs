@@ -196,18 +196,11 @@ impl<'a> News<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::attribute;
 
     const UP: i32 = libc::IFF_UP | libc::IFF_RUNNING;
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut octets = (4 + value.len() as u16).to_ne_bytes().to_vec();
-        octets.extend(kind.to_ne_bytes());
-        octets.extend(value);
-        octets.resize(octets.len().next_multiple_of(4), 0);
-        octets
-    }
 
     fn message(kind: u16, family: i32, index: i32, flags: i32, attributes: &[Vec<u8>]) -> Vec<u8> {
         let attributes = attributes.concat();

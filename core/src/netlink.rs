@@ -32,6 +32,17 @@ pub fn attributes(mut octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// An attribute, filled up to four octets.
+#[cfg(any(test, feature = "lab"))]
+#[must_use]
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut octets = ((ATTRIBUTE_HEADER + value.len()) as u16).to_ne_bytes().to_vec();
+    octets.extend(kind.to_ne_bytes());
+    octets.extend(value);
+    octets.resize(octets.len().next_multiple_of(4), 0);
+    octets
+}
+
 /// What follows something of a length, which is filled up to four octets.
 fn after(octets: &[u8], length: usize) -> &[u8] {
     octets.get(length.next_multiple_of(4)..).unwrap_or_default()
@@ -66,12 +77,8 @@ mod tests {
 
     #[test]
     fn attributes_are_cut_and_have_a_type_without_its_flags() {
-        let octets: Vec<u8> = [
-            [5u16.to_ne_bytes(), 0xc012u16.to_ne_bytes()].concat(),
-            vec![9, 0, 0, 0],
-            [4u16.to_ne_bytes(), 3u16.to_ne_bytes()].concat(),
-        ]
-        .concat();
+        let octets = [attribute(0xc012, &[9]), attribute(3, &[])].concat();
+        assert_eq!(octets.len(), 12);
         fn found(octets: &[u8]) -> Vec<(u16, Vec<u8>)> {
             attributes(octets).map(|(kind, value)| (kind, value.to_vec())).collect()
         }

@@ -163,16 +163,9 @@ fn address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tagwire_core::netlink::attribute;
 
-    /// An attribute, filled up to four octets.
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut octets = (4 + value.len() as u16).to_ne_bytes().to_vec();
-        octets.extend(kind.to_ne_bytes());
-        octets.extend(value);
-        octets.resize(octets.len().next_multiple_of(4), 0);
-        octets
-    }
+    use super::*;
 
     #[test]
     fn the_loopback_is_listed() {
