@@ -71,7 +71,11 @@ fn lists(value: &[u8], etag: &[u8], comparison: Comparison) -> bool {
         return true;
     }
     loop {
-        while let [b',' | b' ' | b'\t', more @ ..] = rest {
+        // No field value has other white space than blanks and tabs, but where there is any it is the same
+        // before the first tag and between them.
+        while let [octet, more @ ..] = rest
+            && (*octet == b',' || octet.is_ascii_whitespace())
+        {
             rest = more;
         }
         let weak = rest.strip_prefix(b"W/");
