@@ -36,7 +36,7 @@ struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Measure only this, or these; mixes: sizes, many, cold, gzip, half and huge
-    #[arg(long, value_name = "NAME", value_parser = [
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = [
         "small", "latency", "medium", "large", "idle", "rest", "start", "first", "mixes", "sizes",
         "many", "cold", "gzip", "half", "huge",
     ])]
