@@ -38,7 +38,7 @@ bench-attack: tools-lab tools-bench ## a client under floods and injection, besi
 	$(RELEASE)/tagwire-bench-attack --binary $(RELEASE)/tagwire
 
 bench-pod: tools-image ## image, start and memory of a pod by podman, with each driver
-	$(CARGO) bench --locked -p tagwire-deploy --bench pod
+	$(CARGO) bench --profile dev --locked -p tagwire-deploy --bench pod # the image is optimised, whatever this is
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	fuzz/run
