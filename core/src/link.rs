@@ -16,7 +16,7 @@ use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::netlink::{attributes, messages};
+use crate::netlink::{attributes, messages, text};
 use crate::nic::{Interface, LinkState, name_of};
 use crate::sys;
 
@@ -163,7 +163,7 @@ impl<'a> News<'a> {
         let mut news = Self { deleted, index, flags, name: None, mac: None, mtu: None };
         for (kind, value) in attributes(&body[LINK_HEADER..]) {
             match kind {
-                libc::IFLA_IFNAME => news.name = value.split(|octet| *octet == 0).next(),
+                libc::IFLA_IFNAME => news.name = Some(text(value)),
                 libc::IFLA_ADDRESS => news.mac = value.try_into().ok(),
                 libc::IFLA_MTU => news.mtu = value.try_into().ok().map(u32::from_ne_bytes),
                 _ => {}

@@ -32,6 +32,16 @@ pub fn attributes(mut octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// The value of the first attribute of this type.
+pub fn find(octets: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(octets).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
+/// The text in a value, which a NUL ends.
+pub fn text(value: &[u8]) -> &[u8] {
+    value.split(|octet| *octet == 0).next().unwrap_or_default()
+}
+
 /// An attribute, filled up to four octets.
 #[cfg(any(test, feature = "lab"))]
 #[must_use]

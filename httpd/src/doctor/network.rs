@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
-use tagwire_core::netlink::{attributes, messages};
+use tagwire_core::netlink::{attributes, find, messages, text};
 
 /// More than the kernel puts into one answer to a dump.
 const ANSWER: usize = 64 * 1024;
@@ -107,7 +107,7 @@ fn link(body: &[u8]) -> Option<Link> {
     let mut elsewhere = false;
     for (kind, value) in attributes(rest) {
         match kind {
-            libc::IFLA_IFNAME => link.name = text(value),
+            libc::IFLA_IFNAME => link.name = owned(text(value)),
             libc::IFLA_LINK => {
                 let below = value.try_into().map_or(0, u32::from_ne_bytes);
                 if below != 0 {
@@ -116,10 +116,9 @@ fn link(body: &[u8]) -> Option<Link> {
             }
             libc::IFLA_LINK_NETNSID => elsewhere = true,
             libc::IFLA_LINKINFO => {
-                let info = |wanted| attributes(value).find(|(kind, _)| *kind == wanted);
-                link.kind = info(libc::IFLA_INFO_KIND).map(|(_, kind)| text(kind));
+                link.kind = find(value, libc::IFLA_INFO_KIND).map(|kind| owned(text(kind)));
                 if link.kind.as_deref() == Some("vlan") {
-                    link.tag = info(libc::IFLA_INFO_DATA).and_then(|(_, data)| tag(data));
+                    link.tag = find(value, libc::IFLA_INFO_DATA).and_then(tag);
                 }
             }
             _ => {}
@@ -131,17 +130,13 @@ fn link(body: &[u8]) -> Option<Link> {
     Some(link)
 }
 
-/// A text that ends in a NUL.
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value.split(|octet| *octet == 0).next().unwrap_or_default())
-        .into_owned()
+fn owned(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// What a VLAN device says of itself. The ethertype is in network order, the VID is not.
 fn tag(data: &[u8]) -> Option<(u16, u16)> {
-    let field = |wanted| -> Option<[u8; 2]> {
-        attributes(data).find(|(kind, _)| *kind == wanted)?.1.try_into().ok()
-    };
+    let field = |wanted| -> Option<[u8; 2]> { find(data, wanted)?.try_into().ok() };
     Some((u16::from_be_bytes(field(VLAN_PROTOCOL)?), u16::from_ne_bytes(field(VLAN_ID)?)))
 }
 
@@ -151,7 +146,7 @@ fn address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
     let (header, rest) = body.split_first_chunk::<ADDRESS_HEADER>()?;
     let [_, length, _, _, index @ ..] = *header;
     let address = |wanted| {
-        let (_, value) = attributes(rest).find(|(kind, _)| *kind == wanted)?;
+        let value = find(rest, wanted)?;
         let v4 = <[u8; 4]>::try_from(value).map(|octets| IpAddr::from(Ipv4Addr::from(octets)));
         let v6 = <[u8; 16]>::try_from(value).map(|octets| IpAddr::from(Ipv6Addr::from(octets)));
         v4.or(v6).ok()

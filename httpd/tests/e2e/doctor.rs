@@ -65,7 +65,6 @@ impl Report {
     }
 }
 
-/// A bed whose pod has a loopback, where the admin endpoint is.
 #[test]
 fn nothing_is_wrong_where_the_appliance_will_work() {
     let Some(mut bed) = bed() else { return };
