@@ -256,8 +256,8 @@ impl Report {
             (self.number("preload.loaded"), self.number("preload.found"))
         {
             let _ = self.take("preload.done");
-            let all = self.take("preload.full").is_none_or(|full| full == "false");
-            let more = if all { "" } else { " or more" };
+            let full = self.take("preload.full") == Some(Value::Bool(true));
+            let more = if full { " or more" } else { "" };
             let octets = self.number("preload.octets").map_or(String::new(), size);
             let said = format!("{} of {}{more} files, {octets}", grouped(loaded), grouped(found));
             rows.push(("preloaded".to_owned(), said));
@@ -466,6 +466,8 @@ ips.0               a
 ips.1               b
 ";
         assert_eq!(table(&status), expected);
+        status["preload"]["full"] = json!(false);
+        assert!(table(&status).contains("\npreloaded           28 of 30 files, 3 KiB\n"));
     }
 
     #[test]
