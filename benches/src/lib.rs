@@ -46,6 +46,7 @@ pub mod loss;
 pub mod machine;
 pub mod mixes;
 pub mod pace;
+pub mod pauses;
 pub mod reflector;
 pub mod report;
 pub mod rounds;

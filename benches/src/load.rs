@@ -96,6 +96,18 @@ pub struct WrkResult {
     pub p99: f64,
     /// Connections and requests that failed.
     pub errors: u64,
+    /// The same without the machine's pauses, where they were watched.
+    #[serde(default)]
+    pub steady: Option<Steady>,
+}
+
+/// What is left without the answers that a pause of the machine touches ([`crate::pauses`]).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Steady {
+    /// The 99th percentile in microseconds.
+    pub p99: f64,
+    /// The part of all answers that is left out, 0 to 1.
+    pub touched: f64,
 }
 
 impl WrkResult {

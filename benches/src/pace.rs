@@ -14,12 +14,49 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::http::Connection;
-use crate::load::WrkResult;
+use crate::load::{Steady, WrkResult};
+use crate::pauses::Pause;
 
 /// The client's CPU.
-const CLIENT_CPU: usize = 0;
+pub const CLIENT_CPU: usize = 0;
 /// An answer that takes longer is an error.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Paced {
+    /// When each request was due, and when it was answered.
+    answers: Vec<(Instant, Instant)>,
+    bytes: u64,
+    micros: u64,
+}
+
+impl Paced {
+    /// The figures, once of all answers and once without those that a pause of the machine touches.
+    pub fn result(&self, pauses: &[Pause]) -> WrkResult {
+        let mut untouched = Vec::with_capacity(self.answers.len());
+        let mut all = Vec::with_capacity(self.answers.len());
+        for &(due, answered) in &self.answers {
+            let micros = (answered - due).as_secs_f64() * 1e6;
+            all.push(micros);
+            if !pauses.iter().any(|pause| pause.touches(due, answered)) {
+                untouched.push(micros);
+            }
+        }
+        let touched = 1.0 - untouched.len() as f64 / all.len() as f64;
+        let steady = Steady { p99: percentile(&mut untouched, 0.99), touched };
+        let requests = all.len() as u64;
+        let (p50, p99) = (percentile(&mut all, 0.5), percentile(&mut all, 0.99));
+        let (bytes, micros, steady) = (self.bytes, self.micros, Some(steady));
+        WrkResult { requests, bytes, micros, p50, p99, errors: 0, steady }
+    }
+}
+
+fn percentile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    values.get((last as f64 * part).round() as usize).copied().unwrap_or(f64::NAN)
+}
 
 /// Asks for a file for so long, from the namespace of the calling thread, which is a client from
 /// then on.
@@ -32,7 +69,7 @@ pub fn run(
     connections: usize,
     rate: u64,
     time: Duration,
-) -> io::Result<WrkResult> {
+) -> io::Result<Paced> {
     let mut cpu = CpuSet::new();
     cpu.set(CLIENT_CPU);
     sched_setaffinity(None, &cpu)?;
@@ -42,7 +79,7 @@ pub fn run(
         .collect::<io::Result<Vec<Wire>>>()?;
     let mut free: VecDeque<usize> = (0..wires.len()).collect();
     let mut waiting: VecDeque<Instant> = VecDeque::new();
-    let mut latencies = Vec::with_capacity((rate as f64 * time.as_secs_f64()) as usize + 1);
+    let mut answers = Vec::with_capacity((rate as f64 * time.as_secs_f64()) as usize + 1);
     let mut bytes = 0;
     let (start, mut number) = (Instant::now(), 0);
     loop {
@@ -66,7 +103,7 @@ pub fn run(
         }
         for at in ready(&wires)? {
             if let Some(asked) = wires[at].take()? {
-                latencies.push(asked.elapsed());
+                answers.push((asked, Instant::now()));
                 bytes += wires[at].len as u64;
                 free.push_back(at);
             }
@@ -75,16 +112,7 @@ pub fn run(
             return Err(io::Error::other("a request is not answered"));
         }
     }
-    let micros = start.elapsed().as_micros() as u64;
-    latencies.sort_unstable();
-    let percentile = |part: f64| {
-        let last = latencies.len().saturating_sub(1);
-        let at = (last as f64 * part).round() as usize;
-        latencies.get(at).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
-    };
-    let requests = latencies.len() as u64;
-    let (p50, p99) = (percentile(0.5), percentile(0.99));
-    Ok(WrkResult { requests, bytes, micros, p50, p99, errors: 0 })
+    Ok(Paced { answers, bytes, micros: start.elapsed().as_micros() as u64 })
 }
 
 /// Connections that have something to read. It never waits: who sleeps wakes up too late.
@@ -175,6 +203,12 @@ mod tests {
         thread::spawn(move || serve(listener.accept().unwrap().0, 11, pause));
         let time = Duration::from_millis(500);
         let result = thread::spawn(move || run(server, "/", 1, 100, time)).join().unwrap().unwrap();
+        let late = result.answers.iter().find(|(due, at)| *at - *due > pause / 2).unwrap();
+        let steady = result.result(&[Pause { from: late.0, to: late.0 + pause }]).steady.unwrap();
+        let result = result.result(&[]);
+        assert_eq!(result.steady, Some(Steady { p99: result.p99, touched: 0.0 }));
+        // All that came due in the pause and in as much time after it.
+        assert!(steady.p99 < result.p50 && steady.touched > 0.5, "{steady:?}");
         assert_eq!((result.requests, result.errors), (50, 0));
         assert_eq!(result.bytes, 50 * 40);
         // Thirty of the fifty came due while nothing was answered.

@@ -10,10 +10,11 @@ use tagwire_lab::{Lab, LabProcess};
 
 use crate::BenchError;
 use crate::contender::{Contender, Programs, SERVER_CPU};
-use crate::load::{Ask, MANY, Wrk, WrkResult};
+use crate::load::{Ask, MANY, Steady, Wrk, WrkResult};
 use crate::lone::raise_file_limit;
 use crate::machine::{self, CpuTimes, Others};
-use crate::pace;
+use crate::pace::{self, CLIENT_CPU};
+use crate::pauses::Watch;
 use crate::report::median;
 
 /// How often a round that others disturbed is repeated before it counts all the same.
@@ -133,6 +134,20 @@ impl Round {
     pub fn p99(&self) -> f64 {
         self.client.p99
     }
+
+    /// The same without the machine's pauses; NaN where they were not watched.
+    pub fn steady_p99(&self) -> f64 {
+        self.client.steady.map_or(f64::NAN, |steady| steady.p99)
+    }
+}
+
+impl Round {
+    /// What a line about a round says of the machine's pauses.
+    fn steadily(&self) -> String {
+        self.client.steady.map_or(String::new(), |Steady { p99, touched }| {
+            format!(", {p99:.0} us without the machine's pauses ({:.1} %)", touched * 100.0)
+        })
+    }
 }
 
 /// The rounds of one contender.
@@ -235,7 +250,7 @@ impl<'a> Arena<'a> {
                 let round = self.round(case, one.contender, time, &mut repeated)?;
                 println!(
                     "  {} {number}/{rounds} {:<20} {:>9.0}/s {:>9.2} us CPU/request (sampled {:.2})  p50 {:>6.0} us  \
-                     p99 {:>6.0} us{}",
+                     p99 {:>6.0} us{}{}",
                     case.name,
                     one.contender.name(),
                     round.requests_per_second(),
@@ -243,6 +258,7 @@ impl<'a> Arena<'a> {
                     round.sampled_cpu_us as f64 / round.client.requests.max(1) as f64,
                     round.p50(),
                     round.p99(),
+                    round.steadily(),
                     if round.disturbed { "  (disturbed)" } else { "" },
                 );
                 one.rounds.push(round);
@@ -283,7 +299,9 @@ impl<'a> Arena<'a> {
             (Some(rate), Ask::File(path)) => {
                 let server = SocketAddr::from((address, 80));
                 let client = || pace::run(server, path, connections as usize, rate, time);
-                Ok(self.lab.client().run(client)??)
+                let watch = Watch::start(&[CLIENT_CPU, SERVER_CPU]);
+                let paced = self.lab.client().run(client)??;
+                Ok(paced.result(&watch.end()?))
             }
             _ => self.wrk.run(address, case.ask, connections, time),
         }

@@ -263,7 +263,15 @@ mod tests {
     use super::*;
 
     fn wrk(requests: u64, errors: u64) -> WrkResult {
-        WrkResult { requests, bytes: 1, micros: 1_000_000, p50: 1.0, p99: 1.0, errors }
+        WrkResult {
+            requests,
+            bytes: 1,
+            micros: 1_000_000,
+            p50: 1.0,
+            p99: 1.0,
+            errors,
+            steady: None,
+        }
     }
 
     fn series(case: &str, server: Server, under: u64, errors: u64) -> Series {
