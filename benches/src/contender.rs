@@ -41,17 +41,20 @@ pub enum Contender {
     Nginx,
     /// The reflector: the limit.
     Reflector,
+    /// The same with `--busy-poll`: the limit of who never sleeps.
+    ReflectorBusyPoll,
 }
 
 impl Contender {
     /// All of them; the index is that of the pod.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Tagwire,
         Self::TagwireBusyPoll,
         Self::TagwirePoll,
         Self::TagwireLog,
         Self::Nginx,
         Self::Reflector,
+        Self::ReflectorBusyPoll,
     ];
     /// A pod beyond theirs, for processes that are started and ended.
     pub const SPARE_POD: usize = Self::ALL.len();
@@ -65,6 +68,7 @@ impl Contender {
             Self::TagwireLog => "tagwire --access-log",
             Self::Nginx => "nginx",
             Self::Reflector => "reflector",
+            Self::ReflectorBusyPoll => "reflector --busy-poll",
         }
     }
 
@@ -175,16 +179,25 @@ impl Programs {
                 self.start_tagwire(lab, pod, &["--access-log", log])
             }
             Contender::Nginx => self.start_nginx(lab, pod),
-            Contender::Reflector => self.start_reflector(lab, pod),
+            Contender::Reflector => self.start_reflector(lab, pod, &[]),
+            Contender::ReflectorBusyPoll => {
+                self.start_reflector(lab, pod, &["--busy-poll", BUSY_POLL_US])
+            }
         }
     }
 
-    fn start_reflector(&self, lab: &Lab, pod: &Pod) -> Result<LabProcess, BenchError> {
+    fn start_reflector(
+        &self,
+        lab: &Lab,
+        pod: &Pod,
+        options: &[&str],
+    ) -> Result<LabProcess, BenchError> {
         let program = self.reflector.as_ref().ok_or("there is no reflector here")?;
         let command = pod
             .command_as_appliance(program)
             .args(["--interface", POD_INTERFACE, "--vlan", &vlan(lab)])
-            .args(["--address", &pod.address().to_string(), "--body", REFLECTED]);
+            .args(["--address", &pod.address().to_string(), "--body", REFLECTED])
+            .args(options);
         let mut process = self.place(command).capture().spawn()?;
         process.wait_for_line("ready", START)?;
         Ok(process)

@@ -61,7 +61,9 @@ impl Case {
 
 /// All that are no mix ([`crate::mixes`]).
 pub fn cases() -> [Case; 4] {
-    use Contender::{Nginx, Reflector, Tagwire, TagwireBusyPoll, TagwireLog, TagwirePoll};
+    use Contender::{
+        Nginx, Reflector, ReflectorBusyPoll, Tagwire, TagwireBusyPoll, TagwireLog, TagwirePoll,
+    };
     let three = &[Tagwire, TagwirePoll, Nginx];
     let case = |name, title, file, connections, contenders| {
         Case::new(name, title, Ask::File(file), connections, contenders)
@@ -79,7 +81,7 @@ pub fn cases() -> [Case; 4] {
             "1 KiB file, 1 connection",
             "/1k",
             1,
-            &[Tagwire, TagwireBusyPoll, TagwirePoll, Nginx, Reflector],
+            &[Tagwire, TagwireBusyPoll, TagwirePoll, Nginx, Reflector, ReflectorBusyPoll],
         ),
         case("medium", "100 KiB file, 8 connections", "/100k", 8, three),
         case("large", "100 MiB file, 4 connections", "/100m", 4, three),

@@ -57,7 +57,7 @@ impl Options {
 }
 
 fn run(options: &Options) -> Result<bool, BenchError> {
-    tagwire_lab::require_tools(&["wrk", "nginx", "curl", "ping"])?;
+    tagwire_lab::require_tools(&["wrk", "nginx", "curl", "ping", "chrt"])?;
     let lab = Lab::builder().pods(Contender::SPARE_POD + 1).build()?;
     lab.steer(CLIENT_CPUS, SERVER_CPUS)?;
     let files = [&FILES[..], &mixes::FILES].concat();

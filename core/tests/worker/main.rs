@@ -64,6 +64,29 @@ fn a_worker_that_ends_sends_its_last_frames() {
 }
 
 #[test]
+fn the_receive_ring_is_looked_at_between_large_frames() {
+    const FRAMES: u32 = 64;
+    in_namespace(|driver| {
+        let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);
+        let (peer, us) = (Peer::open("peer0"), worker.interface.mac);
+        worker.order(Order::TellQueued);
+        worker.order(Order::Send((0..FRAMES).map(|i| segment(peer.mac, us, i, 60_000)).collect()));
+        let frame = 60_000 + 58;
+        let mut left = FRAMES as usize * frame;
+        while left > 0 {
+            match worker.next() {
+                Event::Queued(octets) => {
+                    assert!(octets < (1 << 20) + frame, "{octets} octets in one turn");
+                    left -= octets;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        worker.finish();
+    });
+}
+
+#[test]
 fn frames_that_the_kernel_refuses_are_counted_by_their_cause() {
     in_namespace(|driver| {
         let worker = Running::start("nic0", Vlan::Tagged(VLAN), ASLEEP, driver);

@@ -70,13 +70,22 @@ pub fn run(tool: &str, args: &str) {
 /// What the worker's machine tells the test.
 #[derive(Debug)]
 pub enum Event {
-    Frame { bytes: Vec<u8>, meta: RxMeta, at: Nanos },
+    Frame {
+        bytes: Vec<u8>,
+        meta: RxMeta,
+        at: Nanos,
+    },
     Link(LinkState),
     Deadline(Nanos),
-    Paced { due: Nanos, at: Nanos },
+    Paced {
+        due: Nanos,
+        at: Nanos,
+    },
     Stalls,
     Joined,
     Filtered,
+    /// Octets that were queued in one turn.
+    Queued(usize),
 }
 
 /// What the test tells the worker's machine.
@@ -91,6 +100,8 @@ pub enum Order {
     Syns(Option<SynShare>),
     /// Look at nothing for so long.
     Stall(Duration),
+    /// Say from now on what each turn queues.
+    TellQueued,
     Finish,
 }
 
@@ -111,7 +122,18 @@ struct Recorder {
     pace: Option<(Duration, u64)>,
     groups: Groups,
     syns: SynFilter,
+    /// Octets queued since the last turn began, if they are told.
+    queued: Option<usize>,
     finished: bool,
+}
+
+impl Recorder {
+    /// A turn has ended, if there was one.
+    fn tell_queued(&mut self) {
+        if let Some(octets @ 1..) = self.queued.as_mut().map(std::mem::take) {
+            let _ = self.events.send(Event::Queued(octets));
+        }
+    }
 }
 
 impl Machine for Recorder {
@@ -121,6 +143,7 @@ impl Machine for Recorder {
     }
 
     fn advance(&mut self, now: Nanos) {
+        self.tell_queued();
         if let Some(due) = self.deadline.take_if(|deadline| *deadline <= now) {
             let _ = self.events.send(match &mut self.pace {
                 Some((span, rounds)) => {
@@ -151,6 +174,7 @@ impl Machine for Recorder {
                     let _ = self.events.send(Event::Stalls);
                     thread::sleep(span);
                 }
+                Order::TellQueued => self.queued = Some(0),
                 Order::Finish => self.finished = true,
             }
         }
@@ -166,10 +190,14 @@ impl Machine for Recorder {
         assert!(payload.is_empty(), "the last frame's payload was let go");
         slot[..head.len()].copy_from_slice(&head);
         payload.extend(slices);
+        if let Some(queued) = &mut self.queued {
+            *queued += head.len() + payload.iter().map(Bytes::len).sum::<usize>();
+        }
         Some(TxFrame { len: head.len(), checksum, gso })
     }
 
     fn deadline(&mut self) -> Option<Nanos> {
+        self.tell_queued();
         self.deadline
     }
 
@@ -235,6 +263,7 @@ impl Running {
                 pace: None,
                 groups: worker.groups().unwrap(),
                 syns: worker.syn_filter().unwrap(),
+                queued: None,
                 finished: false,
             };
             worker.run(&mut machine).unwrap();
