@@ -26,9 +26,9 @@ pub const ALL: &str = "mixes";
 /// Their own names.
 pub const NAMES: [&str; 6] = ["sizes", "many", "cold", "gzip", "half", "huge"];
 
-/// The rounds of a mix, and the seconds of each, at the most: they are many.
+/// The rounds of a mix, at the most: mixes are many.
 pub const ROUNDS: usize = 3;
-/// See [`ROUNDS`].
+/// The seconds of each round unless told otherwise.
 pub const SECONDS: u64 = 2;
 
 const BOTH: &[Contender] = &[Contender::Tagwire, Contender::Nginx];

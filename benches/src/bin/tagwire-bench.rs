@@ -35,6 +35,9 @@ struct Options {
     /// Seconds of each round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// The same of a mix: with more, the start of many connections weighs less
+    #[arg(long, default_value_t = mixes::SECONDS, value_parser = clap::value_parser!(u64).range(1..))]
+    mix_seconds: u64,
     /// Measure only this, or these; mixes: sizes, many, cold, gzip, half and huge
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = [
         "small", "latency", "medium", "large", "idle", "rest", "start", "first", "mixes", "sizes",
@@ -90,12 +93,12 @@ fn run(options: &Options) -> Result<bool, BenchError> {
         rounds::cases().into_iter().filter(|case| options.wants(case.name)).collect();
     let all = [cases, mixes].concat();
     let mut arena = Arena::open(&lab, &programs, &all)?;
-    let (rounds, seconds) = (options.rounds as usize, options.seconds);
+    let rounds = options.rounds as usize;
     for mut case in all {
         println!("{}: {}", case.name, case.title);
         let mix = case.least.is_some();
         let rounds = if mix { rounds.min(mixes::ROUNDS) } else { rounds };
-        let time = Duration::from_secs(if mix { seconds.min(mixes::SECONDS) } else { seconds });
+        let time = Duration::from_secs(if mix { options.mix_seconds } else { options.seconds });
         if case.name == "half" {
             let half = arena.capacity(&case, Contender::Nginx)? / 2.0;
             println!("  {half:.0} requests/s, half of what nginx can answer");
