@@ -63,7 +63,12 @@ fn main() -> ExitCode {
 
 fn start_log(config: &Config) {
     let filter = config.log_filter.clone();
-    let log = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(Level::TRACE)
+        .with_writer(io::stderr)
+        // It says so by eprintln!, which panics when nobody reads stderr any more: the line is lost, and
+        // no thread with it.
+        .log_internal_errors(false);
     match config.log_format {
         LogFormat::Text => log.with_ansi(false).finish().with(filter).init(),
         LogFormat::Json => log.json().flatten_event(true).finish().with(filter).init(),

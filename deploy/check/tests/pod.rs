@@ -45,7 +45,21 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
         let mask = u64::from_str_radix(&pod.status(set), 16).unwrap();
         assert_eq!(mask & !most, 0, "{set}: {mask:x}");
     }
-    // What a readiness probe of Kubernetes runs.
+    // What a readiness probe asks, from the pod's network, as the image has nothing that could ask.
+    let (url, pid) = ("http://127.0.0.1:9090/readyz", pod.pid());
+    let ready = pod.on_node("nsenter").args([
+        "-t",
+        &pid,
+        "-n",
+        "curl",
+        "-sS",
+        "-m",
+        "10",
+        "-w",
+        "%{http_code}",
+    ]);
+    let ready = ready.arg(url).stdout_string().unwrap();
+    assert!(ready.ends_with("200"), "{ready}");
     let status = pod.podman(&["exec", &pod.container(), "/tagwire", "status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["io"], driver, "{status}");
@@ -85,8 +99,16 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
 
 #[test]
 fn a_download_from_a_volume_is_finished_after_sigterm() {
-    let more = [("SECCOMP_PROFILE", "tagwire.json"), ("COMPONENTS", "www-pvc")];
-    let Some(pod) = PodmanPod::up(&more) else { return };
+    finishes_a_download(&[("SECCOMP_PROFILE", "tagwire.json"), ("COMPONENTS", "www-pvc")]);
+}
+
+#[test]
+fn a_download_is_finished_with_the_default_seccomp_profile_too() {
+    finishes_a_download(&[("COMPONENTS", "www-pvc")]);
+}
+
+fn finishes_a_download(more: &[(&str, &str)]) {
+    let Some(pod) = PodmanPod::up(more) else { return };
     pod.wait_until_ready();
     let volume = pod.podman(&["volume", "inspect", "--format", "{{.Mountpoint}}", "tagwire-www"]);
     let content: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();

@@ -117,6 +117,15 @@ fn mistakes_are_one_line_and_nothing_is_applied() {
             "runs one replica",
         ),
         (&[("IP_ADDRESS", "192.168.123.0/24")], "the network itself"),
+        (&[("IP_ADDRESS", "127.0.0.1/8")], "no host on a network"),
+        (&[("IP_ADDRESS", "224.0.0.1/24")], "no host on a network"),
+        (&[("IP_ADDRESS", "ff02::1/64")], "no host on a network"),
+        (&[("IP_ADDRESS", "::1/64")], "no host on a network"),
+        (&[("IP_ADDRESS", "10.0.0.1/8,10.0.0.1/8")], "there twice"),
+        (
+            &[("OVERLAY", "podman"), ("COMPONENTS", "www-image"), ("WWW_IMAGE", "a")],
+            "mounts no image",
+        ),
         (&[("IP_ADDRESS", "192.168.123.255/24")], "broadcast address"),
         (
             &[("IP_ADDRESS", ""), ("IP_ADDRESSES", "10.0.0.1-10.0.0.2/24"), ("REPLICAS", "3")],

@@ -69,6 +69,31 @@ fn each_event_from_the_start_to_the_end_is_a_line_of_json() {
     bed.finish();
 }
 
+/// Who has read the log (a shim, a collector, `| head`) may end first.
+#[test]
+fn a_log_that_nobody_reads_any_more_costs_its_lines_and_nothing_else() {
+    for format in ["text", "json"] {
+        let Some(mut bed) = crate::admin::bed() else { return };
+        let script = r#"exec "$0" "$@" 2> >(exec head -n 1 >&2)"#;
+        let command = bed.lab().pod(0).command_as_appliance("bash").args(["-c", script]);
+        let command = command
+            .arg(bed.program())
+            .args(["serve", "--interface", "macvlan0", "--vlan", "123"])
+            .args(["--address", "192.168.123.150/24", "--log-format", format, "--www-root"])
+            .arg(bed.www())
+            .arg("--control")
+            .arg(bed.control());
+        bed.start_with(command);
+        bed.pod_ok(&["ip", "link", "set", "macvlan0", "down"]);
+        wait_until("it is noticed", SOON, || bed.status()["link_up"] == false);
+        bed.pod_ok(&["ip", "link", "set", "macvlan0", "up"]);
+        wait_until("it is back", SOON, || bed.status()["ready"] == true);
+        bed.assert_serves();
+        bed.stop();
+        bed.finish();
+    }
+}
+
 /// Whatever peers send and ask for, each thing that the log says comes once a second at the most.
 #[test]
 fn peers_cannot_flood_the_log() {
