@@ -228,6 +228,9 @@ impl Link {
             (None, _) if before.link != *link => {
                 tracing::info!(interface = name, "the link is up");
             }
+            (None, _) if before.mtu < self.least_mtu() => {
+                tracing::info!(interface = name, mtu, "the MTU suffices: it serves again");
+            }
             (None, _) => {}
         }
     }

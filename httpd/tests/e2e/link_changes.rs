@@ -132,6 +132,7 @@ pub(crate) fn a_smaller_mtu_is_followed_by_what_is_being_sent_and_a_larger_one_u
         assert!(changes(bed, "mtu") >= 3.0);
         let log = bed.appliance().log();
         assert!(log.contains("a restart makes use of it"), "{log}");
+        assert!(log.contains("it serves again"), "{log}");
     });
 }
 
