@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 
 use crate::BenchError;
@@ -82,6 +83,16 @@ pub fn cpu_time(pid: u32) -> io::Result<Duration> {
         total += text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0u64);
     }
     Ok(Duration::from_nanos(total))
+}
+
+/// Keeps the calling thread on a CPU.
+///
+/// # Errors
+/// When the machine has no such CPU, or the thread may not be there.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    Ok(sched_setaffinity(None, &cpus)?)
 }
 
 /// Has the kernel write its files to disk and keep none of them in memory.

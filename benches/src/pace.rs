@@ -11,10 +11,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::http::Connection;
 use crate::load::{Steady, WrkResult};
+use crate::machine;
 use crate::pauses::Pause;
 
 /// The client's CPU.
@@ -70,9 +70,7 @@ pub fn run(
     rate: u64,
     time: Duration,
 ) -> io::Result<Paced> {
-    let mut cpu = CpuSet::new();
-    cpu.set(CLIENT_CPU);
-    sched_setaffinity(None, &cpu)?;
+    machine::pin(CLIENT_CPU)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
     let mut wires = (0..connections)
         .map(|_| Wire::open(server, request.as_bytes()))

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, gettid, sched_setaffinity};
+use rustix::thread::gettid;
+
+use crate::machine;
 
 /// How often a watcher looks.
 const PERIOD: Duration = Duration::from_micros(500);
@@ -82,9 +84,7 @@ impl Drop for Watch {
 }
 
 fn watch(cpu: usize, over: &AtomicBool) -> io::Result<Vec<Pause>> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set)?;
+    machine::pin(cpu)?;
     let own = gettid().as_raw_nonzero().to_string();
     let raised = Command::new("chrt").args(["--fifo", "--pid", "1", &own]).status()?;
     if !raised.success() {

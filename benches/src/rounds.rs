@@ -141,9 +141,7 @@ impl Round {
     pub fn steady_p99(&self) -> f64 {
         self.client.steady.map_or(f64::NAN, |steady| steady.p99)
     }
-}
 
-impl Round {
     /// What a line about a round says of the machine's pauses.
     fn steadily(&self) -> String {
         self.client.steady.map_or(String::new(), |Steady { p99, touched }| {

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use tagwire_core::lab::{FrameSender, MAX_BATCH};
 use tagwire_lab::{CLIENT_INTERFACE, Lab};
 
 use super::frames::Forge;
-use crate::BenchError;
+use crate::pace::CLIENT_CPU;
+use crate::{BenchError, machine};
 
 /// How often a paced flood sends what is due.
 const TICK: Duration = Duration::from_micros(500);
@@ -77,9 +77,7 @@ impl Flood {
         let start = Instant::now();
         let thread = thread::Builder::new().name("flood".to_owned()).spawn(move || {
             if pinned {
-                let mut cpus = CpuSet::new();
-                cpus.set(0);
-                sched_setaffinity(None, &cpus)?;
+                machine::pin(CLIENT_CPU)?;
             }
             let mut next = 0;
             while !stopped.load(Ordering::Relaxed) {

@@ -47,18 +47,8 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
     }
     // What a readiness probe asks, from the pod's network, as the image has nothing that could ask.
     let (url, pid) = ("http://127.0.0.1:9090/readyz", pod.pid());
-    let ready = pod.on_node("nsenter").args([
-        "-t",
-        &pid,
-        "-n",
-        "curl",
-        "-sS",
-        "-m",
-        "10",
-        "-w",
-        "%{http_code}",
-    ]);
-    let ready = ready.arg(url).stdout_string().unwrap();
+    let ready = pod.on_node("nsenter").args(["-t", &pid, "-n", "curl", "-sS", "-m", "10"]);
+    let ready = ready.args(["-w", "%{http_code}", url]).stdout_string().unwrap();
     assert!(ready.ends_with("200"), "{ready}");
     let status = pod.podman(&["exec", &pod.container(), "/tagwire", "status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
