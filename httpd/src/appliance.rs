@@ -185,6 +185,14 @@ impl Appliance for Controls {
         self.reloader.request(reply);
     }
 
+    fn lame_duck(&self, on: bool) {
+        match on {
+            true => tracing::info!("lame duck: not ready, each answer ends its connection"),
+            false => tracing::info!("lame duck no more: connections are kept"),
+        }
+        self.crew.tell(iter::repeat_with(|| Message::LameDuck(on)));
+    }
+
     fn sites(&self) -> Arc<Sites> {
         Arc::clone(&self.served.lock().unwrap_or_else(PoisonError::into_inner))
     }

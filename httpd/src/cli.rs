@@ -69,6 +69,15 @@ pub enum Command {
         /// Its control socket.
         control: PathBuf,
     },
+    /// Have a running one send its clients elsewhere while it goes on serving.
+    LameDuck {
+        /// Its control socket.
+        control: PathBuf,
+        /// It is to be a lame duck from now on; else it is one no more.
+        on: bool,
+        /// How long to wait before this is done.
+        wait: Duration,
+    },
 }
 
 /// Why there is no command.
@@ -105,6 +114,10 @@ enum Verb {
     /// Have a running appliance read sites and limits of its configuration file again, as SIGHUP does
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
+    /// Have a running appliance send its clients elsewhere before it is stopped: /readyz fails and each answer
+    /// says `Connection: close`, while new connections are still served
+    #[command(after_help = LAME_DUCK_EXAMPLES)]
+    LameDuck(LameDuckArgs),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -138,6 +151,11 @@ const RELOAD_EXAMPLES: &str = "\
 Examples:
   tagwire reload --control /run/tagwire/control
   tagwire check /etc/tagwire.toml && tagwire reload --control /run/tagwire/control";
+
+const LAME_DUCK_EXAMPLES: &str = "\
+Examples:
+  tagwire lame-duck --control /run/tagwire/control --for 5s && systemctl stop tagwire
+  tagwire lame-duck --control /run/tagwire/control --off";
 
 #[derive(Debug, Args)]
 struct ServeArgs {
@@ -197,7 +215,7 @@ struct ServeArgs {
     /// Floor of TCP's retransmission timeout in milliseconds
     #[arg(long, env = "RTO_MIN", value_name = "MS", value_parser = rto_min, default_value = "200")]
     rto_min: Duration,
-    /// Unix socket to make for `tagwire status` and `tagwire reload`
+    /// Unix socket to make for `tagwire status`, `reload` and `lame-duck`
     #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = optional_path)]
     control: Option<Maybe<PathBuf>>,
     /// Log of requests: a file, which SIGUSR1 opens anew, - for standard output, or off
@@ -218,7 +236,7 @@ struct ServeArgs {
     #[arg(long, env = "ADMIN", value_name = "ADDRESS:PORT", value_parser = optional_socket)]
     admin: Option<Maybe<SocketAddr>>,
     /// Seconds, 0 to 3600, in which answers that are under way at SIGTERM may be finished
-    #[arg(long, env = "DRAIN", value_name = "S", value_parser = drain, default_value = "10s")]
+    #[arg(long, env = "DRAIN", value_name = "S", value_parser = seconds, default_value = "10s")]
     drain: Duration,
     /// Shape of the log on stderr: text or json
     #[arg(long, env = "LOG_FORMAT", value_parser = trimmed::<LogFormat>, default_value = "text")]
@@ -304,6 +322,19 @@ struct ReloadArgs {
     control: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct LameDuckArgs {
+    /// Control socket of the appliance
+    #[arg(long, env = "CONTROL", value_name = "PATH", value_parser = path)]
+    control: PathBuf,
+    /// Return after so many seconds, 0 to 3600: time for balancers to notice, before SIGTERM
+    #[arg(long = "for", value_name = "S", value_parser = seconds, default_value = "0s", conflicts_with = "off")]
+    wait: Duration,
+    /// Take it back: ready again, and connections are kept
+    #[arg(long)]
+    off: bool,
+}
+
 /// An option whose empty value means that it is not given: manifests set variables to "".
 #[derive(Debug, Clone)]
 struct Maybe<T>(Option<T>);
@@ -340,6 +371,9 @@ where
         }
         Verb::Status(StatusArgs { control, json }) => Ok(Command::Status { control, json }),
         Verb::Reload(ReloadArgs { control }) => Ok(Command::Reload { control }),
+        Verb::LameDuck(LameDuckArgs { control, wait, off }) => {
+            Ok(Command::LameDuck { control, on: !off, wait })
+        }
     }
 }
 
@@ -481,13 +515,13 @@ fn optional_socket(text: &str) -> Result<Maybe<SocketAddr>, String> {
     })
 }
 
-fn drain(text: &str) -> Result<Duration, String> {
+fn seconds(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
     let seconds = seconds.filter(|seconds| (0..=3600).contains(seconds));
     seconds
         .map(Duration::from_secs)
-        .ok_or_else(|| format!("{text:?} is no time to drain; use seconds from 0 to 3600"))
+        .ok_or_else(|| format!("{text:?} is no time; use seconds from 0 to 3600, as 10s"))
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {

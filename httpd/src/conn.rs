@@ -584,7 +584,7 @@ fn decide<T: Transport>(
         || page.is_some_and(|page| builtin::reads(page, head));
     let ambiguous = head.expects && !head.body.is_none() && !called_for;
     let last = limits.is_last(*served) || turned_away.is_some();
-    let keeps = head.keep_alive && !transport.is_draining() && !ambiguous && !last;
+    let keeps = head.keep_alive && !transport.sends_away() && !ambiguous && !last;
     let persistence = match (keeps, head.old) {
         (false, _) => Persistence::Close,
         (true, false) => Persistence::Keep,

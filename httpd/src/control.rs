@@ -1,5 +1,5 @@
-//! `tagwire status` and `tagwire reload`: what a running appliance is asked over its control
-//! socket. What it answers with is in [`crate::cold`].
+//! `tagwire status`, `tagwire reload` and `tagwire lame-duck`: what a running appliance is asked over its
+//! control socket. What it answers with is in [`crate::cold`].
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -19,8 +19,10 @@ pub enum ControlError {
     Unreachable(PathBuf, io::Error),
     /// What answers there is no appliance.
     Foreign(PathBuf, serde_json::Error),
-    /// It says that it did not, and why.
-    Refused(String),
+    /// It says that it did not read anything again, and why.
+    NotReloaded(String),
+    /// It did something else than was asked for, which it does not know.
+    Unknown(String),
     /// It is not through with it, and may still do it.
     Pending(String),
 }
@@ -40,7 +42,11 @@ impl fmt::Display for ControlError {
                  tagwire",
                 path.display()
             ),
-            Self::Refused(why) => write!(f, "not reloaded: {why}; all is served as before"),
+            Self::Unknown(answer) => write!(
+                f,
+                "the appliance does not know this: it answers {answer}; is it of this version?"
+            ),
+            Self::NotReloaded(why) => write!(f, "not reloaded: {why}; all is served as before"),
             Self::Pending(why) => write!(f, "not reloaded yet: {why}"),
         }
     }
@@ -68,10 +74,25 @@ pub fn reload(control: &Path) -> Result<String, ControlError> {
     let (_, answer) = ask(control, "reload")?;
     match (&answer["reloaded"]["sites"], &answer["error"], &answer["pending"]) {
         (Value::Number(sites), ..) => Ok(format!("reloaded: {sites} sites\n")),
-        (_, Value::String(why), _) => Err(ControlError::Refused(why.clone())),
+        (_, Value::String(why), _) => Err(ControlError::NotReloaded(why.clone())),
         (.., Value::String(why)) => Err(ControlError::Pending(why.clone())),
-        _ => Err(ControlError::Refused(format!("it answers {answer}"))),
+        _ => Err(ControlError::NotReloaded(format!("it answers {answer}"))),
     }
+}
+
+/// Has the appliance behind `control` be a lame duck, or be one no more, and says so.
+///
+/// # Errors
+/// [`ControlError`]: all is as before.
+pub fn lame_duck(control: &Path, on: bool) -> Result<String, ControlError> {
+    let (text, answer) = ask(control, if on { "lame-duck on" } else { "lame-duck off" })?;
+    if answer["lame_duck"] != on {
+        return Err(ControlError::Unknown(text.trim_end().to_owned()));
+    }
+    Ok(match on {
+        true => "a lame duck: not ready, and each answer ends its connection\n".to_owned(),
+        false => "a lame duck no more: connections are kept\n".to_owned(),
+    })
 }
 
 fn exchange(control: &Path, command: &str) -> io::Result<String> {
@@ -93,17 +114,26 @@ mod tests {
 
     /// What comes of a reload that is answered so.
     fn answered(answer: &'static str) -> Result<String, String> {
+        asked(b"reload\n", answer, reload)
+    }
+
+    /// What comes of a command that is sent as this line, and answered so.
+    fn asked(
+        line: &'static [u8],
+        answer: &'static str,
+        command: impl Fn(&Path) -> Result<String, ControlError>,
+    ) -> Result<String, String> {
         let dir = tempfile::TempDir::new().unwrap();
         let path = dir.path().join("control");
         let listener = UnixListener::bind(&path).unwrap();
         let server = thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
-            let mut line = [0; 7];
-            client.read_exact(&mut line).unwrap();
-            assert_eq!(&line, b"reload\n");
+            let mut sent = vec![0; line.len()];
+            client.read_exact(&mut sent).unwrap();
+            assert_eq!(sent, line);
             client.write_all(answer.as_bytes()).unwrap();
         });
-        let result = reload(&path).map_err(|error| error.to_string());
+        let result = command(&path).map_err(|error| error.to_string());
         server.join().unwrap();
         result
     }
@@ -120,6 +150,21 @@ mod tests {
             let error = answered(answer).unwrap_err();
             assert!(error.contains(part) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_lame_duck_is_one_only_where_the_appliance_says_so() {
+        let on = |answer| asked(b"lame-duck on\n", answer, |path| lame_duck(path, true));
+        assert!(on("{\"lame_duck\":true}\n").unwrap().starts_with("a lame duck:"));
+        let off = |answer| asked(b"lame-duck off\n", answer, |path| lame_duck(path, false));
+        assert!(off("{\"lame_duck\":false}\n").unwrap().contains("no more"));
+        // One that is older.
+        let error = on("{\"error\":\"unknown command; there are: status, reload\"}\n").unwrap_err();
+        assert!(
+            error.contains("there are: status, reload") && error.contains("version"),
+            "{error}"
+        );
+        assert!(!error.contains('\n') && off("{\"lame_duck\":true}\n").is_err());
     }
 
     #[test]

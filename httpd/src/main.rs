@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
 
 use tagwire::appliance;
 use tagwire::cli::{self, CliError, Command};
@@ -54,6 +55,14 @@ fn main() -> ExitCode {
         },
         Ok(Command::Reload { control }) => match control::reload(&control) {
             Ok(done) => print(&done),
+            Err(error) => fail(FAILED, &error),
+        },
+        Ok(Command::LameDuck { control, on, wait }) => match control::lame_duck(&control, on) {
+            Ok(done) => {
+                let printed = print(&done);
+                thread::sleep(wait);
+                printed
+            }
             Err(error) => fail(FAILED, &error),
         },
         Err(CliError::Asked(text)) => print(&text),

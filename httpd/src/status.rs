@@ -93,10 +93,12 @@ impl Report {
         row("error", self.word("error"));
         row("version", self.word("version"));
         let draining = self.take("draining").and_then(|value| value.as_bool());
+        let lame_duck = self.take("lame_duck").and_then(|value| value.as_bool());
         let ready = self.take("ready").and_then(|value| value.as_bool());
-        let state = draining.map(|draining| match (draining, ready) {
-            (true, _) => "shutting down",
-            (false, Some(false)) => "NOT READY",
+        let state = draining.map(|draining| match (draining, lame_duck, ready) {
+            (true, ..) => "shutting down",
+            (false, Some(true), _) => "LAME DUCK: serving, and sending clients elsewhere",
+            (false, _, Some(false)) => "NOT READY",
             _ => "serving",
         });
         row("state", state.map(str::to_owned));
@@ -366,6 +368,22 @@ fn flatten(value: &Value, name: String, rows: &mut Vec<(String, String)>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_state_is_the_one_that_says_most() {
+        let state = |draining: bool, lame_duck: bool, ready: bool| {
+            let status = json!({ "draining": draining, "lame_duck": lame_duck, "ready": ready });
+            table(&status).lines().next().map(str::to_owned).unwrap_or_default()
+        };
+        for (given, said) in [
+            (state(false, false, true), "serving"),
+            (state(false, false, false), "NOT READY"),
+            (state(false, true, false), "LAME DUCK: serving, and sending clients elsewhere"),
+            (state(true, true, false), "shutting down"),
+        ] {
+            assert_eq!(given, format!("state  {said}"));
+        }
+    }
 
     #[test]
     fn a_table_for_people() {

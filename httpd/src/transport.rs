@@ -49,10 +49,10 @@ pub trait Transport {
     /// from now; `None`: never. Replaces the deadline before it.
     fn set_deadline(&mut self, after: Option<Duration>);
 
-    /// Whether the process is shutting down: the response in progress is finished and says
-    /// `Connection: close`, and a `read` that waits with nothing to deliver fails with
-    /// [`TransportError::Draining`].
-    fn is_draining(&self) -> bool;
+    /// Whether clients are to go elsewhere: the response in progress is finished and says
+    /// `Connection: close`. Once the process shuts down, a `read` that waits with nothing to deliver also
+    /// fails with [`TransportError::Draining`].
+    fn sends_away(&self) -> bool;
 }
 
 /// Where a peer has connected to.

@@ -7,10 +7,12 @@ mod podman;
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use podman::{PodmanPod, URL, said};
 use serde_json::Value;
+use tagwire_deploy::manifests::{of_kind, render};
 use tagwire_deploy::root;
 
 /// CAP_NET_RAW in the masks of /proc/PID/status.
@@ -45,11 +47,8 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
         let mask = u64::from_str_radix(&pod.status(set), 16).unwrap();
         assert_eq!(mask & !most, 0, "{set}: {mask:x}");
     }
-    // What a readiness probe asks, from the pod's network, as the image has nothing that could ask.
-    let (url, pid) = ("http://127.0.0.1:9090/readyz", pod.pid());
-    let ready = pod.on_node("nsenter").args(["-t", &pid, "-n", "curl", "-sS", "-m", "10"]);
-    let ready = ready.args(["-w", "%{http_code}", url]).stdout_string().unwrap();
-    assert!(ready.ends_with("200"), "{ready}");
+    let probed = ready(&pod);
+    assert!(probed.ends_with("200"), "{probed}");
     let status = pod.podman(&["exec", &pod.container(), "/tagwire", "status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["io"], driver, "{status}");
@@ -77,7 +76,24 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
     }
     assert_eq!(doctor["fine"], true, "{doctor}");
 
+    // The preStop of Kubernetes, which podman knows none of: whoever asks in this time is served.
     let container = pod.container();
+    let command = pre_stop();
+    let before: Vec<&str> =
+        ["exec", &container].into_iter().chain(command.iter().map(String::as_str)).collect();
+    let (said, page) = thread::scope(|scope| {
+        let said = scope.spawn(|| pod.podman(&before));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !ready(&pod).ends_with("503") {
+            assert!(Instant::now() < deadline, "still ready\n{}", pod.log());
+        }
+        let page = pod.client(&["curl", "-isS", "-m", "10", URL]);
+        (said.join().unwrap(), page)
+    });
+    assert!(said.starts_with("a lame duck"), "{said}");
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("Connection: close"), "{page}");
+
     pod.podman(&["stop", "--time", "10", &container]);
     assert_eq!(
         pod.podman(&["inspect", "--format", "{{.State.ExitCode}}", &container]),
@@ -85,6 +101,25 @@ fn serves_rootless(more: &[(&str, &str)], driver: &str) {
         "{}",
         pod.log()
     );
+}
+
+/// What a readiness probe is told, and the status behind it: asked from the pod's network, as the image has nothing
+/// that could ask.
+fn ready(pod: &PodmanPod) -> String {
+    let url = "http://127.0.0.1:9090/readyz";
+    let ask = ["-n", "curl", "-sS", "-m", "10", "-w", "%{http_code}", url];
+    pod.on_node("nsenter").args(["-t", &pod.pid()]).args(ask).stdout_string().unwrap()
+}
+
+/// The command that the manifests of a cluster have the kubelet run first.
+fn pre_stop() -> Vec<String> {
+    let variables =
+        [("MACVLAN_MASTER", "nic0"), ("VLAN_ID", "123"), ("IP_ADDRESS", "192.168.123.150/24")];
+    let objects = render(&variables).unwrap();
+    let workload = of_kind(&objects, "Deployment").unwrap();
+    let container = &workload["spec"]["template"]["spec"]["containers"][0];
+    let command = &container["lifecycle"]["preStop"]["exec"]["command"];
+    serde_json::from_value(command.clone()).unwrap()
 }
 
 #[test]

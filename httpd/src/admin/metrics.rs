@@ -121,11 +121,12 @@ const fn count(name: &'static str, help: &'static str) -> Place {
 }
 
 /// Figures of the whole appliance, by their places in the status.
-const OF_ALL: [(&str, Place); 32] = [
+const OF_ALL: [(&str, Place); 33] = [
     ("/ready", level("ready", "Whether all that serving takes is there")),
     ("/link_up", level("link_up", "Whether the interface's link is up")),
     ("/link/mtu", octets("link_mtu", "The interface's MTU")),
     ("/draining", level("draining", "Whether the end has begun")),
+    ("/lame_duck", level("lame_duck", "Whether clients are sent elsewhere before the end")),
     (
         "/uptime_seconds",
         Place {
@@ -414,7 +415,7 @@ mod tests {
         json!({
             "version": "0.1.0", "interface": "macvlan0", "mac": "02:00:00:00:00:01", "io": "io_uring",
             "link": { "state": "up", "mtu": 1500, "changes": { "mac": 2, "gone": 0 } },
-            "ready": true, "link_up": true, "draining": false, "uptime_seconds": 1.5,
+            "ready": true, "link_up": true, "draining": false, "lame_duck": false, "uptime_seconds": 1.5,
             "memory_budget": 1024, "cache": { "bytes": 17, "capacity": 99, "hits": 4, "misses": 1, "octets_read": 21 },
             "downloads": { "budget": 64, "held": 16, "streams": 3, "waiting": 1, "waited": 5 },
             "preload": { "done": true, "seconds": 2.5, "found": 9, "loaded": 8, "octets": 70, "failed": 1 },

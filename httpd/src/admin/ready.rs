@@ -22,6 +22,9 @@ pub fn missing(status: &Value) -> Vec<String> {
     if status["draining"] == true {
         missing.push("shutting down".to_owned());
     }
+    if status["lame_duck"] == true {
+        missing.push("a lame duck: new clients should go elsewhere, it is about to end".to_owned());
+    }
     if status["link_up"] != true {
         let trouble = status["link"]["trouble"].as_str().unwrap_or("the link is down");
         missing.push(trouble.to_owned());
@@ -50,7 +53,7 @@ mod tests {
     #[test]
     fn each_reason_is_named() {
         let fine = json!({
-            "link_up": true, "draining": false,
+            "link_up": true, "draining": false, "lame_duck": false,
             "address_states": [{ "address": "10.0.0.5", "vlan": null, "state": "assigned" }],
         });
         assert_eq!(missing(&fine), Vec::<String>::new());
@@ -58,6 +61,7 @@ mod tests {
         down["link_up"] = false.into();
         down["link"] = json!({ "trouble": "macvlan0 is gone" });
         down["draining"] = true.into();
+        down["lame_duck"] = true.into();
         down["address_states"] = json!([
             { "address": "10.0.0.5", "vlan": "7", "state": "tentative" },
             { "address": "fd00::5", "vlan": null, "state": "conflicted", "by": "02:00:00:00:00:09" },
@@ -66,6 +70,7 @@ mod tests {
             missing(&down),
             [
                 "shutting down",
+                "a lame duck: new clients should go elsewhere, it is about to end",
                 "macvlan0 is gone",
                 "10.0.0.5 in VLAN 7 is being probed for",
                 "another station has fd00::5 in VLAN none: 02:00:00:00:00:09",

@@ -276,6 +276,25 @@ fn help_has_examples() {
 }
 
 #[test]
+fn a_lame_duck_is_asked_for_by_its_socket_and_may_be_waited_for() {
+    let lame_duck = |more: &[&str]| {
+        let arguments = ["tagwire", "lame-duck", "--control", "/run/c"];
+        parse(arguments.iter().chain(more))
+    };
+    let command = |on, seconds| {
+        let wait = Duration::from_secs(seconds);
+        Command::LameDuck { control: "/run/c".into(), on, wait }
+    };
+    assert_eq!(lame_duck(&[]).unwrap(), command(true, 0));
+    assert_eq!(lame_duck(&["--for", "5s"]).unwrap(), command(true, 5));
+    assert_eq!(lame_duck(&["--off"]).unwrap(), command(false, 0));
+    for wrong in [&["--for", "1h"][..], &["--for", "3601"], &["--for", "5s", "--off"]] {
+        let error = lame_duck(wrong).unwrap_err();
+        assert!(matches!(&error, CliError::Usage(line) if line.contains("--for")), "{error:?}");
+    }
+}
+
+#[test]
 fn status_and_reload_take_its_socket() {
     let command = parse(["tagwire", "status", "--control", "/run/c", "--json"]);
     assert_eq!(command.unwrap(), Command::Status { control: "/run/c".into(), json: true });

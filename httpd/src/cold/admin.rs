@@ -259,6 +259,8 @@ mod tests {
 
         fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
 
+        fn lame_duck(&self, _: bool) {}
+
         fn sites(&self) -> Arc<Sites> {
             Arc::new(Sites::open(&[], None).unwrap())
         }

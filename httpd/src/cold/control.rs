@@ -1,6 +1,6 @@
 //! The control socket: a Unix stream that answers one line with one JSON object.
 //!
-//! `status` and `reload` are the commands that there are. Only the own user may connect (mode 0600).
+//! `status`, `reload`, `lame-duck on` and `lame-duck off` are the commands that there are. Only the own user may connect (mode 0600).
 
 use std::future::Future;
 use std::io;
@@ -35,6 +35,9 @@ pub trait Appliance: Send + Sync {
     /// Reads sites and limits again and serves by them: how many sites there are, or in one line
     /// why not.
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>);
+
+    /// Sends clients elsewhere from now on, or does so no more; all are served in either case.
+    fn lame_duck(&self, on: bool);
 
     /// What is served.
     fn sites(&self) -> Arc<Sites>;
@@ -165,7 +168,11 @@ async fn answer(
     let answer = match line.trim_ascii() {
         b"status" => gather(appliance, inside).await,
         b"reload" => reload(appliance).await,
-        _ => json!({ "error": "unknown command; there are: status, reload" }),
+        b"lame-duck on" => lame_duck(appliance, true),
+        b"lame-duck off" => lame_duck(appliance, false),
+        _ => {
+            json!({ "error": "unknown command; there are: status, reload, lame-duck on, lame-duck off" })
+        }
     };
     let answer = format!("{answer}\n");
     in_time(async {
@@ -198,6 +205,11 @@ async fn reload(appliance: &dyn Appliance) -> Value {
         Ok(Err(oneshot::Canceled)) => json!({ "error": "no thread can be had for it" }),
         Err(_) => json!({ "pending": "a disk takes its time, the log will say" }),
     }
+}
+
+fn lame_duck(appliance: &dyn Appliance, on: bool) -> Value {
+    appliance.lame_duck(on);
+    json!({ "lame_duck": on })
 }
 
 pub(super) async fn gather(appliance: &dyn Appliance, inside: &Inside) -> Value {

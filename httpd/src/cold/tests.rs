@@ -27,6 +27,8 @@ impl Appliance for Answers {
         reply.send(Err("line 7: nonsense".to_owned())).unwrap();
     }
 
+    fn lame_duck(&self, _: bool) {}
+
     fn sites(&self) -> Arc<Sites> {
         Arc::new(Sites::open(&[SiteSettings::new("/".into())], None).unwrap())
     }
@@ -420,6 +422,8 @@ impl Appliance for Stuck {
     }
 
     fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
+
+    fn lame_duck(&self, _: bool) {}
 
     fn sites(&self) -> Arc<Sites> {
         unreachable!("nobody asks for them")

@@ -277,7 +277,7 @@ impl Transport for Script {
 
     fn set_deadline(&mut self, _: Option<Duration>) {}
 
-    fn is_draining(&self) -> bool {
+    fn sends_away(&self) -> bool {
         false
     }
 }

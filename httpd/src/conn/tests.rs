@@ -39,6 +39,7 @@ struct NoAppliance;
 impl Appliance for NoAppliance {
     fn status(&self, _: oneshot::Sender<Value>) {}
     fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
+    fn lame_duck(&self, _: bool) {}
     fn sites(&self) -> Arc<Sites> {
         unreachable!("nobody asks for them")
     }

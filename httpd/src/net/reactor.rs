@@ -35,6 +35,7 @@ pub struct Reactor {
     /// Streams that live.
     streams: usize,
     draining: bool,
+    lame_duck: bool,
 }
 
 impl Reactor {
@@ -47,6 +48,7 @@ impl Reactor {
             timers: TimerQueue::default(),
             streams: 0,
             draining: false,
+            lame_duck: false,
         }))
     }
 
@@ -118,6 +120,12 @@ impl Reactor {
         }
     }
 
+    /// Whether each answer is its connection's last from now on. Those that rest are left alone: a client
+    /// that asks on one in this very moment is answered.
+    pub fn set_lame_duck(&mut self, on: bool) {
+        self.lame_duck = on;
+    }
+
     /// Streams that live: connections that are still served.
     pub fn streams(&self) -> usize {
         self.streams
@@ -149,8 +157,9 @@ impl Reactor {
         self.stack.addresses(id).map_or(nobody, |tuple| tuple.remote.into())
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining
+    /// Whether a connection ends with its next answer.
+    pub(super) fn sends_away(&self) -> bool {
+        self.draining || self.lame_duck
     }
 
     // ---- for streams ---------------------------------------------------------------------

@@ -68,8 +68,8 @@ impl Transport for Stream {
         self.reactor.borrow_mut().set_deadline(self.id, after);
     }
 
-    fn is_draining(&self) -> bool {
-        self.reactor.borrow().is_draining()
+    fn sends_away(&self) -> bool {
+        self.reactor.borrow().sends_away()
     }
 }
 

@@ -52,6 +52,8 @@ const LOG_RETRY: Duration = Duration::from_millis(1);
 pub enum Message {
     /// Finish what is being sent within that time, close, and end.
     Drain(Duration),
+    /// Send clients elsewhere, or do so no more: all are served, and keep no connection.
+    LameDuck(bool),
     /// End at once: another worker has failed.
     End,
     /// Say how you are.
@@ -150,6 +152,7 @@ pub struct HttpWorker {
     /// What the access log did not take is offered to it again then.
     log_again: Option<Instant>,
     drain: Option<Drain>,
+    lame_duck: bool,
     driver: Rc<Counters>,
     /// What `status` says that does not change.
     identity: Map<String, Value>,
@@ -202,6 +205,7 @@ impl HttpWorker {
             next_tick: now + TICK,
             log_again: None,
             drain: None,
+            lame_duck: false,
             driver,
             identity,
             link,
@@ -311,6 +315,10 @@ impl HttpWorker {
         while let Ok(message) = self.messages.try_recv() {
             match message {
                 Message::Drain(time) => self.begin_drain(time),
+                Message::LameDuck(on) => {
+                    self.lame_duck = on;
+                    self.vlans.iter().for_each(|reactor| reactor.borrow_mut().set_lame_duck(on));
+                }
                 Message::End => self.ended = true,
                 Message::Status(part) => part.answer(self.status()),
                 Message::Beat(beat) => drop(beat),
@@ -392,6 +400,11 @@ impl HttpWorker {
         }
     }
 
+    /// Whether new ones may as well come here as elsewhere.
+    fn wants_clients(&self) -> bool {
+        self.drain.is_none() && !self.lame_duck
+    }
+
     /// Everything an operator asks for first.
     fn status(&self) -> Value {
         let uptime = self.vlans.at(0).now().since(self.started);
@@ -403,7 +416,8 @@ impl HttpWorker {
             "link_up": self.link.is_up(),
             "link": self.link.status(),
             "draining": self.drain.is_some(),
-            "ready": self.link.is_up() && self.drain.is_none() && self.vlans.have_all_addresses(),
+            "lame_duck": self.lame_duck,
+            "ready": self.wants_clients() && self.link.is_up() && self.vlans.have_all_addresses(),
             "http": figures(self.content.tally.iter()),
             "access_log": self.content.log().map(Log::status),
             "driver": figures(driver),

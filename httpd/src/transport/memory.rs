@@ -165,7 +165,7 @@ impl Transport for Memory {
         self.change().deadline = after;
     }
 
-    fn is_draining(&self) -> bool {
+    fn sends_away(&self) -> bool {
         self.0.borrow().draining
     }
 }

@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tagwire_lab::{Lab, LabBuilder, Signal};
 
-use crate::bed::{Bed, content, said, wait_until};
+use crate::bed::{Bed, INDEX, content, said, wait_until};
 use crate::client::Client;
 
 /// Where probes ask: the pod's loopback stands for its eth0.
@@ -160,6 +160,52 @@ fn at_sigterm_it_is_not_ready_while_a_download_goes_on_and_a_second_one_ends_it(
     assert_eq!(status.and_then(|status| status.code()), Some(0));
     let log = bed.appliance().log();
     assert!(log.contains("ending at once"), "{log}");
+}
+
+/// What a pod's preStop does: clients and balancers go while all are served, and none of them meets a
+/// connection that ends in its face.
+#[test]
+fn a_lame_duck_serves_all_and_keeps_nobody() {
+    let Some(mut bed) = bed() else { return };
+    bed.start(&["--admin", ADMIN, "--workers", "2"]);
+    let control = bed.control();
+    let lame_duck = |more: &[&str]| {
+        let command = bed.command(&["lame-duck", "--control"]).arg(&control).args(more);
+        command.stdout_string().unwrap()
+    };
+    let keeps = |client: &mut Client| {
+        let answer = client.get("/");
+        assert_eq!((answer.status, &*answer.body), (200, INDEX));
+        answer.field("connection") != Some("close")
+    };
+    wait_until("it is ready", SOON, || missing(&bed).is_empty());
+    // Of both workers, most likely.
+    let mut resting: Vec<Client> = (0..16).map(|_| Client::connect(&bed)).collect();
+    assert!(resting.iter_mut().all(keeps));
+
+    let asked = Instant::now();
+    assert!(lame_duck(&["--for", "1s"]).starts_with("a lame duck:"));
+    assert!(asked.elapsed() >= Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert!(missing(&bed).contains("lame duck"), "{}", missing(&bed));
+    assert_eq!((metric(&bed, "tagwire_lame_duck"), metric(&bed, "tagwire_ready")), (1.0, 0.0));
+    assert_eq!(probe(&bed, "/livez").0, 200);
+    // Those that rested are there still, and each gets its answer before its connection ends.
+    for client in &mut resting {
+        assert!(!keeps(client));
+        client.assert_end();
+    }
+    let mut new = Client::connect(&bed);
+    assert!(!keeps(&mut new));
+    new.assert_end();
+
+    assert!(lame_duck(&["--off"]).contains("no more"));
+    wait_until("it is ready again", SOON, || missing(&bed).is_empty());
+    let mut kept = Client::connect(&bed);
+    assert!(keeps(&mut kept) && keeps(&mut kept));
+    let log = bed.appliance().log();
+    assert!(log.contains("lame duck: not ready") && log.contains("lame duck no more"), "{log}");
+    drop(kept);
+    bed.finish();
 }
 
 #[test]
