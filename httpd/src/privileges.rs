@@ -12,9 +12,9 @@ use rustix::fs::{StatVfsMountFlags, getxattr, statvfs};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
-    capability_is_in_bounding_set, clear_ambient_capability_set, no_new_privs,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits,
+    capability_is_in_ambient_set, capability_is_in_bounding_set, clear_ambient_capability_set,
+    no_new_privs, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 use tagwire_core::namespace::owns_network;
 
@@ -137,8 +137,8 @@ struct Facts {
     has: bool,
     /// The bounding set has.
     bounding: bool,
-    /// The program's file has.
-    file: bool,
+    /// The program's file has, or gets all of the bounding set, as what root executes does.
+    given: bool,
     no_new_privs: bool,
     /// The program's file lies on a file system that is mounted so.
     nosuid: bool,
@@ -154,7 +154,7 @@ impl Facts {
         Self {
             has: capabilities(None).is_ok_and(|sets| sets.effective.contains(NEEDED)),
             bounding: capability_is_in_bounding_set(NEEDED).unwrap_or(true),
-            file: file_gives(),
+            given: file_gives() || root_is_given_all(),
             no_new_privs: no_new_privs().unwrap_or(false),
             nosuid: statvfs(PROGRAM).is_ok_and(no_suid),
             owns_network: owns_network().unwrap_or(true),
@@ -169,7 +169,7 @@ impl Facts {
         if self.has {
             return if self.owns_network { Lack::Forbidden } else { Lack::Foreign };
         }
-        match (self.bounding, self.file || user == 0) {
+        match (self.bounding, self.given) {
             (false, _) => Lack::Bounding,
             (true, false) => Lack::Ungiven { user, program },
             (true, true) if self.no_new_privs => Lack::NoNewPrivs,
@@ -184,6 +184,13 @@ impl Lack {
     pub fn find() -> Self {
         Facts::gather().lack()
     }
+}
+
+/// Whether what this user executes gets capabilities, as he is root, and the securebits leave that its meaning.
+fn root_is_given_all() -> bool {
+    let means_nothing = CapabilitiesSecureBits::NO_ROOT;
+    geteuid().is_root()
+        && !capabilities_secure_bits().is_ok_and(|bits| bits.contains(means_nothing))
 }
 
 /// Whether the program's file permits `CAP_NET_RAW` to whoever executes it.
@@ -268,7 +275,7 @@ mod tests {
         let fine = Facts {
             has: true,
             bounding: true,
-            file: true,
+            given: true,
             no_new_privs: false,
             nosuid: false,
             owns_network: true,
@@ -283,12 +290,12 @@ mod tests {
             (Facts { owns_network: false, ..fine }, Lack::Foreign, "hostNetwork: false"),
             // Whatever else is wrong: nothing brings it back into the bounding set.
             (
-                Facts { bounding: false, no_new_privs: true, file: false, ..without.clone() },
+                Facts { bounding: false, no_new_privs: true, given: false, ..without.clone() },
                 Lack::Bounding,
                 "capabilities.add: [NET_RAW]",
             ),
             (
-                Facts { no_new_privs: true, file: false, ..without.clone() },
+                Facts { no_new_privs: true, given: false, ..without.clone() },
                 ungiven,
                 "setcap cap_net_raw+p /tagwire",
             ),
@@ -300,7 +307,7 @@ mod tests {
             (Facts { nosuid: true, ..without.clone() }, Lack::Nosuid { program }, "with suid"),
             (without.clone(), Lack::Withheld, "tracer"),
             (
-                Facts { user: 0, file: false, no_new_privs: true, ..without },
+                Facts { user: 0, no_new_privs: true, ..without },
                 Lack::NoNewPrivs,
                 "allowPrivilegeEscalation",
             ),

@@ -60,7 +60,8 @@ fn plain(rule: &Value) -> Value {
     plain
 }
 
-/// The same as an object of the Security Profiles Operator, which has no numbers of errors.
+/// The same as an object of the Security Profiles Operator, as far as all its versions understand it: the
+/// older have no numbers of errors (`errnoRet`), and say EPERM.
 pub fn as_object(profile: &Value) -> Value {
     let mut rules = profile["syscalls"].clone();
     for rule in rules.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {

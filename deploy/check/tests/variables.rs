@@ -75,6 +75,8 @@ fn lines(output: &Output) -> Vec<String> {
 #[test]
 fn mistakes_are_one_line_and_nothing_is_applied() {
     let clients = Clients::new(&["oc", "kubectl", "podman"]);
+    let many: Vec<_> = (1..18).map(|host| format!("10.0.0.{host}/24")).collect();
+    let many = many.join(",");
     let wrong: &[(&[(&str, &str)], &str)] = &[
         (&[("MACVLAN_MASTER", "")], "MACVLAN_MASTER is missing"),
         (&[("VLAN_ID", "")], "VLAN_ID is missing"),
@@ -122,6 +124,9 @@ fn mistakes_are_one_line_and_nothing_is_applied() {
         (&[("IP_ADDRESS", "ff02::1/64")], "no host on a network"),
         (&[("IP_ADDRESS", "::1/64")], "no host on a network"),
         (&[("IP_ADDRESS", "10.0.0.1/8,10.0.0.1/8")], "there twice"),
+        (&[("IP_ADDRESS", "10.0.0.1/8,10.0.0.1/16")], "there twice"),
+        (&[("IP_ADDRESS", "fd00::a/64,fd00::A/64")], "there twice"),
+        (&[("IP_ADDRESS", &many)], "17 addresses; give 16"),
         (
             &[("OVERLAY", "podman"), ("COMPONENTS", "www-image"), ("WWW_IMAGE", "a")],
             "mounts no image",
@@ -145,6 +150,21 @@ fn mistakes_are_one_line_and_nothing_is_applied() {
         (&[("IP_ADDRESS", ""), ("IP_ADDRESSES", "10.0.0.9-fd00::1/24")], "both families"),
         (&[("GATEWAY", "10.0.1.1")], "in the network of none"),
         (&[("GATEWAY", "192.168.123.1/24")], "without prefix"),
+        (&[("GATEWAY", "192.168.123.150")], "no router's address"),
+        (&[("GATEWAY", "192.168.123.0")], "no router's address"),
+        (&[("GATEWAY", "192.168.123.255")], "no router's address"),
+        (&[("GATEWAY", "192.168.123.1,192.168.123.2")], "a second one of a family"),
+        (&[("GATEWAY", "fe80::1,fe80::2")], "a second one of a family"),
+        (&[("IP_ADDRESS", "fd00::A/64"), ("GATEWAY", "fd00::a")], "no router's address"),
+        (&[("GATEWAY", "ff02::2")], "no router's address"),
+        (
+            &[
+                ("IP_ADDRESS", ""),
+                ("IP_ADDRESSES", "10.0.0.1-10.0.0.9/24"),
+                ("GATEWAY", "10.0.0.5"),
+            ],
+            "no router's address",
+        ),
         (&[("GATEWAY", "'; id'")], "white space"),
         (&[("CONTAINER_IMAGE", "Tagwire:1")], "is no image"),
         (&[("CONTAINER_IMAGE", "a:b:c")], "is no image"),

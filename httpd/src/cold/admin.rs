@@ -72,6 +72,8 @@ pub(super) struct Admin {
     pub(super) gathered: Mutex<Option<Gathered>>,
     /// Taken while a disk is asked for www-root: a disk that does not answer is asked once.
     pub(super) disk: Arc<Semaphore>,
+    /// Which www-root could not be read when a probe asked last, as the log has it.
+    pub(super) unreadable: Mutex<Option<String>>,
 }
 
 /// A status, and when it began to be gathered.
@@ -106,8 +108,21 @@ impl Admin {
             return vec![preloading.unwrap_or_else(|| missing.to_owned())];
         }
         let mut missing = ready::missing(&*self.status().await);
-        missing.extend(self.unreadable().await);
+        let unreadable = self.unreadable().await;
+        self.log_unreadable(unreadable.as_ref()).await;
+        missing.extend(unreadable);
         missing
+    }
+
+    /// A change of what probes are told is an event, and one line of the log.
+    async fn log_unreadable(&self, now: Option<&String>) {
+        let mut before = self.unreadable.lock().await;
+        match now {
+            _ if before.as_ref() == now => return,
+            Some(why) => tracing::warn!("not ready: {why}"),
+            None => tracing::info!("www-root can be read again"),
+        }
+        *before = now.cloned();
     }
 
     /// The www-root that cannot be read, if there is one.
@@ -278,6 +293,7 @@ mod tests {
             inside: Arc::new(Inside { cache, watch, preload: Arc::default() }),
             gathered: Mutex::new(None),
             disk: Arc::new(Semaphore::new(1)),
+            unreadable: Mutex::new(None),
         };
         (workers, admin)
     }

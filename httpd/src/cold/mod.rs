@@ -139,6 +139,7 @@ impl ColdSide {
                             inside: Arc::clone(&inside),
                             gathered: Mutex::new(None),
                             disk: Arc::new(Semaphore::new(1)),
+                            unreadable: Mutex::new(None),
                         };
                         runtime::spawn(admin::serve(listener, Arc::new(admin)));
                     }

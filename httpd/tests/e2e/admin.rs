@@ -104,6 +104,9 @@ fn probes_say_what_is_missing() {
     assert!(missing(&bed).contains("www"), "{}", missing(&bed));
     readable(0o755);
     assert_eq!(missing(&bed), "");
+    let log = bed.appliance().log();
+    let lines = |part| log.lines().filter(|line| line.contains(part)).count();
+    assert_eq!((lines("not ready: www-root"), lines("can be read again")), (1, 1), "{log}");
     // Nothing but these three, and nothing but to be read.
     assert_eq!(probe(&bed, "/").0, 404);
     let refused = curl(&bed, &["-X", "POST", "-w", "%{http_code}"], "/livez");
