@@ -34,7 +34,7 @@ mod outbox;
 pub mod packet;
 mod poll;
 pub mod refusal;
-mod restrictions;
+pub mod restrictions;
 mod sys;
 mod uring;
 pub mod waker;

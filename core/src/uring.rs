@@ -77,6 +77,7 @@ impl Happened {
 /// One thread submits and reaps, so completions need no interrupt: they are made when we come for
 /// them (DEFER_TASKRUN, Linux 6.1).
 pub(crate) fn ring(sender: RawFd) -> Result<IoUring, (Call, io::Error)> {
+    let _turn = restrictions::turn();
     let ring = IoUring::builder()
         .setup_cqsize(CQ_ENTRIES)
         .setup_single_issuer()

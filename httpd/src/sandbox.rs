@@ -6,7 +6,7 @@
 //! | capabilities | none, and no program could get any | [`privileges`](crate::privileges) |
 //! | files, network | the directories that are served, read only, and the access log's; no TCP of the kernel's | [`files`] (Landlock) |
 //! | system calls | those that a thread of its [`Role`] makes; any other kills the process | [`calls`] (seccomp) |
-//! | io_uring | the operations of the packet loop, where it is that which carries them | `core/src/uring.rs` |
+//! | io_uring | the operations of the packet loop, where it is that which carries them; reads of files | `core/src/restrictions.rs` |
 //! | packet sockets | the sending one never receives | `core/src/packet/socket.rs` |
 //!
 //! Landlock and seccomp depend on the kernel and on who has configured it: [`SandboxMode`]. Both are
@@ -272,13 +272,15 @@ impl Sandbox {
             ("on", missing) => format!("on, without {missing}"),
             (state, _) => state.to_owned(),
         };
+        let ring = if driver == DriverKind::Uring { "restricted" } else { "none" };
         json!({
             "mode": mode.to_string(),
             "capabilities": "none",
             "landlock": files,
             "landlock_abi": landlock,
             "seccomp": state(seccomp),
-            "packet_ring": if driver == DriverKind::Uring { "restricted" } else { "none" },
+            "packet_ring": ring,
+            "file_ring": ring,
             "sender_filter": "locked",
         })
     }
@@ -359,9 +361,8 @@ mod tests {
         assert_eq!((&old["mode"], &old["seccomp"]), (&json!("best-effort"), &json!("missing")));
         let none = Sandbox::none(DriverKind::Poll).report();
         assert_eq!((&none["landlock"], &none["seccomp"]), (&json!("off"), &json!("off")));
-        assert_eq!(
-            (&full["packet_ring"], &none["packet_ring"]),
-            (&json!("restricted"), &json!("none"))
-        );
+        for ring in ["packet_ring", "file_ring"] {
+            assert_eq!((&full[ring], &none[ring]), (&json!("restricted"), &json!("none")));
+        }
     }
 }

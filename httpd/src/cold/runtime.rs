@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 use tagwire_core::driver::DriverKind;
+use tagwire_core::restrictions::make_for_reads;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio_uring::buf::BoundedBuf;
 
@@ -35,9 +36,11 @@ impl Runtime {
     pub(super) fn start(driver: DriverKind) -> io::Result<Self> {
         match driver {
             DriverKind::Uring => {
+                let mut ring = tokio_uring::uring_builder();
+                ring.setup_r_disabled();
                 let mut builder = tokio_uring::builder();
-                builder.entries(RING_ENTRIES);
-                tokio_uring::Runtime::new(&builder).map(Self::Uring)
+                builder.entries(RING_ENTRIES).uring_builder(&ring);
+                make_for_reads(|| tokio_uring::Runtime::new(&builder)).map(Self::Uring)
             }
             DriverKind::Poll => {
                 // A load waits for one thing at a time.
@@ -215,6 +218,24 @@ mod tests {
                 assert!(file.read(0, 0).await.unwrap().is_empty());
             });
         }
+    }
+
+    /// No filter of system calls sees what a ring does: it is asked from inside for what it is not for.
+    #[test]
+    fn the_ring_does_nothing_but_read() {
+        let runtime = Runtime::start(DriverKind::Uring).unwrap();
+        runtime.block_on(async {
+            let refused = Some(Errno::ACCESS.raw_os_error());
+            let opened = tokio_uring::fs::File::open("/dev/null").await;
+            assert_eq!(opened.err().and_then(|error| error.raw_os_error()), refused);
+            let there = tokio_uring::fs::File::from_std(StdFile::open("/dev/null").unwrap());
+            let written = there.write_at(vec![0], 0).submit().await.0;
+            assert_eq!(written.err().and_then(|error| error.raw_os_error()), refused);
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let connected = tokio_uring::net::TcpStream::connect(listener.local_addr().unwrap());
+            let error = connected.await.err();
+            assert_eq!(error.and_then(|error| error.raw_os_error()), refused);
+        });
     }
 
     #[test]
