@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use tagwire::cli::{self, Command as CliCommand};
 use tagwire_deploy::manifests::VARIABLES;
 use tagwire_deploy::{root, skipped_without};
 use tempfile::TempDir;
@@ -125,7 +126,15 @@ fn mistakes_are_one_line_and_nothing_is_applied() {
         (&[("IP_ADDRESS", "::1/64")], "no host on a network"),
         (&[("IP_ADDRESS", "10.0.0.1/8,10.0.0.1/8")], "there twice"),
         (&[("IP_ADDRESS", "10.0.0.1/8,10.0.0.1/16")], "there twice"),
-        (&[("IP_ADDRESS", "fd00::a/64,fd00::A/64")], "there twice"),
+        (&[("IP_ADDRESS", "fd00::a/64,FD00:0::000A/64")], "there twice"),
+        (
+            &[("IP_ADDRESS", ""), ("IP_ADDRESSES", "10.0.0.1-10.0.0.5/24,10.0.0.3/24")],
+            "there twice, or some of it",
+        ),
+        (&[("IP_ADDRESS", "fd00::/64")], "anycast"),
+        (&[("IP_ADDRESS", "fe80::1/64")], "link-local"),
+        (&[("IP_ADDRESS", "::ffff:a00:1/96")], "no host on a network"),
+        (&[("IP_ADDRESS", ""), ("IP_ADDRESSES", "fd00::1-fd00:0:0:1::9/64")], "beyond its network"),
         (&[("IP_ADDRESS", &many)], "17 addresses; give 16"),
         (
             &[("OVERLAY", "podman"), ("COMPONENTS", "www-image"), ("WWW_IMAGE", "a")],
@@ -155,15 +164,24 @@ fn mistakes_are_one_line_and_nothing_is_applied() {
         (&[("GATEWAY", "192.168.123.255")], "no router's address"),
         (&[("GATEWAY", "192.168.123.1,192.168.123.2")], "a second one of a family"),
         (&[("GATEWAY", "fe80::1,fe80::2")], "a second one of a family"),
-        (&[("IP_ADDRESS", "fd00::A/64"), ("GATEWAY", "fd00::a")], "no router's address"),
+        (&[("IP_ADDRESS", "fd00::A/64"), ("GATEWAY", "fd00:0:0:0:0:0:0:a")], "no router's address"),
+        (&[("IP_ADDRESS", "fd00::1/64"), ("GATEWAY", "fd01::1")], "in the network of none"),
         (&[("GATEWAY", "ff02::2")], "no router's address"),
         (
             &[
                 ("IP_ADDRESS", ""),
                 ("IP_ADDRESSES", "10.0.0.1-10.0.0.9/24"),
-                ("GATEWAY", "10.0.0.5"),
+                ("GATEWAY", "10.0.0.9"),
             ],
-            "no router's address",
+            "one of ours; list addresses without it",
+        ),
+        (
+            &[
+                ("IP_ADDRESS", ""),
+                ("IP_ADDRESSES", "10.0.0.1/24,10.0.1.1/24"),
+                ("GATEWAY", "10.0.0.254"),
+            ],
+            "the network of each",
         ),
         (&[("GATEWAY", "'; id'")], "white space"),
         (&[("CONTAINER_IMAGE", "Tagwire:1")], "is no image"),
@@ -191,6 +209,56 @@ fn mistakes_are_one_line_and_nothing_is_applied() {
     }
     assert_eq!(clients.said("log"), None, "nothing was asked of a cluster");
     assert!(!Path::new(&root().join("pwned")).exists());
+}
+
+/// What is odd and fine is not refused.
+#[test]
+fn all_that_the_appliance_takes_is_rendered() {
+    if skipped_without(&["kubectl"]) {
+        return;
+    }
+    let clients = Clients::new(&["kubectl"]);
+    let fine: &[&[(&str, &str)]] = &[
+        &[("IP_ADDRESS", "10.0.0.0/31"), ("GATEWAY", "10.0.0.1")],
+        &[("IP_ADDRESS", "10.0.0.1/32"), ("GATEWAY", "")],
+        &[("IP_ADDRESS", "FD00:123::A/64"), ("GATEWAY", "FE80::1")],
+        &[("IP_ADDRESS", "fd00::1/63"), ("GATEWAY", "fd00:0:0:1::")],
+        &[("IP_ADDRESS", "10.0.0.1/8,fd00::1/64"), ("GATEWAY", "fd00::2,10.255.255.254")],
+        &[("IP_ADDRESS", "10.0.0.1/8,10.0.0.2/24"), ("GATEWAY", "10.9.0.1")],
+        &[("IP_ADDRESS", "1:2:3:4:5:6::2/126,fd00::/127"), ("GATEWAY", "1:2:3:4:5:6:0:1")],
+        &[
+            ("IP_ADDRESS", ""),
+            ("IP_ADDRESSES", "10.0.0.1-10.0.0.2/23,10.0.1.1/23,fd00::ff-fd00:0:0::101/64"),
+            ("REPLICAS", "3"),
+            ("GATEWAY", "10.0.1.254,fe80::1"),
+        ],
+    ];
+    for variables in fine {
+        let variables = with(variables);
+        let output = clients.make("kustomize", &variables);
+        let lines = lines(&output);
+        assert!(output.status.success(), "{variables:?}: {lines:?}");
+        let value = |name: &str| {
+            let found = variables.iter().find(|(of, _)| *of == name);
+            found.map_or("", |(_, value)| value)
+        };
+        for replica in 0..value("REPLICAS").parse().unwrap_or(1) {
+            let pod = format!("tagwire-{replica}");
+            let line =
+                ["tagwire", "serve", "--interface", "a0", "--www-root", "/", "--replica", &pod];
+            let line = line.into_iter().chain(
+                [
+                    ("--address", "IP_ADDRESS"),
+                    ("--addresses", "IP_ADDRESSES"),
+                    ("--gateway", "GATEWAY"),
+                ]
+                .into_iter()
+                .flat_map(|(option, name)| [option, value(name)]),
+            );
+            let taken = cli::parse(line);
+            assert!(matches!(taken, Ok(CliCommand::Serve(_))), "{variables:?}: {pod}: {taken:?}");
+        }
+    }
 }
 
 #[test]
