@@ -34,7 +34,7 @@ use crate::cold::{
 use crate::config::Config;
 use crate::content::Content;
 use crate::driver::Driver;
-use crate::health::{Health, Notice};
+use crate::health::{Health, Notice, Phase};
 use crate::interfaces::{Interfaces, Meter};
 use crate::limits::{COMPARISON_PATIENCE, Limits, MAX_TURNED_AWAY};
 use crate::memory_limit::{self, Shortage};
@@ -185,12 +185,22 @@ impl Appliance for Controls {
         self.reloader.request(reply);
     }
 
-    fn lame_duck(&self, on: bool) {
-        match on {
-            true => tracing::info!("lame duck: not ready, each answer ends its connection"),
-            false => tracing::info!("lame duck no more: connections are kept"),
+    fn lame_duck(&self, on: bool) -> Result<(), &'static str> {
+        if self.health.phase() == Phase::Draining {
+            return Err("it is shutting down: no connection is kept, and no new one taken");
+        }
+        if self.health.set_lame_duck(on) {
+            match on {
+                true => tracing::info!("lame duck: not ready, each answer ends its connection"),
+                false => tracing::info!("lame duck no more: connections are kept"),
+            }
         }
         self.crew.tell(iter::repeat_with(|| Message::LameDuck(on)));
+        Ok(())
+    }
+
+    fn is_lame_duck(&self) -> bool {
+        self.health.is_lame_duck()
     }
 
     fn sites(&self) -> Arc<Sites> {

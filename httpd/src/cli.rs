@@ -154,7 +154,7 @@ Examples:
 
 const LAME_DUCK_EXAMPLES: &str = "\
 Examples:
-  tagwire lame-duck --control /run/tagwire/control --for 5s && systemctl stop tagwire
+  tagwire lame-duck --control /run/tagwire/control --for 5s; systemctl stop tagwire
   tagwire lame-duck --control /run/tagwire/control --off";
 
 #[derive(Debug, Args)]

@@ -2,15 +2,19 @@
 //! control socket. What it answers with is in [`crate::cold`].
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde_json::Value;
 
 /// How long the appliance may take: longer than it gives itself.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where nothing is read or gathered first, and somebody waits who has little time: a pod's end.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(3);
 
 /// Why it was not done; the text says what to do.
 #[derive(Debug)]
@@ -21,8 +25,10 @@ pub enum ControlError {
     Foreign(PathBuf, serde_json::Error),
     /// It says that it did not read anything again, and why.
     NotReloaded(String),
-    /// It did something else than was asked for, which it does not know.
-    Unknown(String),
+    /// It did not do what was asked for, and says why.
+    Refused(String),
+    /// It has not answered in this time, and may do it still.
+    Silent(PathBuf, Duration),
     /// It is not through with it, and may still do it.
     Pending(String),
 }
@@ -42,9 +48,13 @@ impl fmt::Display for ControlError {
                  tagwire",
                 path.display()
             ),
-            Self::Unknown(answer) => write!(
+            Self::Refused(why) => write!(f, "not done: {why}"),
+            Self::Silent(path, time) => write!(
                 f,
-                "the appliance does not know this: it answers {answer}; is it of this version?"
+                "no answer at {} within {} s, and it may be done still; its log and 'tagwire status' \
+                 say",
+                path.display(),
+                time.as_secs()
             ),
             Self::NotReloaded(why) => write!(f, "not reloaded: {why}; all is served as before"),
             Self::Pending(why) => write!(f, "not reloaded yet: {why}"),
@@ -59,8 +69,23 @@ impl std::error::Error for ControlError {}
 /// # Errors
 /// [`ControlError`]: nobody answered, or with something else.
 pub fn ask(control: &Path, command: &str) -> Result<(String, Value), ControlError> {
-    let answer = exchange(control, command)
-        .map_err(|error| ControlError::Unreachable(control.to_owned(), error))?;
+    ask_within(PATIENCE, control, command)
+}
+
+fn ask_within(
+    time: Duration,
+    control: &Path,
+    command: &str,
+) -> Result<(String, Value), ControlError> {
+    let unreachable = |error| ControlError::Unreachable(control.to_owned(), error);
+    let deadline = Instant::now() + time;
+    let stream = connect(control).map_err(unreachable)?;
+    let answer = exchange(stream, command, deadline).map_err(|error| match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+            ControlError::Silent(control.to_owned(), time)
+        }
+        _ => unreachable(error),
+    })?;
     let value = serde_json::from_str(&answer)
         .map_err(|error| ControlError::Foreign(control.to_owned(), error))?;
     Ok((answer, value))
@@ -83,11 +108,13 @@ pub fn reload(control: &Path) -> Result<String, ControlError> {
 /// Has the appliance behind `control` be a lame duck, or be one no more, and says so.
 ///
 /// # Errors
-/// [`ControlError`]: all is as before.
+/// [`ControlError`]: all is as before, unless it is [`ControlError::Silent`].
 pub fn lame_duck(control: &Path, on: bool) -> Result<String, ControlError> {
-    let (text, answer) = ask(control, if on { "lame-duck on" } else { "lame-duck off" })?;
+    let command = if on { "lame-duck on" } else { "lame-duck off" };
+    let (text, answer) = ask_within(PATIENCE_AT_THE_END, control, command)?;
     if answer["lame_duck"] != on {
-        return Err(ControlError::Unknown(text.trim_end().to_owned()));
+        let why = answer["error"].as_str().unwrap_or(text.trim_end());
+        return Err(ControlError::Refused(why.to_owned()));
     }
     Ok(match on {
         true => "a lame duck: not ready, and each answer ends its connection\n".to_owned(),
@@ -95,14 +122,37 @@ pub fn lame_duck(control: &Path, on: bool) -> Result<String, ControlError> {
     })
 }
 
-fn exchange(control: &Path, command: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(control)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Connects, and does not wait where others do.
+fn connect(control: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(control)?).map_err(|error| match error {
+        Errno::AGAIN => io::Error::other("it has as many clients as it takes"),
+        error => error.into(),
+    })?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn exchange(mut stream: UnixStream, command: &str, deadline: Instant) -> io::Result<String> {
+    let left = || match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::from(ErrorKind::TimedOut)),
+        left => Ok(Some(left)),
+    };
+    // A line fits the socket's buffer.
     stream.write_all(format!("{command}\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        stream.set_read_timeout(left()?)?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(more) => answer.extend_from_slice(&piece[..more]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    String::from_utf8(answer).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
 #[cfg(test)]
@@ -160,11 +210,43 @@ mod tests {
         assert!(off("{\"lame_duck\":false}\n").unwrap().contains("no more"));
         // One that is older.
         let error = on("{\"error\":\"unknown command; there are: status, reload\"}\n").unwrap_err();
-        assert!(
-            error.contains("there are: status, reload") && error.contains("version"),
-            "{error}"
-        );
+        assert!(error.ends_with("there are: status, reload"), "{error}");
         assert!(!error.contains('\n') && off("{\"lame_duck\":true}\n").is_err());
+    }
+
+    /// Whoever ends a pod has little time.
+    #[test]
+    fn who_does_not_answer_is_not_waited_for_long() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("control");
+        let listener = UnixListener::bind(&path).unwrap();
+        let fill = || rustix::net::listen(&listener, 0);
+        fill().unwrap();
+        let asked = Instant::now();
+        let first = lame_duck(&path, true).unwrap_err();
+        assert!(matches!(first, ControlError::Silent(..)), "{first}");
+        assert!(first.to_string().contains("may be done still"), "{first}");
+        assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+        // Its place is not free yet: the next one finds none.
+        let next = lame_duck(&path, true).unwrap_err().to_string();
+        assert!(next.contains("as many clients as it takes"), "{next}");
+        // One that says a little now and then does not prolong it.
+        fill().unwrap();
+        let server = thread::spawn(move || {
+            let _gone = listener.accept().unwrap();
+            let (mut slow, _) = listener.accept().unwrap();
+            while slow.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let slow = loop {
+            match lame_duck(&path, true).unwrap_err() {
+                ControlError::Unreachable(..) => thread::yield_now(),
+                error => break error,
+            }
+        };
+        assert!(matches!(slow, ControlError::Silent(..)), "{slow}");
+        server.join().unwrap();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! supervisor are told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -40,6 +40,7 @@ pub enum Notice {
 pub struct Health {
     since: Instant,
     phase: AtomicU8,
+    lame_duck: AtomicBool,
     /// For each worker when it was asked to turn, in milliseconds; 0: it has turned since.
     asked: Box<[AtomicU64]>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -65,6 +66,7 @@ impl Health {
         let health = Self {
             since: Instant::now(),
             phase: AtomicU8::new(Phase::Starting as u8),
+            lame_duck: AtomicBool::new(false),
             asked: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             notices,
         };
@@ -83,6 +85,16 @@ impl Health {
         let before = self.phase.swap(Phase::Draining as u8, Ordering::Relaxed);
         self.tell(Notice::Stopping);
         before == Phase::Draining as u8
+    }
+
+    /// Clients are to go elsewhere before the end, or are not any more. Says whether that is news.
+    pub fn set_lame_duck(&self, on: bool) -> bool {
+        self.lame_duck.swap(on, Ordering::Relaxed) != on
+    }
+
+    /// Whether clients are to go elsewhere before the end.
+    pub fn is_lame_duck(&self) -> bool {
+        self.lame_duck.load(Ordering::Relaxed)
     }
 
     /// Where the process is.

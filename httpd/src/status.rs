@@ -97,7 +97,7 @@ impl Report {
         let ready = self.take("ready").and_then(|value| value.as_bool());
         let state = draining.map(|draining| match (draining, lame_duck, ready) {
             (true, ..) => "shutting down",
-            (false, Some(true), _) => "LAME DUCK: serving, and sending clients elsewhere",
+            (false, Some(true), _) => "LAME DUCK: clients are sent elsewhere",
             (false, _, Some(false)) => "NOT READY",
             _ => "serving",
         });
@@ -378,7 +378,7 @@ mod tests {
         for (given, said) in [
             (state(false, false, true), "serving"),
             (state(false, false, false), "NOT READY"),
-            (state(false, true, false), "LAME DUCK: serving, and sending clients elsewhere"),
+            (state(false, true, false), "LAME DUCK: clients are sent elsewhere"),
             (state(true, true, false), "shutting down"),
         ] {
             assert_eq!(given, format!("state  {said}"));

@@ -262,8 +262,10 @@ fn a_pod_sends_its_clients_elsewhere_before_it_is_told_to_end() {
         let control = variable(objects, "CONTROL").unwrap();
         let asked = cli::parse(command.iter().map(String::as_str).chain(["--control", control]));
         let Ok(Command::LameDuck { on: true, wait, .. }) = asked else { panic!("{asked:?}") };
-        assert!(wait >= Duration::from_secs(2), "{name}: balancers take their time to notice");
-        assert!(grace > wait + usual.drain, "{name}: {grace:?}");
+        assert!(wait >= Duration::from_secs(2), "{name}: nobody would notice it in time");
+        // What the command itself may take, and the end after the drain.
+        let rest = Duration::from_secs(3);
+        assert!(grace >= wait + usual.drain + rest, "{name}: {grace:?}");
     }
 }
 

@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use crate::health::Phase;
 
+/// Why one that serves wants no requests.
+pub const LAME_DUCK: &str = "a lame duck: new clients should go elsewhere, it is about to end";
+
 /// What is missing by the phase alone: nobody needs to be asked then.
 pub fn missing_by_phase(phase: Phase) -> Option<&'static str> {
     match phase {
@@ -23,7 +26,7 @@ pub fn missing(status: &Value) -> Vec<String> {
         missing.push("shutting down".to_owned());
     }
     if status["lame_duck"] == true {
-        missing.push("a lame duck: new clients should go elsewhere, it is about to end".to_owned());
+        missing.push(LAME_DUCK.to_owned());
     }
     if status["link_up"] != true {
         let trouble = status["link"]["trouble"].as_str().unwrap_or("the link is down");
@@ -70,7 +73,7 @@ mod tests {
             missing(&down),
             [
                 "shutting down",
-                "a lame duck: new clients should go elsewhere, it is about to end",
+                LAME_DUCK,
                 "macvlan0 is gone",
                 "10.0.0.5 in VLAN 7 is being probed for",
                 "another station has fd00::5 in VLAN none: 02:00:00:00:00:09",

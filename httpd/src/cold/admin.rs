@@ -7,6 +7,7 @@
 //! of clients asks more of the workers than one that asks again and again.
 
 use std::io;
+use std::iter;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
 
 use super::ColdError;
 use super::control::{Appliance, Inside, gather};
@@ -72,8 +74,15 @@ pub(super) struct Admin {
     pub(super) gathered: Mutex<Option<Gathered>>,
     /// Taken while a disk is asked for www-root: a disk that does not answer is asked once.
     pub(super) disk: Arc<Semaphore>,
-    /// Which www-root could not be read when a probe asked last, as the log has it.
-    pub(super) unreadable: Mutex<Option<String>>,
+    /// What the last look at www-root has found.
+    pub(super) looked: Mutex<Looked>,
+}
+
+/// Which www-root could not be read, and when a probe began to look for that.
+#[derive(Default)]
+pub(super) struct Looked {
+    since: Option<Instant>,
+    unreadable: Option<String>,
 }
 
 /// A status, and when it began to be gathered.
@@ -105,34 +114,39 @@ impl Admin {
         if let Some(missing) = ready::missing_by_phase(phase) {
             let preloading = self.inside.preload.stats().filter(|_| phase == Phase::Starting);
             let preloading = preloading.as_ref().and_then(PreloadStats::missing);
-            return vec![preloading.unwrap_or_else(|| missing.to_owned())];
+            let lame_duck = phase == Phase::Starting && self.health.is_lame_duck();
+            let lame_duck = lame_duck.then(|| ready::LAME_DUCK.to_owned());
+            let first = preloading.unwrap_or_else(|| missing.to_owned());
+            return iter::once(first).chain(lame_duck).collect();
         }
         let mut missing = ready::missing(&*self.status().await);
-        let unreadable = self.unreadable().await;
-        self.log_unreadable(unreadable.as_ref()).await;
-        missing.extend(unreadable);
+        missing.extend(self.unreadable().await);
         missing
     }
 
-    /// A change of what probes are told is an event, and one line of the log.
-    async fn log_unreadable(&self, now: Option<&String>) {
-        let mut before = self.unreadable.lock().await;
-        match now {
-            _ if before.as_ref() == now => return,
-            Some(why) => tracing::warn!("not ready: {why}"),
-            None => tracing::info!("www-root can be read again"),
+    /// The www-root that cannot be read, if there is one, by a look that began after this was called. A change of that is
+    /// an event, and one line of the log.
+    async fn unreadable(&self) -> Option<String> {
+        let asked = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.since.is_none_or(|since| since < asked) {
+            let since = Instant::now();
+            let found = self.look().await;
+            match &found {
+                same if *same == looked.unreadable => {}
+                Some(why) => tracing::warn!("not ready: {why}"),
+                None => tracing::info!("www-root can be read again"),
+            }
+            *looked = Looked { since: Some(since), unreadable: found };
         }
-        *before = now.cloned();
+        looked.unreadable.clone()
     }
 
-    /// The www-root that cannot be read, if there is one.
-    async fn unreadable(&self) -> Option<String> {
+    async fn look(&self) -> Option<String> {
         let unanswered = || Some("the disk of www-root does not answer".to_owned());
-        let Ok(turn) = Arc::clone(&self.disk).try_acquire_owned() else {
-            // Another probe waits for it, or a disk that has not answered one before.
-            tokio::time::sleep(DISK_TIME).await;
-            return if self.disk.available_permits() == 0 { unanswered() } else { None };
-        };
+        // A disk that has not answered one before is asked no second time meanwhile.
+        let turn = timeout(DISK_TIME, Arc::clone(&self.disk).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return unanswered() };
         let sites = self.appliance.sites();
         let look = aside(move || {
             let unreadable = sites.iter().find_map(|site| {
@@ -142,7 +156,7 @@ impl Admin {
             drop(turn);
             unreadable
         });
-        match tokio::time::timeout(DISK_TIME, look).await {
+        match timeout(DISK_TIME, look).await {
             Ok(found) => found.flatten(),
             Err(_) => unanswered(),
         }
@@ -194,7 +208,7 @@ async fn answer(client: TcpStream, pages: Router) {
         .max_headers(MAX_FIELDS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(client), TowerToHyperService::new(pages));
-    match tokio::time::timeout(CONNECTION_TIME, connection).await {
+    match timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a client of the admin endpoint went away"),
         Err(_) => tracing::debug!("a client of the admin endpoint took too long"),
@@ -274,7 +288,13 @@ mod tests {
 
         fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
 
-        fn lame_duck(&self, _: bool) {}
+        fn lame_duck(&self, _: bool) -> Result<(), &'static str> {
+            Ok(())
+        }
+
+        fn is_lame_duck(&self) -> bool {
+            false
+        }
 
         fn sites(&self) -> Arc<Sites> {
             Arc::new(Sites::open(&[], None).unwrap())
@@ -293,7 +313,7 @@ mod tests {
             inside: Arc::new(Inside { cache, watch, preload: Arc::default() }),
             gathered: Mutex::new(None),
             disk: Arc::new(Semaphore::new(1)),
-            unreadable: Mutex::new(None),
+            looked: Mutex::default(),
         };
         (workers, admin)
     }

@@ -36,8 +36,12 @@ pub trait Appliance: Send + Sync {
     /// why not.
     fn reload(&self, reply: oneshot::Sender<Result<usize, String>>);
 
-    /// Sends clients elsewhere from now on, or does so no more; all are served in either case.
-    fn lame_duck(&self, on: bool);
+    /// Sends clients elsewhere from now on, or does so no more; all are served in either case. Or says in
+    /// one line why it does neither.
+    fn lame_duck(&self, on: bool) -> Result<(), &'static str>;
+
+    /// Whether clients are sent elsewhere.
+    fn is_lame_duck(&self) -> bool;
 
     /// What is served.
     fn sites(&self) -> Arc<Sites>;
@@ -208,8 +212,10 @@ async fn reload(appliance: &dyn Appliance) -> Value {
 }
 
 fn lame_duck(appliance: &dyn Appliance, on: bool) -> Value {
-    appliance.lame_duck(on);
-    json!({ "lame_duck": on })
+    match appliance.lame_duck(on) {
+        Ok(()) => json!({ "lame_duck": on }),
+        Err(why) => json!({ "error": why }),
+    }
 }
 
 pub(super) async fn gather(appliance: &dyn Appliance, inside: &Inside) -> Value {
@@ -225,6 +231,7 @@ pub(super) async fn gather(appliance: &dyn Appliance, inside: &Inside) -> Value 
         None => gather_workers(appliance).await,
     };
     object.extend(preload.map(|stats| ("preload".to_owned(), json!(stats))));
+    object.insert("lame_duck".to_owned(), json!(appliance.is_lame_duck()));
     object.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     object.insert("cache".to_owned(), json!(cache.stats()));
     object.insert("downloads".to_owned(), json!(cache.download_stats()));

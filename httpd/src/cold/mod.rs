@@ -139,7 +139,7 @@ impl ColdSide {
                             inside: Arc::clone(&inside),
                             gathered: Mutex::new(None),
                             disk: Arc::new(Semaphore::new(1)),
-                            unreadable: Mutex::new(None),
+                            looked: Mutex::default(),
                         };
                         runtime::spawn(admin::serve(listener, Arc::new(admin)));
                     }

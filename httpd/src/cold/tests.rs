@@ -27,7 +27,13 @@ impl Appliance for Answers {
         reply.send(Err("line 7: nonsense".to_owned())).unwrap();
     }
 
-    fn lame_duck(&self, _: bool) {}
+    fn lame_duck(&self, _: bool) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn is_lame_duck(&self) -> bool {
+        false
+    }
 
     fn sites(&self) -> Arc<Sites> {
         Arc::new(Sites::open(&[SiteSettings::new("/".into())], None).unwrap())
@@ -423,7 +429,13 @@ impl Appliance for Stuck {
 
     fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
 
-    fn lame_duck(&self, _: bool) {}
+    fn lame_duck(&self, _: bool) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn is_lame_duck(&self) -> bool {
+        false
+    }
 
     fn sites(&self) -> Arc<Sites> {
         unreachable!("nobody asks for them")

@@ -39,7 +39,12 @@ struct NoAppliance;
 impl Appliance for NoAppliance {
     fn status(&self, _: oneshot::Sender<Value>) {}
     fn reload(&self, _: oneshot::Sender<Result<usize, String>>) {}
-    fn lame_duck(&self, _: bool) {}
+    fn lame_duck(&self, _: bool) -> Result<(), &'static str> {
+        Ok(())
+    }
+    fn is_lame_duck(&self) -> bool {
+        false
+    }
     fn sites(&self) -> Arc<Sites> {
         unreachable!("nobody asks for them")
     }

@@ -416,7 +416,6 @@ impl HttpWorker {
             "link_up": self.link.is_up(),
             "link": self.link.status(),
             "draining": self.drain.is_some(),
-            "lame_duck": self.lame_duck,
             "ready": self.wants_clients() && self.link.is_up() && self.vlans.have_all_addresses(),
             "http": figures(self.content.tally.iter()),
             "access_log": self.content.log().map(Log::status),

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Output;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -102,6 +103,14 @@ fn probes_say_what_is_missing() {
     let readable = |mode| fs::set_permissions(bed.www(), fs::Permissions::from_mode(mode)).unwrap();
     readable(0o700);
     assert!(missing(&bed).contains("www"), "{}", missing(&bed));
+    // Those that ask at the same time, too.
+    thread::scope(|scope| {
+        let probes: Vec<_> = (0..12).map(|_| scope.spawn(|| missing(&bed))).collect();
+        for probe in probes {
+            let missing = probe.join().unwrap();
+            assert!(missing.contains("www"), "{missing}");
+        }
+    });
     readable(0o755);
     assert_eq!(missing(&bed), "");
     let log = bed.appliance().log();
@@ -157,6 +166,14 @@ fn at_sigterm_it_is_not_ready_while_a_download_goes_on_and_a_second_one_ends_it(
     assert_eq!(client.head().status, 200);
     bed.appliance().signal(Signal::TERM).unwrap();
     wait_until("it drains", SOON, || missing(&bed).contains("shutting down"));
+    // There is no way back.
+    let late =
+        bed.command(&["lame-duck", "--off", "--control"]).arg(bed.control()).output().unwrap();
+    assert!(
+        !late.status.success() && said(&late).contains("it is shutting down"),
+        "{}",
+        said(&late)
+    );
     assert_eq!(probe(&bed, "/livez").0, 200);
     bed.appliance().signal(Signal::TERM).unwrap();
     let status = bed.appliance().wait_timeout(SOON).unwrap();
@@ -165,8 +182,7 @@ fn at_sigterm_it_is_not_ready_while_a_download_goes_on_and_a_second_one_ends_it(
     assert!(log.contains("ending at once"), "{log}");
 }
 
-/// What a pod's preStop does: clients and balancers go while all are served, and none of them meets a
-/// connection that ends in its face.
+/// What a pod's preStop does: who asks is served, and told that this was the last answer; nobody is ended without.
 #[test]
 fn a_lame_duck_serves_all_and_keeps_nobody() {
     let Some(mut bed) = bed() else { return };
@@ -201,12 +217,15 @@ fn a_lame_duck_serves_all_and_keeps_nobody() {
     assert!(!keeps(&mut new));
     new.assert_end();
 
+    // What was so before is no event.
+    lame_duck(&[]);
     assert!(lame_duck(&["--off"]).contains("no more"));
     wait_until("it is ready again", SOON, || missing(&bed).is_empty());
     let mut kept = Client::connect(&bed);
     assert!(keeps(&mut kept) && keeps(&mut kept));
     let log = bed.appliance().log();
-    assert!(log.contains("lame duck: not ready") && log.contains("lame duck no more"), "{log}");
+    let lines = |part| log.lines().filter(|line| line.contains(part)).count();
+    assert_eq!((lines("lame duck: not ready"), lines("lame duck no more")), (1, 1), "{log}");
     drop(kept);
     bed.finish();
 }
