@@ -99,6 +99,11 @@ fn nobody_is_told_that_it_is_ready_before_it_is() {
     let status = bed.status();
     assert_eq!((&status["ready"], &status["preload"]["done"]), (&false.into(), &false.into()));
     assert!(status["missing"][0].as_str().unwrap().starts_with("starting: "), "{status}");
+    // Who is to send clients elsewhere from the start says so already.
+    bed.command(&["lame-duck", "--control"]).arg(bed.control()).stdout_string().unwrap();
+    let why = missing(&bed);
+    assert!(why.contains("files are preloaded") && why.contains("lame duck"), "{why}");
+    assert_eq!(bed.status()["lame_duck"], true);
     // It ends as soon as it is told to, and has served nobody.
     bed.appliance().signal(Signal::TERM).unwrap();
     bed.ends_well();
