@@ -1,6 +1,7 @@
 //! The control socket: a Unix stream that answers one line with one JSON object.
 //!
-//! `status`, `reload`, `lame-duck on` and `lame-duck off` are the commands that there are. Only the own user may connect (mode 0600).
+//! `status`, `reload`, `lame-duck on` and `lame-duck off` are the commands that there are. Only the own
+//! user may connect (mode 0600).
 
 use std::future::Future;
 use std::io;
