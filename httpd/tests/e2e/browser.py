@@ -14,8 +14,24 @@ from urllib.parse import urlsplit
 
 browser, profile, url = sys.argv[1:]
 
-# All of it takes two seconds; what hangs ends with an error.
-signal.alarm(90)
+# All of it takes two seconds.
+PATIENCE = 45
+# The browser has hung or died while each of its requests had its answer: it is to be tried again.
+AGAIN = 75
+
+
+def leave(why):
+    """Ends it, and says where it was."""
+    asked, told = tools.requests(), tools.responses()
+    unanswered = [it for number, it in asked.items() if number not in told]
+    last = [(name, it.get("requestId")) for name, it in tools.events[-20:]]
+    print(f"{why}, seen {list(seen)}, unanswered {unanswered}, last events {last}", file=sys.stderr)
+    sys.exit(1 if unanswered else AGAIN)
+
+
+seen = {}
+signal.signal(signal.SIGALRM, lambda *_: leave("it hangs"))
+signal.alarm(PATIENCE)
 
 PAGE = """(() => {
     const text = document.getElementById('text'), image = document.getElementById('image');
@@ -67,7 +83,7 @@ class DevTools:
         while b"\0" not in self.pending:
             octets = os.read(self.input, 1 << 20)
             if not octets:
-                sys.exit(f"the browser has ended: {self.process.wait()}")
+                leave(f"the browser has ended: {self.process.wait()}")
             self.pending += octets
         text, self.pending = self.pending.split(b"\0", 1)
         message = json.loads(text)
@@ -108,9 +124,15 @@ class DevTools:
         fired = lambda: any(name == "Page.loadEventFired" for name, _ in self.events)
         self.until(fired)
         # What the network brought may be told later than what it was good for.
-        self.until(lambda: set(self.requests()) <= set(self.responses()))
+        self.until(self.is_done)
         responses = self.responses()
-        return {path: responses[it]["statusCode"] for it, (path, _) in self.requests().items()}
+        return {path: responses[it]["statusCode"] for it, (path, _) in self.requests().items()
+                if it in responses}
+
+    def is_done(self):
+        """Whether nothing is waited for: media players give requests up, which have no response then."""
+        given_up = {it["requestId"] for name, it in self.events if name == "Network.loadingFailed"}
+        return set(self.requests()) <= set(self.responses()) | given_up
 
     def requests(self):
         """Path and range of each request that has gone out, by its number."""
@@ -131,14 +153,15 @@ target = tools.call("Target.createTarget", url="about:blank")["targetId"]
 tools.session = tools.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 for domain in ["Page", "Network", "Runtime"]:
     tools.call(f"{domain}.enable")
-seen = {"first": tools.load("Page.navigate", url=url), "page": tools.evaluate(PAGE)}
+seen["first"] = tools.load("Page.navigate", url=url)
+seen["page"] = tools.evaluate(PAGE)
 seen["video"] = tools.evaluate(VIDEO)
-tools.until(lambda: set(tools.requests()) <= set(tools.responses()))
+tools.until(tools.is_done)
 responses = tools.responses()
 seen["ranges"] = [
     {"range": span, "status": responses[number]["statusCode"],
      "content_range": responses[number]["headers"].get("Content-Range")}
-    for number, (_, span) in tools.requests().items() if span
+    for number, (_, span) in tools.requests().items() if span and number in responses
 ]
 seen["again"] = tools.load("Page.reload")
 seen["shown_again"] = tools.evaluate(PAGE)["text"]
