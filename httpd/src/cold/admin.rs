@@ -71,41 +71,41 @@ pub(super) struct Admin {
     pub(super) appliance: Arc<dyn Appliance>,
     pub(super) health: Arc<Health>,
     pub(super) inside: Arc<Inside>,
-    pub(super) gathered: Mutex<Option<Gathered>>,
+    pub(super) status: Shared<Arc<Value>>,
     /// Taken while a disk is asked for www-root: a disk that does not answer is asked once.
     pub(super) disk: Arc<Semaphore>,
-    /// What the last look at www-root has found.
-    pub(super) looked: Mutex<Looked>,
+    /// The www-root that cannot be read, if there is one.
+    pub(super) unreadable: Shared<Option<String>>,
 }
 
-/// Which www-root could not be read, and when a probe began to look for that.
+/// An answer that all share who ask while it is sought, with when that began.
 #[derive(Default)]
-pub(super) struct Looked {
-    since: Option<Instant>,
-    unreadable: Option<String>,
-}
+pub(super) struct Shared<T>(Mutex<Option<(Instant, T)>>);
 
-/// A status, and when it began to be gathered.
-pub(super) struct Gathered {
-    since: Instant,
-    status: Arc<Value>,
+impl<T: Clone> Shared<T> {
+    /// What `seek` finds, which is given what was found before: sought after this is called; who else waits for it gets
+    /// the same.
+    async fn get(&self, seek: impl AsyncFnOnce(Option<&T>) -> T) -> T {
+        let asked = Instant::now();
+        let mut last = self.0.lock().await;
+        if let Some((since, found)) = &*last
+            && *since >= asked
+        {
+            return found.clone();
+        }
+        let since = Instant::now();
+        let found = seek(last.as_ref().map(|(_, found)| found)).await;
+        *last = Some((since, found.clone()));
+        found
+    }
 }
 
 impl Admin {
-    /// The status as it is after this is called; who else waits for it gets the same.
+    /// The status as it is after this is called.
     async fn status(&self) -> Arc<Value> {
-        let asked = Instant::now();
-        let mut gathered = self.gathered.lock().await;
-        if let Some(Gathered { since, status }) = &*gathered
-            && *since >= asked
-        {
-            return Arc::clone(status);
-        }
-        let since = Instant::now();
-        let status = gather(self.appliance.as_ref(), &self.inside).await;
-        let status = Arc::new(status);
-        *gathered = Some(Gathered { since, status: Arc::clone(&status) });
-        status
+        let gather =
+            async |_: Option<&_>| Arc::new(gather(self.appliance.as_ref(), &self.inside).await);
+        self.status.get(gather).await
     }
 
     /// What keeps requests away from here, one line each.
@@ -124,22 +124,20 @@ impl Admin {
         missing
     }
 
-    /// The www-root that cannot be read, if there is one, by a look that began after this was called. A change of that is
-    /// an event, and one line of the log.
+    /// The www-root that cannot be read, if there is one, after this is called. A change of that is an event, and one
+    /// line of the log.
     async fn unreadable(&self) -> Option<String> {
-        let asked = Instant::now();
-        let mut looked = self.looked.lock().await;
-        if looked.since.is_none_or(|since| since < asked) {
-            let since = Instant::now();
+        let look = async |before: Option<&Option<String>>| {
             let found = self.look().await;
             match &found {
-                same if *same == looked.unreadable => {}
+                same if Some(same) == before => {}
                 Some(why) => tracing::warn!("not ready: {why}"),
-                None => tracing::info!("www-root can be read again"),
+                None if before.is_some() => tracing::info!("www-root can be read again"),
+                None => {}
             }
-            *looked = Looked { since: Some(since), unreadable: found };
-        }
-        looked.unreadable.clone()
+            found
+        };
+        self.unreadable.get(look).await
     }
 
     async fn look(&self) -> Option<String> {
@@ -311,9 +309,9 @@ mod tests {
             appliance: Arc::clone(&workers) as _,
             health: Health::new(1).0,
             inside: Arc::new(Inside { cache, watch, preload: Arc::default() }),
-            gathered: Mutex::new(None),
+            status: Shared::default(),
             disk: Arc::new(Semaphore::new(1)),
-            looked: Mutex::default(),
+            unreadable: Shared::default(),
         };
         (workers, admin)
     }

@@ -31,7 +31,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use tagwire_core::driver::DriverKind;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::cache::{Cache, Charge, Entry, Millis, Place, Span};
 use crate::content::Wake;
@@ -137,9 +137,9 @@ impl ColdSide {
                             appliance: Arc::clone(&appliance),
                             health,
                             inside: Arc::clone(&inside),
-                            gathered: Mutex::new(None),
+                            status: admin::Shared::default(),
                             disk: Arc::new(Semaphore::new(1)),
-                            looked: Mutex::default(),
+                            unreadable: admin::Shared::default(),
                         };
                         runtime::spawn(admin::serve(listener, Arc::new(admin)));
                     }

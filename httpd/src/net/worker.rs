@@ -152,7 +152,6 @@ pub struct HttpWorker {
     /// What the access log did not take is offered to it again then.
     log_again: Option<Instant>,
     drain: Option<Drain>,
-    lame_duck: bool,
     driver: Rc<Counters>,
     /// What `status` says that does not change.
     identity: Map<String, Value>,
@@ -205,7 +204,6 @@ impl HttpWorker {
             next_tick: now + TICK,
             log_again: None,
             drain: None,
-            lame_duck: false,
             driver,
             identity,
             link,
@@ -316,7 +314,6 @@ impl HttpWorker {
             match message {
                 Message::Drain(time) => self.begin_drain(time),
                 Message::LameDuck(on) => {
-                    self.lame_duck = on;
                     self.vlans.iter().for_each(|reactor| reactor.borrow_mut().set_lame_duck(on));
                 }
                 Message::End => self.ended = true,
@@ -400,23 +397,19 @@ impl HttpWorker {
         }
     }
 
-    /// Whether new ones may as well come here as elsewhere.
-    fn wants_clients(&self) -> bool {
-        self.drain.is_none() && !self.lame_duck
-    }
-
     /// Everything an operator asks for first.
     fn status(&self) -> Value {
         let uptime = self.vlans.at(0).now().since(self.started);
         let lost = std::iter::once(("notes_lost", self.post.lost()));
         let driver = self.driver.iter().chain(lost).chain(self.syn_flood.status());
+        let sends_away = self.vlans.at(0).sends_away();
         let mut status = json!({
             "uptime_seconds": uptime.as_secs_f64(),
             "mac": self.link.mac().to_string(),
             "link_up": self.link.is_up(),
             "link": self.link.status(),
             "draining": self.drain.is_some(),
-            "ready": self.wants_clients() && self.link.is_up() && self.vlans.have_all_addresses(),
+            "ready": !sends_away && self.link.is_up() && self.vlans.have_all_addresses(),
             "http": figures(self.content.tally.iter()),
             "access_log": self.content.log().map(Log::status),
             "driver": figures(driver),

@@ -124,15 +124,9 @@ class DevTools:
         fired = lambda: any(name == "Page.loadEventFired" for name, _ in self.events)
         self.until(fired)
         # What the network brought may be told later than what it was good for.
-        self.until(self.is_done)
+        self.until(lambda: set(self.requests()) <= set(self.responses()))
         responses = self.responses()
-        return {path: responses[it]["statusCode"] for it, (path, _) in self.requests().items()
-                if it in responses}
-
-    def is_done(self):
-        """Whether nothing is waited for: media players give requests up, which have no response then."""
-        given_up = {it["requestId"] for name, it in self.events if name == "Network.loadingFailed"}
-        return set(self.requests()) <= set(self.responses()) | given_up
+        return {path: responses[it]["statusCode"] for it, (path, _) in self.requests().items()}
 
     def requests(self):
         """Path and range of each request that has gone out, by its number."""
@@ -156,12 +150,12 @@ for domain in ["Page", "Network", "Runtime"]:
 seen["first"] = tools.load("Page.navigate", url=url)
 seen["page"] = tools.evaluate(PAGE)
 seen["video"] = tools.evaluate(VIDEO)
-tools.until(tools.is_done)
+tools.until(lambda: set(tools.requests()) <= set(tools.responses()))
 responses = tools.responses()
 seen["ranges"] = [
     {"range": span, "status": responses[number]["statusCode"],
      "content_range": responses[number]["headers"].get("Content-Range")}
-    for number, (_, span) in tools.requests().items() if span and number in responses
+    for number, (_, span) in tools.requests().items() if span
 ]
 seen["again"] = tools.load("Page.reload")
 seen["shown_again"] = tools.evaluate(PAGE)["text"]
