@@ -22,8 +22,7 @@ AGAIN = 75
 
 def leave(why):
     """Ends it, and says where it was."""
-    asked, told = tools.requests(), tools.responses()
-    unanswered = [it for number, it in asked.items() if number not in told]
+    unanswered = tools.unanswered()
     last = [(name, it.get("requestId")) for name, it in tools.events[-20:]]
     print(f"{why}, seen {list(seen)}, unanswered {unanswered}, last events {last}", file=sys.stderr)
     sys.exit(1 if unanswered else AGAIN)
@@ -124,9 +123,19 @@ class DevTools:
         fired = lambda: any(name == "Page.loadEventFired" for name, _ in self.events)
         self.until(fired)
         # What the network brought may be told later than what it was good for.
-        self.until(lambda: set(self.requests()) <= set(self.responses()))
+        self.until(lambda: not self.unanswered())
         responses = self.responses()
-        return {path: responses[it]["statusCode"] for it, (path, _) in self.requests().items()}
+        return {path: responses[it]["statusCode"] for it, (path, _) in self.requests().items()
+                if it in responses}
+
+    def unanswered(self):
+        """Requests that wait for a response. One that the browser has canceled, as it does with what a page's
+        player asked for last when the page is loaded again, waits for none."""
+        canceled = {it["requestId"] for name, it in self.events
+                    if name == "Network.loadingFailed" and it.get("canceled")}
+        responses = self.responses()
+        return [it for number, it in self.requests().items()
+                if number not in responses and number not in canceled]
 
     def requests(self):
         """Path and range of each request that has gone out, by its number."""
@@ -150,12 +159,12 @@ for domain in ["Page", "Network", "Runtime"]:
 seen["first"] = tools.load("Page.navigate", url=url)
 seen["page"] = tools.evaluate(PAGE)
 seen["video"] = tools.evaluate(VIDEO)
-tools.until(lambda: set(tools.requests()) <= set(tools.responses()))
+tools.until(lambda: not tools.unanswered())
 responses = tools.responses()
 seen["ranges"] = [
     {"range": span, "status": responses[number]["statusCode"],
      "content_range": responses[number]["headers"].get("Content-Range")}
-    for number, (_, span) in tools.requests().items() if span
+    for number, (_, span) in tools.requests().items() if span and number in responses
 ]
 seen["again"] = tools.load("Page.reload")
 seen["shown_again"] = tools.evaluate(PAGE)["text"]
